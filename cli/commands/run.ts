@@ -1,0 +1,86 @@
+/** `lockstep run`: a cluster, one job, its course, and the end of both. */
+import { existsSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { nanoid } from 'nanoid';
+import { readJobFile } from '../../shared/job_file.js';
+import { validateJobSpec } from '../../shared/job_spec.js';
+import type { JobSpec } from '../../shared/wire/jobs.js';
+import { type Context, outputFor } from '../context.js';
+import { CliError, type ExitCode, exitCodeOfJob, exitCodes } from '../exit_codes.js';
+import { followJob } from '../follow.js';
+import { JobsClient } from '../jobs_client.js';
+import { LocalCluster } from '../local_cluster.js';
+import { type JsonOption, type TimeoutOption, withinSeconds } from '../options.js';
+import { newRunFolder } from '../run_folder.js';
+import { exitText } from './up.js';
+
+/** On a machine with too much to do, the coordinator of the cluster that has just started may have to be elected anew. */
+const REQUEST_MS = 60_000;
+
+export interface RunOptions extends JsonOption, TimeoutOption {
+  readonly workers: number;
+  readonly coordinators: number;
+  readonly steps?: number;
+  readonly dir?: string;
+}
+
+export async function run(context: Context, file: string, options: RunOptions): Promise<ExitCode> {
+  const { spec: given, bundle } = readJobFile(file);
+  const spec = withSteps(given, options.steps);
+  if (options.workers < spec.workersMin) {
+    throw new CliError(
+      exitCodes.usage,
+      `--workers ${options.workers}: the job needs ${spec.workersMin} at least (workers.min in ${file})`,
+    );
+  }
+  const folder = resolve(options.dir ?? newRunFolder(spec.name, new Date()));
+  if (existsSync(join(folder, 'etcd'))) {
+    throw new CliError(exitCodes.usage, `--dir ${folder}: a cluster has run there already; name another folder`);
+  }
+  return withinSeconds(context, options.timeout, (signal) => runIn(context, { folder, spec, bundle, options, signal }));
+}
+
+export function withSteps(spec: JobSpec, steps: number | undefined): JobSpec {
+  if (steps === undefined) return spec;
+  const changed = { ...spec, steps, epochs: undefined };
+  const problem = validateJobSpec(changed);
+  if (problem !== undefined) throw new CliError(exitCodes.usage, `--steps: ${problem.problem}`);
+  return changed;
+}
+
+interface Run {
+  readonly folder: string;
+  readonly spec: JobSpec;
+  readonly bundle: string;
+  readonly options: RunOptions;
+  readonly signal: AbortSignal;
+}
+
+async function runIn(context: Context, { folder, spec, bundle, options, signal }: Run): Promise<ExitCode> {
+  const output = outputFor(context, options.json === true);
+  const cluster = new LocalCluster({
+    folder,
+    workers: options.workers,
+    coordinators: options.coordinators,
+    repository: context.repository,
+    python: context.python,
+    environment: context.environment,
+    onExit: (exit) => output.note(exitText(exit)),
+  });
+  context.onKill(() => cluster.kill());
+  try {
+    output.note(`starting a cluster in ${folder}`);
+    output.ready(await cluster.start(signal));
+    const client = new JobsClient({ servers: cluster.servers, signal, requestMs: REQUEST_MS });
+    try {
+      const job = await client.submit({ operationId: nanoid(), spec, bundle, output: join(folder, 'model') });
+      const end = await followJob({ client, job, fromSequence: 1, output });
+      return exitCodeOfJob(end.state);
+    } finally {
+      client.close();
+    }
+  } finally {
+    output.close();
+    await cluster.stop();
+  }
+}

@@ -1,0 +1,282 @@
+/** The Jobs service as the command line uses it: finds the leader, tries again, and gives up with one clear error. */
+import { setTimeout as delay } from 'node:timers/promises';
+import { type ClientReadableStream, credentials, Metadata, type StatusObject, status } from '@grpc/grpc-js';
+import type { MessageCodec } from '../shared/wire/codec.js';
+import {
+  type AuditReport,
+  auditReport,
+  empty,
+  type Job,
+  type JobEvent,
+  job,
+  jobEvent,
+  jobList,
+  jobReference,
+  type LogEntry,
+  logEntry,
+  logsRequest,
+  type Node,
+  nodeList,
+  type SubmitRequest,
+  submitRequest,
+  watchRequest,
+} from '../shared/wire/jobs.js';
+import { JobsClient as WireClient } from '../shared/wire/services.js';
+import { type CallFailure, callFailure } from './call_errors.js';
+import { CliError, exitCodes } from './exit_codes.js';
+import { Patience } from './patience.js';
+
+/** How long a request is tried again, unless the caller has more patience. */
+const REQUEST_MS = 8000;
+const TRY_MS = 5000;
+/** How long a stream may stay broken. */
+const RECONNECT_MS = 30_000;
+/** A stream that held this long was a working one. */
+const STEADY_MS = 5000;
+/** A stream is opened anew this often, so that every call has a deadline. */
+const STREAM_MS = 300_000;
+const MAX_MESSAGE_BYTES = 16 * 1024 * 1024;
+
+const CHANNEL_OPTIONS = {
+  'grpc.initial_reconnect_backoff_ms': 100,
+  'grpc.max_reconnect_backoff_ms': 1000,
+  // Without these a frozen coordinator's stream would hang silently.
+  'grpc.keepalive_time_ms': 10_000,
+  'grpc.keepalive_timeout_ms': 5000,
+  'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,
+  'grpc.enable_retries': 0,
+};
+
+type MethodName = 'Submit' | 'Get' | 'List' | 'Watch' | 'Cancel' | 'Logs' | 'Nodes' | 'Audit';
+
+interface Call<Q, A> {
+  readonly method: MethodName;
+  readonly request: MessageCodec<Q>;
+  readonly answer: MessageCodec<A>;
+}
+
+const calls = {
+  submit: { method: 'Submit', request: submitRequest, answer: jobReference },
+  get: { method: 'Get', request: jobReference, answer: job },
+  list: { method: 'List', request: empty, answer: jobList },
+  watch: { method: 'Watch', request: watchRequest, answer: jobEvent },
+  cancel: { method: 'Cancel', request: jobReference, answer: job },
+  logs: { method: 'Logs', request: logsRequest, answer: logEntry },
+  nodes: { method: 'Nodes', request: empty, answer: nodeList },
+  audit: { method: 'Audit', request: jobReference, answer: auditReport },
+} as const;
+
+export interface JobsClientOptions {
+  /** host:port of one or more coordinators; any of them can name the leader. */
+  readonly servers: readonly string[];
+  /** Ends every call. */
+  readonly signal: AbortSignal;
+  /** How long a request is tried again. */
+  readonly requestMs?: number;
+}
+
+export class JobsClient {
+  readonly #servers: readonly string[];
+  readonly #signal: AbortSignal;
+  readonly #requestMs: number;
+  readonly #clients = new Map<string, InstanceType<typeof WireClient>>();
+  #address: string;
+  #nextServer = 0;
+
+  constructor(options: JobsClientOptions) {
+    this.#servers = options.servers;
+    this.#signal = options.signal;
+    this.#requestMs = options.requestMs ?? REQUEST_MS;
+    this.#address = options.servers[0] ?? '';
+  }
+
+  async submit(request: SubmitRequest): Promise<string> {
+    return (await this.#ask(calls.submit, request)).job;
+  }
+
+  get(reference: string): Promise<Job> {
+    return this.#ask(calls.get, { job: reference });
+  }
+
+  async list(): Promise<readonly Job[]> {
+    return (await this.#ask(calls.list, {})).jobs;
+  }
+
+  cancel(reference: string): Promise<Job> {
+    return this.#ask(calls.cancel, { job: reference });
+  }
+
+  async nodes(): Promise<readonly Node[]> {
+    return (await this.#ask(calls.nodes, {})).nodes;
+  }
+
+  audit(reference: string): Promise<AuditReport> {
+    return this.#ask(calls.audit, { job: reference });
+  }
+
+  /**
+   * The events of a job from `fromSequence` on, each once, also across a change of leader: a new one says the steps again that the old one
+   * had told but not yet stored.
+   */
+  async *watch(reference: string, fromSequence: number, follow: boolean): AsyncGenerator<JobEvent> {
+    let next = fromSequence;
+    let nextStep = 0;
+    const open = () => this.#stream(calls.watch, { job: reference, fromSequence: next, follow });
+    for await (const event of this.#steadily(open)) {
+      if (event.sequence < next) continue;
+      next = event.sequence + 1;
+      if (event.kind === 'stepCommitted') {
+        if (event.step < nextStep) continue;
+        nextStep = event.step + 1;
+      }
+      yield event;
+      if (event.kind === 'jobFinished') return;
+    }
+  }
+
+  /** What the user's code printed. After a reconnect, entries that are not newer than the last one are taken as seen. */
+  async *logs(reference: string, follow: boolean): AsyncGenerator<LogEntry> {
+    let seenMs = -1;
+    let skipToMs = -1;
+    const open = () => {
+      skipToMs = seenMs;
+      return this.#stream(calls.logs, { job: reference, follow });
+    };
+    for await (const entry of this.#steadily(open)) {
+      if (entry.timeMs <= skipToMs) continue;
+      seenMs = Math.max(seenMs, entry.timeMs);
+      yield entry;
+    }
+  }
+
+  close(): void {
+    for (const client of this.#clients.values()) client.close();
+    this.#clients.clear();
+  }
+
+  /** Goes on with a new stream where one broke. */
+  async *#steadily<A>(open: () => AsyncGenerator<A>): AsyncGenerator<A> {
+    const patience = new Patience(RECONNECT_MS);
+    for (;;) {
+      const openedMs = performance.now();
+      try {
+        for await (const answer of open()) {
+          patience.reset();
+          yield answer;
+        }
+        return;
+      } catch (error) {
+        const heldMs = performance.now() - openedMs;
+        if (heldMs > STEADY_MS) patience.reset();
+        if (heldMs < STREAM_MS) await this.#recover(error, patience);
+      }
+    }
+  }
+
+  async #ask<Q, A>(call: Call<Q, A>, request: Q): Promise<A> {
+    const patience = new Patience(this.#requestMs);
+    for (;;) {
+      try {
+        return await this.#try(call, request, TRY_MS);
+      } catch (error) {
+        await this.#recover(error, patience);
+      }
+    }
+  }
+
+  #try<Q, A>(call: Call<Q, A>, request: Q, timeoutMs: number): Promise<A> {
+    const method = methodOf(call.method);
+    return new Promise((resolve, reject) => {
+      const running = this.#connected().makeUnaryRequest<unknown, unknown>(
+        method.path,
+        method.requestSerialize,
+        method.responseDeserialize,
+        call.request.encode(request, call.method),
+        new Metadata(),
+        { deadline: Date.now() + timeoutMs },
+        (error, answer) => {
+          this.#signal.removeEventListener('abort', abort);
+          if (error !== null) reject(error);
+          else resolve(call.answer.decode(answer, call.method));
+        },
+      );
+      const abort = (): void => running.cancel();
+      this.#signal.addEventListener('abort', abort);
+      if (this.#signal.aborted) abort();
+    });
+  }
+
+  async *#stream<Q, A>(call: Call<Q, A>, request: Q): AsyncGenerator<A> {
+    const method = methodOf(call.method);
+    const stream: ClientReadableStream<unknown> = this.#connected().makeServerStreamRequest<unknown, unknown>(
+      method.path,
+      method.requestSerialize,
+      method.responseDeserialize,
+      call.request.encode(request, call.method),
+      new Metadata(),
+      { deadline: Date.now() + STREAM_MS },
+    );
+    // Only the status says how a stream ended: 'end' comes in any case.
+    const ended = new Promise<StatusObject>((resolve) => stream.once('status', resolve));
+    stream.on('error', () => {});
+    const abort = (): void => stream.cancel();
+    this.#signal.addEventListener('abort', abort);
+    if (this.#signal.aborted) abort();
+    try {
+      for await (const answer of stream) yield call.answer.decode(answer, call.method);
+      const how = await ended;
+      if (how.code !== status.OK) throw Object.assign(new Error(how.details), how);
+    } finally {
+      this.#signal.removeEventListener('abort', abort);
+      stream.cancel();
+    }
+  }
+
+  /** Waits until the call can be tried again, perhaps elsewhere; throws what the user is told when it cannot. */
+  async #recover(error: unknown, patience: Patience): Promise<void> {
+    if (this.#signal.aborted) throw new CliError(exitCodes.interrupted, 'interrupted');
+    const failure = callFailure(error);
+    if (failure.kind === 'final') throw failure.error;
+    const pauseMs = patience.nextPauseMs();
+    if (pauseMs === undefined) throw givenUp(failure, this.#address);
+    const leader = failure.kind === 'not_leader' ? failure.address : undefined;
+    this.#address = leader === undefined || leader === this.#address ? this.#otherServer() : leader;
+    await delay(pauseMs, undefined, { signal: this.#signal }).catch(() => {});
+  }
+
+  #otherServer(): string {
+    this.#nextServer = (this.#nextServer + 1) % this.#servers.length;
+    return this.#servers[this.#nextServer] ?? this.#address;
+  }
+
+  #connected(): InstanceType<typeof WireClient> {
+    const known = this.#clients.get(this.#address);
+    if (known !== undefined) return known;
+    const client = new WireClient(this.#address, credentials.createInsecure(), CHANNEL_OPTIONS);
+    this.#clients.set(this.#address, client);
+    return client;
+  }
+}
+
+function givenUp(failure: Exclude<CallFailure, { kind: 'final' }>, address: string): CliError {
+  switch (failure.kind) {
+    case 'not_leader':
+      return new CliError(
+        exitCodes.unreachable,
+        `${address}: no coordinator leads; look at the coordinators' logs and at etcd`,
+      );
+    case 'unreachable':
+      return new CliError(
+        exitCodes.unreachable,
+        `${address}: no coordinator answers (${failure.reason}); check --server`,
+      );
+    case 'too_late':
+      return new CliError(exitCodes.timedOut, `${address}: the coordinator did not answer in time`);
+  }
+}
+
+function methodOf(name: MethodName) {
+  const method = WireClient.service[name];
+  if (method === undefined) throw new Error(`jobs.proto has no method ${name}`);
+  return method;
+}

@@ -1,0 +1,59 @@
+/** The command line: `bin/lockstep`. */
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { exitCodes } from './exit_codes.js';
+import { runProgram } from './program.js';
+
+const repository = fileURLToPath(new URL('../..', import.meta.url));
+
+const ended = new AbortController();
+const killed: (() => Promise<void>)[] = [];
+
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+  process.on(signal, () => {
+    if (ended.signal.aborted) {
+      void Promise.allSettled(killed.map((kill) => kill())).then(() => process.exit(exitCodes.interrupted));
+      return;
+    }
+    ended.abort();
+  });
+}
+// Nobody reads any more, as in `lockstep run --json | head -1`: end in good order, what was started must be ended.
+let unread = false;
+process.stdout.on('error', () => {
+  unread = true;
+  ended.abort();
+});
+
+function fail(line: string): void {
+  if (!unread) process.stderr.write(`lockstep: ${line}\n`);
+}
+
+/** The interpreter that deploy/setup.sh chose. */
+function chosenPython(): string {
+  try {
+    return readFileSync(new URL('../.python', import.meta.url), 'utf8').trim();
+  } catch {
+    return 'python3';
+  }
+}
+
+try {
+  process.exitCode = await runProgram(
+    {
+      stdout: process.stdout,
+      write: (text) => process.stdout.write(text),
+      signal: ended.signal,
+      onKill: (kill) => killed.push(kill),
+      environment: process.env,
+      defaultServer: process.env['LOCKSTEP_SERVER'],
+      python: process.env['LOCKSTEP_PYTHON'] ?? chosenPython(),
+      repository,
+    },
+    process.argv.slice(2),
+    fail,
+  );
+} catch (error) {
+  fail(`a fault of lockstep itself: ${error instanceof Error ? error.stack : String(error)}`);
+  process.exitCode = exitCodes.jobFailed;
+}

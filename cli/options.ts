@@ -1,0 +1,85 @@
+/** The options that several commands share, and how their values are read. */
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import type { Context } from './context.js';
+import { CliError, exitCodes } from './exit_codes.js';
+import { JobsClient } from './jobs_client.js';
+
+export const MAX_WORKERS = 256;
+export const MAX_COORDINATORS = 9;
+const MAX_SERVERS = 16;
+const MAX_SECONDS = 1_000_000;
+
+export interface JsonOption {
+  readonly json?: true;
+}
+
+export interface ServerOption {
+  readonly server?: string;
+}
+
+export interface TimeoutOption {
+  readonly timeout?: number;
+}
+
+export function wholeNumberOption(min: number, max: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (/^\d{1,16}$/.test(text) && value >= min && value <= max) return value;
+    throw new InvalidArgumentError(`It must be a whole number from ${min} to ${max}.`);
+  };
+}
+
+export function withJson(command: Command): Command {
+  return command.option('--json', 'print one JSON object a line');
+}
+
+export function withServer(command: Command): Command {
+  return command.option('--server <host:port>', 'a coordinator, or several with commas (default: LOCKSTEP_SERVER)');
+}
+
+export function withTimeout(command: Command): Command {
+  const timeout = new Option('--timeout <seconds>', 'give up after this time, with exit code 124');
+  return command.addOption(timeout.argParser(wholeNumberOption(1, MAX_SECONDS)));
+}
+
+/** Runs `use` with a client of the coordinators that the options name. */
+export async function withClient<T>(
+  context: Context,
+  options: ServerOption,
+  use: (client: JobsClient) => Promise<T>,
+  signal = context.signal,
+): Promise<T> {
+  const client = new JobsClient({ servers: serversOf(options.server ?? context.defaultServer), signal });
+  try {
+    return await use(client);
+  } finally {
+    client.close();
+  }
+}
+
+export function serversOf(text: string | undefined): readonly string[] {
+  if (text === undefined || text === '') {
+    throw new CliError(exitCodes.usage, 'no server is named; give --server host:port or set LOCKSTEP_SERVER');
+  }
+  const servers = text.split(',');
+  const bad = servers.find((one) => !/^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):\d{1,5}$/.test(one));
+  if (bad !== undefined) throw new CliError(exitCodes.usage, `--server: ${JSON.stringify(bad)} is not host:port`);
+  if (servers.length > MAX_SERVERS) throw new CliError(exitCodes.usage, `--server: at most ${MAX_SERVERS} servers`);
+  return servers;
+}
+
+/** Runs `use` with a signal that ends it after `seconds`; running out of time is then an error of its own. */
+export async function withinSeconds<T>(
+  context: Context,
+  seconds: number | undefined,
+  use: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  if (seconds === undefined) return use(context.signal);
+  const timeout = AbortSignal.timeout(seconds * 1000);
+  try {
+    return await use(AbortSignal.any([context.signal, timeout]));
+  } catch (error) {
+    if (!timeout.aborted || context.signal.aborted) throw error;
+    throw new CliError(exitCodes.timedOut, `not done within ${seconds} s`);
+  }
+}

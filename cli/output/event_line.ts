@@ -1,0 +1,72 @@
+/** Events as one line for people. */
+import type { JobEvent } from '../../shared/wire/jobs.js';
+import { formatDuration, formatLoss, formatMetrics, formatRate } from './numbers.js';
+import { printable, printableLines } from './printable.js';
+import type { ProgressNow } from './progress.js';
+
+type OtherEvent = Exclude<JobEvent, { kind: 'stepCommitted' }>;
+type JobFinished = Extract<JobEvent, { kind: 'jobFinished' }>;
+
+/** Every event but the steps, of which there are many: see progressLine. */
+export function eventLine(event: OtherEvent): string {
+  return printableLines(textOf(event));
+}
+
+function textOf(event: OtherEvent): string {
+  switch (event.kind) {
+    case 'jobQueued':
+      return `queued ${event.name} as ${event.job}`;
+    case 'workerJoined':
+      return `joined ${event.worker}`;
+    case 'workerRefused':
+      return `refused ${event.worker}: ${event.reason}`;
+    case 'workerLost':
+      return `lost ${event.worker} (${event.detectedBy}, ${Math.round(event.detectMs)} ms)${because(event.reason)}`;
+    case 'generationStarted':
+      return `generation ${event.generation} from step ${event.step} with ${event.workers.join(', ')}${because(event.reason)}`;
+    case 'recovered':
+      return `recovered in generation ${event.generation} at step ${event.step + 1}, pause ${Math.round(event.pauseMs)} ms`;
+    case 'leaderChanged':
+      return `a coordinator leads in term ${event.term}`;
+    case 'evaluated':
+      return `evaluated after ${event.step} steps${because(formatMetrics(event.metrics))}`;
+    case 'jobFinished':
+      return finishedText(event);
+  }
+}
+
+function because(reason: string): string {
+  return reason === '' ? '' : `: ${reason}`;
+}
+
+function finishedText(event: JobFinished): string {
+  const lines = [`${event.state} after ${event.steps} steps${because(event.reason)}`];
+  if (event.loss !== undefined) lines.push(`  loss     ${formatLoss(event.loss)}`);
+  if (event.metrics.size > 0) lines.push(`  metrics  ${formatMetrics(event.metrics)}`);
+  if (event.weightsDigest !== '') lines.push(`  weights  ${event.weightsDigest}`);
+  if (event.state === 'finished' && event.output !== '') lines.push(`  model    ${event.output}/model.safetensors`);
+  if (event.traceback !== '') lines.push(event.traceback.trimEnd());
+  return lines.join('\n');
+}
+
+/** "step 12/300  loss 2.3412  1,024 samples/s  2m05s left" */
+export function progressLine(now: ProgressNow): string {
+  return [`step ${now.done}/${now.total}`, ...progressFacts(now)].join('  ');
+}
+
+export function progressFacts(now: ProgressNow): readonly string[] {
+  const facts = [`loss ${formatLoss(now.loss)}`];
+  if (now.samplesPerSecond !== undefined) facts.push(`${formatRate(now.samplesPerSecond)} samples/s`);
+  if (now.secondsLeft !== undefined) facts.push(`${formatDuration(now.secondsLeft)} left`);
+  return facts;
+}
+
+/** What a worker's user code printed, with the worker's name before every line. */
+export function logLine(worker: string, text: string): string {
+  const name = printable(worker);
+  return printableLines(text)
+    .replace(/\n$/, '')
+    .split('\n')
+    .map((line) => `[${name}] ${line}`)
+    .join('\n');
+}

@@ -1,0 +1,59 @@
+/** Our values as the JSON that tools rely on: names in snake_case, `kind` as "event". */
+import type { AuditReport, Job, JobEvent, LogEntry, Node } from '../../shared/wire/jobs.js';
+
+type JsonObject = Readonly<Record<string, unknown>>;
+
+function snakeCase(name: string): string {
+  return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+}
+
+function toJson(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(toJson);
+  // Keys of a Map are data, not names of ours.
+  if (value instanceof Map) return Object.fromEntries([...value].map(([key, one]) => [key, toJson(one)]));
+  if (value !== null && typeof value === 'object') return fieldsToJson(value);
+  return value;
+}
+
+function fieldsToJson(value: object): JsonObject {
+  return Object.fromEntries(Object.entries(value).map(([name, one]) => [snakeCase(name), toJson(one)]));
+}
+
+export function eventJson(event: JobEvent): JsonObject {
+  const { kind, timeMs, job, sequence, ...rest } = event;
+  return { event: snakeCase(kind), time_ms: timeMs, job, sequence, ...fieldsToJson(rest) };
+}
+
+export function jobJson(job: Job): JsonObject {
+  const { spec, ...rest } = job;
+  const { paramsJson, ...keys } = spec;
+  const params: unknown = JSON.parse(paramsJson);
+  return { ...fieldsToJson(rest), name: spec.name, spec: { ...fieldsToJson(keys), params } };
+}
+
+export function nodeJson(node: Node): JsonObject {
+  return {
+    worker: node.worker,
+    host: node.host,
+    pid: node.pid,
+    engine_pid: node.enginePid,
+    state: node.state,
+    job: node.job,
+    step: node.committed,
+    engine: node.engine,
+  };
+}
+
+export function logJson(entry: LogEntry): JsonObject {
+  return fieldsToJson(entry);
+}
+
+export function auditJson(report: AuditReport): JsonObject {
+  return {
+    event: 'audit',
+    job: report.job,
+    samples_lost: report.samplesLost,
+    samples_repeated: report.samplesRepeated,
+    steps: report.steps,
+  };
+}

@@ -1,0 +1,110 @@
+/** The commands and their options. */
+import { Command, CommanderError } from 'commander';
+import { JobSpecError } from '../shared/job_spec.js';
+import { auditJob, cancelJob, listJobs, listNodes, showJob, submit } from './commands/jobs.js';
+import { run } from './commands/run.js';
+import { events, logs, watch } from './commands/streams.js';
+import { up } from './commands/up.js';
+import type { Context } from './context.js';
+import { CliError, type ExitCode, exitCodes } from './exit_codes.js';
+import { MAX_COORDINATORS, MAX_WORKERS, wholeNumberOption, withJson, withServer, withTimeout } from './options.js';
+import { printable } from './output/printable.js';
+
+const MAX_STEPS = 1_000_000_000;
+
+const exitCodeHelp = `
+Exit codes: 0 ok, 1 job failed, 2 usage or bad job file, 3 not found, 4 unreachable, 5 not allowed, 124 timed out, 130 interrupted.`;
+
+/** Runs one command line, without the names of the interpreter and the script. Errors go to `fail` as one line. */
+export async function runProgram(
+  context: Context,
+  args: readonly string[],
+  fail: (line: string) => void,
+): Promise<ExitCode> {
+  let code: ExitCode = exitCodes.ok;
+  const program = commands(context, fail, async (command) => {
+    code = await command;
+  });
+  try {
+    await program.parseAsync([...args], { from: 'user' });
+    return code;
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
+    if (error instanceof JobSpecError) {
+      fail(error.message);
+      return exitCodes.usage;
+    }
+    if (!(error instanceof CliError)) throw error;
+    fail(error.message);
+    return error.exitCode;
+  }
+}
+
+function commands(
+  context: Context,
+  fail: (line: string) => void,
+  finish: (command: Promise<ExitCode>) => Promise<void>,
+): Command {
+  const program = new Command('lockstep')
+    .description(
+      'Distributed PyTorch training: the same weights bit for bit, whatever dies and however many workers there are.',
+    )
+    .addHelpText('after', exitCodeHelp)
+    .showHelpAfterError(false);
+  // Set before the commands are added, which inherit it.
+  program
+    .exitOverride()
+    .configureOutput({ outputError: (text) => fail(printable(text.trim().replace(/^error: /, ''))) });
+
+  clusterOptions(program.command('up').description('run a whole cluster on this machine until Ctrl-C'), 2).action(
+    (options) => finish(up(context, options)),
+  );
+  withTimeout(
+    clusterOptions(
+      program.command('run <job.yaml>').description('run one job in a cluster of its own, on this machine'),
+      2,
+    ),
+  )
+    .option('--steps <n>', "instead of the job file's steps or epochs", wholeNumberOption(1, MAX_STEPS))
+    .action((file, options) => finish(run(context, file, options)));
+
+  asking(program.command('submit <job.yaml>').description('submit a job and print its id'))
+    .option('--steps <n>', "instead of the job file's steps or epochs", wholeNumberOption(1, MAX_STEPS))
+    .option('--output <folder>', 'where a worker writes the model (default: runs/<name>-<time>/model)')
+    .action((file, options) => finish(submit(context, file, options)));
+  asking(program.command('jobs').description('list the jobs')).action((options) => finish(listJobs(context, options)));
+  asking(program.command('job <job>').description('show one job, by id or name')).action((job, options) =>
+    finish(showJob(context, job, options)),
+  );
+  withTimeout(asking(program.command('watch <job>').description('follow a job to its end; exits as the job does')))
+    .option('--from <sequence>', 'first event to show', wholeNumberOption(1, Number.MAX_SAFE_INTEGER), 1)
+    .action((job, options) => finish(watch(context, job, options)));
+  asking(program.command('logs <job>').description("show what the task's code printed"))
+    .option('--follow', 'go on until the job has ended')
+    .action((job, options) => finish(logs(context, job, options)));
+  asking(program.command('events <job>').description('show what happened to a job'))
+    .option('--follow', 'go on until the job has ended')
+    .option('--from <sequence>', 'first event to show', wholeNumberOption(1, Number.MAX_SAFE_INTEGER), 1)
+    .action((job, options) => finish(events(context, job, options)));
+  asking(program.command('cancel <job>').description('end a job')).action((job, options) =>
+    finish(cancelJob(context, job, options)),
+  );
+  asking(program.command('nodes').description('list the workers')).action((options) =>
+    finish(listNodes(context, options)),
+  );
+  asking(program.command('audit <job>').description('compare the samples that were consumed with the plan')).action(
+    (job, options) => finish(auditJob(context, job, options)),
+  );
+  return program;
+}
+
+function asking(command: Command): Command {
+  return withServer(withJson(command));
+}
+
+function clusterOptions(command: Command, workers: number): Command {
+  return withJson(command)
+    .option('--workers <n>', 'number of workers', wholeNumberOption(1, MAX_WORKERS), workers)
+    .option('--coordinators <n>', 'number of coordinators', wholeNumberOption(1, MAX_COORDINATORS), 1)
+    .option('--dir <folder>', 'folder for data, logs and the model (default: runs/<name>-<time>)');
+}

@@ -1,0 +1,52 @@
+/** The configuration of a coordinator daemon. */
+import {
+  advertise,
+  daemonName,
+  type EtcdConfig,
+  etcdSection,
+  leaseTtlSeconds,
+  listen,
+  logSection,
+  readConfig,
+} from '../shared/config.js';
+import type { LogLevel } from '../shared/logger.js';
+import { flag, strictMap } from '../shared/schema.js';
+
+export interface CoordinatorConfig {
+  /** Stable name, for example "c1". */
+  readonly name: string;
+  /** host:port of the gRPC services; port 0 takes a free one. */
+  readonly listen: string;
+  /** host:port by which others reach it, where that is not the address it listens on. */
+  readonly advertise: string | undefined;
+  readonly etcd: EtcdConfig;
+  /** Lease of its registration and of its leadership. */
+  readonly leaseTtlSeconds: number;
+  /** Be killed when the process that started this one dies: for clusters that belong to one command. */
+  readonly dieWithParent: boolean;
+  readonly log: { readonly level: LogLevel };
+}
+
+const schema = strictMap({
+  name: daemonName,
+  listen,
+  advertise,
+  etcd: etcdSection,
+  lease_ttl_seconds: leaseTtlSeconds.default(3),
+  die_with_parent: flag().default(false),
+  log: logSection,
+});
+
+/** Throws a ConfigError that names the file and the key. */
+export function readCoordinatorConfig(path: string): CoordinatorConfig {
+  const file = readConfig(path, schema);
+  return Object.freeze({
+    name: file.name,
+    listen: file.listen,
+    advertise: file.advertise,
+    etcd: Object.freeze(file.etcd),
+    leaseTtlSeconds: file.lease_ttl_seconds,
+    dieWithParent: file.die_with_parent,
+    log: Object.freeze(file.log),
+  });
+}

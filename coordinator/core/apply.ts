@@ -1,0 +1,189 @@
+/** The coordinator as a deterministic machine: an event in, commands out. */
+import type { WorkerMessage } from '../../shared/wire/session.js';
+import type { CoordinatorCommand } from './command.js';
+import { digestReported } from './digests.js';
+import { emitEnd } from './ending.js';
+import type { At, CoordinatorEvent } from './event.js';
+import { finished } from './finishing.js';
+import { answerPrepare } from './formation.js';
+import { cancel, newRun, submit } from './jobs.js';
+import * as membership from './membership.js';
+import * as progress from './progress.js';
+import { complain } from './reachability.js';
+import { type CoordinatorState, isTerminal } from './state.js';
+import { addLog, type Turn } from './turn.js';
+import { retryWrites, writeFailed, writeStored } from './writes.js';
+
+export function apply(state: CoordinatorState, at: At<CoordinatorEvent>): readonly CoordinatorCommand[] {
+  const { event, nowMs, wallMs } = at;
+  if (event.kind === 'elected') return elected(state, at, event);
+  if (event.kind === 'deposed') return deposed(state);
+  if (state.leading === undefined) return refuse(event);
+  const turn: Turn = { state, leading: state.leading, nowMs, wallMs, commands: [] };
+  handle(turn, event);
+  return turn.commands;
+}
+
+function elected(
+  state: CoordinatorState,
+  { nowMs, wallMs }: At<CoordinatorEvent>,
+  event: Extract<CoordinatorEvent, { kind: 'elected' }>,
+): readonly CoordinatorCommand[] {
+  const leading = { term: event.term, eventCounter: 0, operationCounter: 0 };
+  state.leading = leading;
+  state.jobs.clear();
+  state.writes.clear();
+  state.doubtfulSubmits.clear();
+  const generations = new Map(event.generations.map((record) => [record.job, record]));
+  for (const record of event.jobs) {
+    const last = generations.get(record.job);
+    const adopting = last !== undefined && !isTerminal(record.state);
+    const deadlineMs = nowMs + state.settings.adoptMs;
+    const run = newRun(
+      record,
+      last,
+      adopting ? { kind: 'adopting', deadlineMs } : { kind: 'gathering', sinceMs: nowMs },
+    );
+    run.lastCommitMs = nowMs;
+    state.jobs.set(record.job, run);
+  }
+  const turn: Turn = { state, leading, nowMs, wallMs, commands: [] };
+  for (const run of state.jobs.values()) if (isTerminal(run.record.state)) emitEnd(turn, run);
+  membership.settle(turn);
+  return turn.commands;
+}
+
+/** Forgets everything: what is durable is in etcd, and the workers will tell the next leader the rest. */
+function deposed(state: CoordinatorState): readonly CoordinatorCommand[] {
+  const commands: CoordinatorCommand[] = [...state.sessions.keys()].map((session) => ({
+    kind: 'close_session',
+    session,
+    reason: 'this coordinator does not lead any more',
+  }));
+  for (const { pending } of state.writes.values()) {
+    if (pending.kind === 'submit') commands.push(...pending.requests.map(unavailable));
+  }
+  for (const run of state.jobs.values()) {
+    for (const request of run.cancelRequests) commands.push(unavailable(request));
+  }
+  state.leading = undefined;
+  state.sessions.clear();
+  state.workers.clear();
+  state.jobs.clear();
+  state.writes.clear();
+  state.doubtfulSubmits.clear();
+  return commands;
+}
+
+function unavailable(request: string): CoordinatorCommand {
+  return { kind: 'reply_error', request, code: 'unavailable', message: 'this coordinator does not lead' };
+}
+
+function refuse(event: CoordinatorEvent): readonly CoordinatorCommand[] {
+  if (event.kind === 'submit' || event.kind === 'cancel') return [unavailable(event.request)];
+  if (event.kind === 'session_message') {
+    return [{ kind: 'close_session', session: event.session, reason: 'this coordinator does not lead' }];
+  }
+  return [];
+}
+
+function handle(turn: Turn, event: Exclude<CoordinatorEvent, { kind: 'elected' | 'deposed' }>): void {
+  switch (event.kind) {
+    case 'session_message':
+      sessionMessage(turn, event.session, event.message);
+      break;
+    case 'session_closed': {
+      const worker = turn.state.workers.get(turn.state.sessions.get(event.session) ?? '');
+      if (worker?.session === event.session) membership.loseWorker(turn, worker, 'stream_reset', event.reason);
+      break;
+    }
+    case 'submit':
+      submit(turn, event.request, event.job, event.submit);
+      break;
+    case 'cancel':
+      cancel(turn, event.request, event.job);
+      break;
+    case 'write_stored':
+      writeStored(turn, event.operation);
+      break;
+    case 'write_fenced':
+      turn.commands.push({ kind: 'step_down' });
+      break;
+    case 'write_failed':
+      writeFailed(turn, event.operation, event.reason);
+      break;
+    case 'ticked':
+      membership.checkDeadlines(turn);
+      retryWrites(turn);
+      membership.settle(turn);
+      break;
+  }
+}
+
+function sessionMessage(turn: Turn, session: string, message: WorkerMessage): void {
+  if (message.kind === 'hello') {
+    membership.hello(turn, session, message);
+    return;
+  }
+  const worker = turn.state.workers.get(turn.state.sessions.get(session) ?? '');
+  if (worker === undefined || worker.session !== session) {
+    turn.commands.push({ kind: 'close_session', session, reason: 'it did not say hello' });
+    return;
+  }
+  worker.lastHeardMs = turn.nowMs;
+  if (message.kind === 'heartbeat') {
+    worker.enginePid = message.enginePid;
+    worker.committed = message.committed;
+    worker.microbatchMs = message.microbatchMs;
+    return;
+  }
+  if (message.kind === 'unloaded') membership.unloaded(worker, message);
+  else if (message.kind === 'leaving') membership.leaving(turn, worker);
+  else jobMessage(turn, worker, message);
+  membership.settle(turn);
+}
+
+function jobMessage(
+  turn: Turn,
+  worker: Parameters<typeof membership.loaded>[2],
+  message: Exclude<WorkerMessage, { kind: 'hello' | 'heartbeat' | 'unloaded' | 'leaving' }>,
+): void {
+  const run = turn.state.jobs.get(message.job);
+  if (run === undefined) return;
+  if (message.kind === 'logLines') {
+    for (const line of message.lines) addLog(turn, run, { worker: worker.worker, ...line });
+    return;
+  }
+  if (worker.job !== message.job || isTerminal(run.record.state)) return;
+  switch (message.kind) {
+    case 'loaded':
+      membership.loaded(turn, run, worker, message);
+      break;
+    case 'engineFailed':
+      membership.engineFailed(turn, run, worker, message);
+      break;
+    case 'prepared':
+      answerPrepare(run, worker, message);
+      break;
+    case 'stepCommitted':
+      progress.stepCommitted(turn, run, worker, message);
+      break;
+    case 'digestReported':
+      digestReported(turn, run, worker, message);
+      break;
+    case 'evaluated':
+      progress.evaluated(turn, run, message);
+      break;
+    case 'finished':
+      finished(turn, run, worker, message);
+      break;
+    case 'peerLost':
+      complain(turn, run, worker, message);
+      break;
+    case 'refused':
+      membership.refused(turn, run, message);
+      break;
+    case 'healed':
+      break;
+  }
+}

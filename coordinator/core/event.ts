@@ -1,0 +1,31 @@
+/** What can happen to a coordinator. Time, randomness and ids come in here. */
+import type { SubmitRequest } from '../../shared/wire/jobs.js';
+import type { WorkerMessage } from '../../shared/wire/session.js';
+import type { GenerationRecord, JobRecord } from './state.js';
+
+export type CoordinatorEvent =
+  /** This coordinator leads; `jobs` and `generations` are what etcd holds. */
+  | {
+      readonly kind: 'elected';
+      readonly term: number;
+      readonly jobs: readonly JobRecord[];
+      readonly generations: readonly GenerationRecord[];
+    }
+  | { readonly kind: 'deposed' }
+  | { readonly kind: 'session_message'; readonly session: string; readonly message: WorkerMessage }
+  | { readonly kind: 'session_closed'; readonly session: string; readonly reason: string }
+  /** `job` is a fresh id for the job. */
+  | { readonly kind: 'submit'; readonly request: string; readonly job: string; readonly submit: SubmitRequest }
+  | { readonly kind: 'cancel'; readonly request: string; readonly job: string }
+  | { readonly kind: 'write_stored'; readonly operation: string }
+  | { readonly kind: 'write_fenced'; readonly operation: string }
+  | { readonly kind: 'write_failed'; readonly operation: string; readonly reason: string }
+  | { readonly kind: 'ticked' };
+
+export interface At<E> {
+  /** Monotonic milliseconds: all deadlines. */
+  readonly nowMs: number;
+  /** Milliseconds since 1970, for people only. */
+  readonly wallMs: number;
+  readonly event: E;
+}

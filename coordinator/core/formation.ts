@@ -1,0 +1,239 @@
+/** How a job goes from one generation to the next: prepare, record in etcd, start. One mechanism for every change. */
+
+import { medianOf } from '../../shared/median.js';
+import { imbalance } from './balance.js';
+import { forgetDigestsAfter } from './digests.js';
+import { endJob } from './ending.js';
+import { planGeneration } from './generation_plan.js';
+import { allCommitted, giveUpLostReports } from './progress.js';
+import { isBenched } from './reachability.js';
+import { assignedTo, release } from './schedule.js';
+import type { GenerationPlan, GenerationRecord, JobRun, PreparedAnswer, Worker } from './state.js';
+import { emit, log, send, type Turn, write } from './turn.js';
+
+/** Time without a step after which a generation is begun anew. Engines that hang are killed by their daemons before. */
+const STILL_MS = 60_000;
+const STILL_FACTOR = 10;
+
+/** Workers that have loaded the job: they can be in its next generation. */
+function ready(turn: Turn, run: JobRun): readonly Worker[] {
+  return assignedTo(turn, run.record.job).filter(
+    (worker) => worker.facts !== undefined && !worker.leaving && !isBenched(turn, run, worker),
+  );
+}
+
+export function prepare(turn: Turn, run: JobRun, reason: string, afterStillness = false): void {
+  const asked = ready(turn, run);
+  if (asked.length < 1) {
+    run.formation = { kind: 'gathering', sinceMs: turn.nowMs };
+    return;
+  }
+  run.generation += 1;
+  run.formation = {
+    kind: 'preparing',
+    generation: run.generation,
+    reason,
+    afterStillness,
+    asked: new Set(asked.map((worker) => worker.worker)),
+    answers: new Map(),
+    deadlineMs: turn.nowMs + turn.state.settings.prepareMs,
+  };
+  for (const worker of asked) send(turn, worker, { kind: 'prepare', job: run.record.job, generation: run.generation });
+}
+
+export function answerPrepare(run: JobRun, worker: Worker, answer: PreparedAnswer): void {
+  const { formation } = run;
+  if (formation.kind !== 'preparing' || answer.generation !== formation.generation) return;
+  if (!formation.asked.has(worker.worker)) return;
+  formation.answers.set(worker.worker, answer);
+}
+
+/** A worker refused a generation because it has seen a higher one, under a leader that is gone: go above it. */
+export function goAbove(turn: Turn, run: JobRun, generation: number): void {
+  run.generation = Math.max(run.generation, generation);
+  prepare(turn, run, 'a worker had seen a higher generation');
+}
+
+function record(turn: Turn, run: JobRun): void {
+  const { formation } = run;
+  if (formation.kind !== 'preparing') return;
+  const candidates = ready(turn, run).flatMap((worker) => {
+    const answer = formation.answers.get(worker.worker);
+    return answer === undefined ? [] : [{ worker, answer }];
+  });
+  if (candidates.length < run.record.spec.workersMin) {
+    run.formation = { kind: 'gathering', sinceMs: turn.nowMs };
+    return;
+  }
+  if (!candidates.some(({ answer }) => answer.holding.hasState)) {
+    // Whoever they were healing from is gone. They begin anew, unless one who has the state returns before they have loaded again.
+    log(turn, 'warn', 'no worker has the state', { job: run.record.job });
+    run.formation = { kind: 'gathering', sinceMs: turn.nowMs };
+    for (const { worker } of candidates) release(turn, worker, 'nobody is left to heal from');
+    return;
+  }
+  const plan = planGeneration({
+    job: run.record.job,
+    generation: formation.generation,
+    term: turn.leading.term,
+    microbatches: run.record.spec.microbatches,
+    reason: formation.reason,
+    strict: run.record.spec.determinism === 'strict',
+    candidates,
+    last: run.lastRecord,
+  });
+  if (formation.afterStillness) giveUpLostReports(turn, run, plan.record.committed);
+  run.formation = { kind: 'recording', plan };
+  if (run.record.state === 'queued') run.record = { ...run.record, state: 'running', reason: '' };
+  write(turn, { kind: 'generation', job: run.record.job, record: plan.record });
+}
+
+/** The generation is in etcd. If its roster is still whole it begins; otherwise the next one is prepared. */
+export function startRecorded(turn: Turn, run: JobRun, generation: number): void {
+  const { formation } = run;
+  if (formation.kind !== 'recording' || formation.plan.record.generation !== generation) return;
+  run.lastRecord = formation.plan.record;
+  run.formation = { kind: 'started', record: formation.plan.record, sinceMs: turn.nowMs };
+  forgetDigestsAfter(run, formation.plan.record.committed);
+  if (lostMember(turn, run) === undefined) begin(turn, run, formation.plan);
+}
+
+function begin(turn: Turn, run: JobRun, plan: GenerationPlan): void {
+  for (const member of plan.record.roster) {
+    const worker = turn.state.workers.get(member.worker);
+    if (worker !== undefined) {
+      send(turn, worker, { kind: 'start', ...plan.start, reportsFrom: run.record.progress.committed });
+    }
+  }
+  emit(turn, run, {
+    kind: 'generationStarted',
+    generation: plan.record.generation,
+    step: plan.record.committed,
+    workers: plan.record.roster.map((member) => member.worker),
+    reason: plan.reason,
+  });
+}
+
+/** A member of the running generation that is gone or came back as another incarnation or with another engine. */
+function lostMember(turn: Turn, run: JobRun): string | undefined {
+  if (run.formation.kind !== 'started') return undefined;
+  const there = new Map(ready(turn, run).map((worker) => [worker.worker, worker.incarnation]));
+  return run.formation.record.roster.find((member) => there.get(member.worker) !== member.incarnation)?.worker;
+}
+
+function joiner(turn: Turn, run: JobRun): string | undefined {
+  if (run.formation.kind !== 'started') return undefined;
+  const members = new Set(run.formation.record.roster.map((member) => member.worker));
+  return ready(turn, run).find((worker) => !members.has(worker.worker))?.worker;
+}
+
+function gather(turn: Turn, run: JobRun, sinceMs: number): void {
+  const assigned = assignedTo(turn, run.record.job);
+  const loaded = ready(turn, run);
+  if (loaded.length === 0) {
+    run.formation = { kind: 'gathering', sinceMs: turn.nowMs };
+    return;
+  }
+  const waitedLong = turn.nowMs - sinceMs >= turn.state.settings.gatherMs;
+  if (loaded.length < run.record.spec.workersMin || (loaded.length < assigned.length && !waitedLong)) return;
+  prepare(turn, run, run.lastRecord === undefined ? 'the job starts' : 'enough workers are back');
+}
+
+/** A new leader finds every worker of the stored generation in it: nothing changes. */
+function adopt(turn: Turn, run: JobRun, deadlineMs: number): void {
+  const stored = run.lastRecord;
+  const whole = stored?.roster.every((member) => {
+    const worker = turn.state.workers.get(member.worker);
+    const holding = worker?.holding;
+    return (
+      worker?.incarnation === member.incarnation &&
+      worker.facts !== undefined &&
+      holding?.job === run.record.job &&
+      holding.generation === stored.generation &&
+      holding.started
+    );
+  });
+  if (stored !== undefined && whole) {
+    run.formation = { kind: 'started', record: stored, sinceMs: turn.nowMs };
+    emit(turn, run, { kind: 'leaderChanged', term: turn.leading.term });
+  } else if (turn.nowMs >= deadlineMs) {
+    run.formation = { kind: 'gathering', sinceMs: turn.nowMs };
+    emit(turn, run, { kind: 'leaderChanged', term: turn.leading.term });
+    if (ready(turn, run).length >= run.record.spec.workersMin) prepare(turn, run, 'a new leader took over');
+  }
+}
+
+/** Whoever has not answered in time is lost; what it does later is refused because its session is closed. */
+function awaitAnswers(turn: Turn, run: JobRun): void {
+  const { formation } = run;
+  if (formation.kind !== 'preparing') return;
+  const present = new Set(ready(turn, run).map((worker) => worker.worker));
+  for (const name of formation.asked) if (!present.has(name)) formation.asked.delete(name);
+  const silent = [...formation.asked].filter((name) => !formation.answers.has(name));
+  if (silent.length === 0) record(turn, run);
+}
+
+/** Names of workers that owe an answer past the deadline. */
+export function overdue(turn: Turn, run: JobRun): readonly string[] {
+  const { formation } = run;
+  if (formation.kind !== 'preparing' || turn.nowMs < formation.deadlineMs) return [];
+  return [...formation.asked].filter((name) => !formation.answers.has(name));
+}
+
+/** Looks at a job after anything has changed, and does the next thing that its membership needs. */
+export function reconcile(turn: Turn, run: JobRun): void {
+  if (run.ending || (run.record.state !== 'queued' && run.record.state !== 'running')) return;
+  const { formation } = run;
+  switch (formation.kind) {
+    case 'gathering':
+      gather(turn, run, formation.sinceMs);
+      break;
+    case 'adopting':
+      adopt(turn, run, formation.deadlineMs);
+      break;
+    case 'preparing':
+      awaitAnswers(turn, run);
+      break;
+    case 'recording':
+      break;
+    case 'started': {
+      const lost = lostMember(turn, run);
+      const change = lost === undefined ? wish(turn, run, formation.record, formation.sinceMs) : `${lost} was lost`;
+      if (change !== undefined) prepare(turn, run, change);
+      else beginAnewIfStill(turn, run, formation.sinceMs);
+      break;
+    }
+  }
+  failIfHopeless(turn, run);
+}
+
+/** A change that nobody's loss demands: a joiner, or better blocks. */
+function wish(turn: Turn, run: JobRun, record: GenerationRecord, sinceMs: number): string | undefined {
+  if (allCommitted(run)) return undefined;
+  const joins = joiner(turn, run);
+  if (joins !== undefined) return `${joins} joins`;
+  const uneven = imbalance(turn, run, record, sinceMs);
+  if (uneven !== undefined) {
+    run.balancedMs = turn.nowMs;
+    return uneven;
+  }
+  return undefined;
+}
+
+/** A fresh start for an exchange that has come to rest. */
+function beginAnewIfStill(turn: Turn, run: JobRun, sinceMs: number): void {
+  if (allCommitted(run)) return;
+  const stillMs = turn.nowMs - Math.max(sinceMs, run.lastCommitMs);
+  if (stillMs < Math.max(STILL_MS, STILL_FACTOR * medianOf(run.stepTimesMs))) return;
+  prepare(turn, run, `no step for ${Math.round(stillMs / 1000)} s`, true);
+}
+
+/** A job whose engines crash again and again without a step in between has no future. */
+function failIfHopeless(turn: Turn, run: JobRun): void {
+  for (const [worker, crash] of run.crashes) {
+    if (crash.count > turn.state.settings.crashLimit) {
+      endJob(turn, run, 'failed', `the engine on ${worker} crashed ${crash.count} times without a step in between`, '');
+      return;
+    }
+  }
+}

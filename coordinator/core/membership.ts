@@ -1,0 +1,204 @@
+/** Workers come, say what they hold, load jobs, fail and go. */
+
+import { stepsPerEpoch } from '../../shared/plan.js';
+import type { EngineFacts, WorkerMessage } from '../../shared/wire/session.js';
+import { forgetDigests } from './digests.js';
+import { endJob } from './ending.js';
+import { finishIfDone } from './finishing.js';
+import { goAbove, overdue, reconcile } from './formation.js';
+import { noteLoss } from './loss.js';
+import { planShapeOf } from './progress.js';
+import { judge } from './reachability.js';
+import { release, schedule } from './schedule.js';
+import { isTerminal, type JobRun, type Worker } from './state.js';
+import { emit, log, send, type Turn, write } from './turn.js';
+
+type Message<K extends WorkerMessage['kind']> = Extract<WorkerMessage, { kind: K }>;
+
+const CRASH_BACKOFF_MS = 500;
+
+export function hello(turn: Turn, session: string, message: Message<'hello'>): void {
+  const known = turn.state.workers.get(message.worker);
+  if (known !== undefined && known.session !== session) {
+    const reason = known.incarnation === message.incarnation ? 'it opened a new session' : 'it was restarted';
+    dropSession(turn, known, reason);
+  }
+  const worker: Worker = {
+    worker: message.worker,
+    incarnation: message.incarnation,
+    session,
+    host: message.host,
+    pid: message.pid,
+    peerAddress: message.peerAddress,
+    lastHeardMs: turn.nowMs,
+    enginePid: message.holding?.facts?.enginePid ?? 0,
+    committed: message.holding?.committed ?? 0,
+    job: message.holding?.job,
+    facts: message.holding?.facts,
+    engineStart: message.holding?.engineStart ?? 0,
+    leaving: false,
+    microbatchMs: 0,
+    holding: message.holding,
+  };
+  turn.state.workers.set(worker.worker, worker);
+  turn.state.sessions.set(session, worker.worker);
+  send(turn, worker, {
+    kind: 'welcome',
+    coordinator: turn.state.settings.name,
+    heartbeatMs: turn.state.settings.heartbeatMs,
+  });
+  takeBack(turn, worker);
+  if (known !== undefined && known.job !== undefined && known.incarnation !== message.incarnation) {
+    const run = turn.state.jobs.get(known.job);
+    if (run !== undefined) noteLoss(turn, run, known, 'stream_reset', 'it was restarted');
+  }
+  settle(turn);
+}
+
+/** What a returning worker holds is compared with what the jobs are now. */
+function takeBack(turn: Turn, worker: Worker): void {
+  const run = worker.job === undefined ? undefined : turn.state.jobs.get(worker.job);
+  if (worker.job === undefined) return;
+  if (run === undefined || isTerminal(run.record.state)) {
+    release(turn, worker, 'the job has ended');
+    return;
+  }
+  run.generation = Math.max(run.generation, worker.holding?.generation ?? 0);
+  forgetDigests(run, worker); // It sends its last one again.
+  // The leader that heard `loaded` may be gone without having stored the facts.
+  if (run.record.facts === null && worker.facts !== undefined) adoptFacts(turn, run, worker.facts);
+}
+
+/** Forgets a session without looking at what follows from it. */
+function dropSession(turn: Turn, worker: Worker, reason: string): void {
+  turn.state.sessions.delete(worker.session);
+  turn.commands.push({ kind: 'close_session', session: worker.session, reason });
+}
+
+export function loseWorker(turn: Turn, worker: Worker, detectedBy: string, reason: string): void {
+  dropSession(turn, worker, reason);
+  turn.state.workers.delete(worker.worker);
+  log(turn, 'warn', 'worker lost', { worker: worker.worker, detected_by: detectedBy, reason });
+  const run = worker.job === undefined ? undefined : turn.state.jobs.get(worker.job);
+  if (run !== undefined && !isTerminal(run.record.state)) noteLoss(turn, run, worker, detectedBy, reason);
+  settle(turn);
+}
+
+const SHARED_FACTS: readonly (readonly [keyof EngineFacts, string])[] = [
+  ['fingerprint', 'it would compute other bits (fingerprint)'],
+  ['parameters', 'its model has another number of parameters'],
+  ['elements', 'its model has another layout'],
+  ['datasetLength', 'its data set has another length'],
+  ['datasetDigest', 'its data set has other content'],
+  ['initialState', 'its model starts with other weights'],
+];
+
+function differenceOf(run: JobRun, facts: EngineFacts): string | undefined {
+  const reference = run.record.facts;
+  if (reference === null) return undefined;
+  const found = SHARED_FACTS.find(
+    ([fact]) =>
+      facts[fact] !== reference[fact] &&
+      !(run.record.spec.determinism === 'loose' && (fact === 'fingerprint' || fact === 'initialState')),
+  );
+  return found === undefined ? undefined : `${found[1]}: ${facts[found[0]]} where the job has ${reference[found[0]]}`;
+}
+
+export function loaded(turn: Turn, run: JobRun, worker: Worker, message: Message<'loaded'>): void {
+  const difference = differenceOf(run, message.facts);
+  if (difference !== undefined) {
+    run.refused.set(worker.worker, difference);
+    emit(turn, run, { kind: 'workerRefused', worker: worker.worker, reason: difference });
+    release(turn, worker, difference);
+    return;
+  }
+  forgetDigests(run, worker);
+  worker.facts = message.facts;
+  worker.engineStart = message.engineStart;
+  worker.enginePid = message.facts.enginePid;
+  worker.committed = 0;
+  if (run.record.facts === null) adoptFacts(turn, run, message.facts);
+  emit(turn, run, { kind: 'workerJoined', worker: worker.worker });
+}
+
+function adoptFacts(turn: Turn, run: JobRun, facts: EngineFacts): void {
+  run.record = { ...run.record, facts };
+  const { spec } = run.record;
+  if (stepsPerEpoch(planShapeOf(spec, facts)) < 1) {
+    endJob(
+      turn,
+      run,
+      'failed',
+      `the data set has ${facts.datasetLength} samples, fewer than one batch of ${spec.batch}; ` +
+        'use a smaller batch or data: {tail: keep}',
+      '',
+    );
+    return;
+  }
+  write(turn, { kind: 'facts', job: run.record.job });
+}
+
+export function engineFailed(turn: Turn, run: JobRun, worker: Worker, message: Message<'engineFailed'>): void {
+  if (worker.job !== run.record.job) return;
+  noteLoss(turn, run, worker, message.phase === 'hang' ? 'hang' : 'engine_exit', message.message);
+  worker.facts = undefined;
+  worker.job = undefined;
+  worker.enginePid = 0;
+  if (message.failure !== 'engine') {
+    const where = `${message.phase} failed on ${worker.worker}`;
+    endJob(turn, run, 'failed', `${where}: ${message.message}`, message.traceback);
+    return;
+  }
+  const count = (run.crashes.get(worker.worker)?.count ?? 0) + 1;
+  run.crashes.set(worker.worker, { count, retryMs: turn.nowMs + CRASH_BACKOFF_MS * 2 ** Math.min(count - 1, 6) });
+  log(turn, 'warn', 'engine failed', { worker: worker.worker, job: run.record.job, reason: message.message });
+}
+
+export function unloaded(worker: Worker, message: Message<'unloaded'>): void {
+  if (worker.job !== message.job) return;
+  worker.job = undefined;
+  worker.facts = undefined;
+  worker.enginePid = 0;
+  worker.committed = 0;
+}
+
+export function refused(turn: Turn, run: JobRun, message: Message<'refused'>): void {
+  if (message.term > turn.leading.term) turn.commands.push({ kind: 'step_down' });
+  else if (message.generation >= run.generation) goAbove(turn, run, message.generation);
+}
+
+/** It was told to stop: the others go on without it, and it is let go. */
+export function leaving(turn: Turn, worker: Worker): void {
+  if (worker.leaving) return;
+  worker.leaving = true;
+  const run = worker.job === undefined ? undefined : turn.state.jobs.get(worker.job);
+  if (run === undefined || isTerminal(run.record.state)) return;
+  noteLoss(turn, run, worker, 'drain', 'it was told to stop');
+  release(turn, worker, 'it was told to stop');
+}
+
+/** Deadlines: heartbeats and prepares. */
+export function checkDeadlines(turn: Turn): void {
+  const { heartbeatMs, missedHeartbeats } = turn.state.settings;
+  for (const worker of [...turn.state.workers.values()]) {
+    if (turn.nowMs - worker.lastHeardMs > heartbeatMs * missedHeartbeats) {
+      loseWorker(turn, worker, 'heartbeat', `silent for ${missedHeartbeats} heartbeats`);
+    }
+  }
+  for (const run of turn.state.jobs.values()) {
+    for (const name of overdue(turn, run)) {
+      const worker = turn.state.workers.get(name);
+      if (worker !== undefined) loseWorker(turn, worker, 'prepare_timeout', 'no answer to a prepare');
+    }
+    judge(turn, run);
+  }
+}
+
+/** Whatever has changed: give idle workers work, and let every job do what its membership needs. */
+export function settle(turn: Turn): void {
+  schedule(turn);
+  for (const run of turn.state.jobs.values()) {
+    reconcile(turn, run);
+    finishIfDone(turn, run);
+  }
+}

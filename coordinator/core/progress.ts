@@ -1,0 +1,123 @@
+/** Steps as they are reported, the audit that is folded over them, and the way from the last step to the finished model. */
+import { auditStep } from '../../shared/consumption.js';
+import { medianOf } from '../../shared/median.js';
+import { epochOf, type PlanShape, planStep, stepsPerEpoch } from '../../shared/plan.js';
+import type { JobSpec } from '../../shared/wire/jobs.js';
+import type { EngineFacts, WorkerMessage } from '../../shared/wire/session.js';
+import type { JobRun, Worker } from './state.js';
+import { emit, log, send, type Turn, write } from './turn.js';
+
+type Message<K extends WorkerMessage['kind']> = Extract<WorkerMessage, { kind: K }>;
+
+const STEP_TIMES_KEPT = 101;
+const PROGRESS_STORE_MS = 1_000;
+
+export function planShapeOf(spec: JobSpec, facts: EngineFacts): PlanShape {
+  const { seed, batch, microbatches, tail, shuffle } = spec;
+  return { seed, batch, microbatches, tail, shuffle, datasetLength: facts.datasetLength };
+}
+
+/** Steps of the whole job; 0 until the length of the data set is known. */
+export function totalSteps(run: JobRun): number {
+  const { spec, facts } = run.record;
+  if (spec.steps !== undefined) return spec.steps;
+  if (facts === null) return 0;
+  return (spec.epochs ?? 0) * stepsPerEpoch(planShapeOf(spec, facts));
+}
+
+export function allCommitted(run: JobRun): boolean {
+  const steps = totalSteps(run);
+  return steps > 0 && run.record.progress.committed >= steps;
+}
+
+export function stepCommitted(turn: Turn, run: JobRun, worker: Worker, message: Message<'stepCommitted'>): void {
+  worker.committed = Math.max(worker.committed, message.step + 1);
+  const { progress, facts, spec } = run.record;
+  if (message.step > progress.committed) {
+    run.reportedAhead = Math.min(run.reportedAhead ?? message.step, message.step);
+  }
+  if (run.ending || message.step !== progress.committed || facts === null) return;
+  run.reportedAhead = undefined;
+  const shape = planShapeOf(spec, facts);
+  const plan = planStep(shape, message.step);
+  const consumption = auditStep(plan, message.consumed);
+  const loss = message.weight > 0 ? message.loss / message.weight : Number.NaN;
+  run.record = {
+    ...run.record,
+    progress: {
+      committed: message.step + 1,
+      loss,
+      samplesLost: progress.samplesLost + consumption.lost,
+      samplesRepeated: progress.samplesRepeated + consumption.repeated,
+    },
+  };
+  run.crashes.clear();
+  noteTime(turn, run, message);
+  emit(turn, run, {
+    kind: 'stepCommitted',
+    step: message.step,
+    epoch: epochOf(shape, message.step),
+    loss,
+    generation: message.generation,
+    samples: plan.count,
+    stepMs: message.stepMs,
+    computeMs: message.computeMs,
+    reduceMs: message.reduceMs,
+    applyMs: message.applyMs,
+    steps: totalSteps(run),
+    pulledBytes: message.pulledBytes,
+    skipped: message.skipped,
+  });
+  storeProgress(turn, run);
+}
+
+/**
+ * Everybody has said all that is known, and still the next report is missing: the workers that had it are lost, with whichever
+ * coordinator had heard it, though their state lives on in others. The job must not wait for it for ever.
+ */
+export function giveUpLostReports(turn: Turn, run: JobRun, committed: number): void {
+  const { progress } = run.record;
+  const next = Math.min(run.reportedAhead ?? committed, committed);
+  if (next <= progress.committed) return;
+  log(turn, 'error', 'reports of steps are lost: these steps are done and cannot be audited', {
+    job: run.record.job,
+    first: progress.committed,
+    last: next - 1,
+  });
+  run.record = { ...run.record, progress: { ...progress, committed: next } };
+  run.reportedAhead = undefined;
+}
+
+/** Pauses are measured from the last commit of the old generation to the first of the new one, less a median step. */
+function noteTime(turn: Turn, run: JobRun, message: Message<'stepCommitted'>): void {
+  const started = run.formation.kind === 'started' ? run.formation.record.generation : undefined;
+  if (run.pause !== undefined && message.generation === started) {
+    const pauseMs = Math.max(0, turn.nowMs - run.pause.sinceMs - medianOf(run.stepTimesMs));
+    emit(turn, run, { kind: 'recovered', generation: message.generation, step: message.step, pauseMs });
+    run.pause = undefined;
+  } else {
+    run.stepTimesMs.push(message.stepMs);
+    if (run.stepTimesMs.length > STEP_TIMES_KEPT) run.stepTimesMs.shift();
+  }
+  run.lastCommitMs = turn.nowMs;
+}
+
+function storeProgress(turn: Turn, run: JobRun): void {
+  if (turn.nowMs - run.progressStoredMs < PROGRESS_STORE_MS) return;
+  run.progressStoredMs = turn.nowMs;
+  write(turn, { kind: 'progress', job: run.record.job, committed: run.record.progress.committed });
+}
+
+/** Reports below `committed` are in etcd: the workers may forget them. */
+export function progressStored(turn: Turn, run: JobRun, committed: number): void {
+  run.storedCommitted = Math.max(run.storedCommitted, committed);
+  for (const worker of turn.state.workers.values()) {
+    if (worker.job === run.record.job && worker.facts !== undefined) {
+      send(turn, worker, { kind: 'acknowledge', job: run.record.job, reportsBelow: run.storedCommitted });
+    }
+  }
+}
+
+export function evaluated(turn: Turn, run: JobRun, message: Message<'evaluated'>): void {
+  emit(turn, run, { kind: 'evaluated', step: message.committed, metrics: message.metrics });
+}

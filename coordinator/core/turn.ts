@@ -1,0 +1,98 @@
+/** One turn of the core: an event comes in, commands go out. What every part of the core uses to speak. */
+import type { JobEvent, LogEntry } from '../../shared/wire/jobs.js';
+import type { CoordinatorMessage } from '../../shared/wire/session.js';
+import type { CoordinatorCommand } from './command.js';
+import type { CoordinatorState, JobRecord, JobRun, Leading, Pending, Put, Worker } from './state.js';
+
+type DistributiveOmit<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never;
+type EventBody = DistributiveOmit<JobEvent, 'sequence' | 'timeMs' | 'job'>;
+type MessageBody = DistributiveOmit<CoordinatorMessage, 'term'>;
+
+/** Sequence numbers of a term begin at term * 2^26: later terms continue above whatever an earlier one has given out. */
+const EVENTS_PER_TERM = 2 ** 26;
+
+export interface Turn {
+  readonly state: CoordinatorState;
+  readonly leading: Leading;
+  readonly nowMs: number;
+  readonly wallMs: number;
+  readonly commands: CoordinatorCommand[];
+}
+
+export function send(turn: Turn, worker: Worker, body: MessageBody): void {
+  const message: CoordinatorMessage = { ...body, term: turn.leading.term };
+  turn.commands.push({ kind: 'send', session: worker.session, message });
+}
+
+export function emit(turn: Turn, run: JobRun, body: EventBody): void {
+  turn.leading.eventCounter += 1;
+  const event: JobEvent = {
+    ...body,
+    sequence: turn.leading.term * EVENTS_PER_TERM + turn.leading.eventCounter,
+    timeMs: turn.wallMs,
+    job: run.record.job,
+  };
+  run.events.push(event);
+  if (run.events.length > turn.state.settings.eventLimit) {
+    run.events.splice(0, Math.ceil(turn.state.settings.eventLimit / 10));
+  }
+  turn.commands.push({ kind: 'publish', job: run.record.job });
+}
+
+/** Keeps the newest lines within the bound. */
+export function addLog(turn: Turn, run: JobRun, entry: LogEntry): void {
+  run.logs.push(entry);
+  run.logBytes += entry.text.length;
+  while (run.logBytes > turn.state.settings.logBytesLimit) {
+    run.logBytes -= run.logs.shift()?.text.length ?? 0;
+    run.logsDropped += 1;
+  }
+  turn.commands.push({ kind: 'publish', job: run.record.job });
+}
+
+export function log(
+  turn: Turn,
+  level: 'info' | 'warn' | 'error',
+  message: string,
+  fields: Readonly<Record<string, string | number>> = {},
+): void {
+  turn.commands.push({ kind: 'log', level, message, fields });
+}
+
+/** Begins a write; `pending` is what is done when etcd has it. */
+export function write(turn: Turn, pending: Pending): void {
+  turn.leading.operationCounter += 1;
+  attempt(turn, `${turn.leading.term}-${turn.leading.operationCounter}`, pending);
+}
+
+/**
+ * What is written is taken from the state at each attempt anew: a repeated write must not set back what a later one stored. Once the
+ * end of a job is on its way nothing else is written of it: the end is not in the state until it is stored, and would be overwritten.
+ */
+export function attempt(turn: Turn, operation: string, pending: Pending): void {
+  if (pending.kind !== 'submit' && pending.kind !== 'end' && turn.state.jobs.get(pending.job)?.ending === true) {
+    turn.state.writes.delete(operation);
+    return;
+  }
+  turn.state.writes.set(operation, { pending, retryMs: undefined });
+  turn.commands.push({ kind: 'write', term: turn.leading.term, operation, puts: putsOf(turn.state, pending) });
+}
+
+function putJob(record: JobRecord | undefined): readonly Put[] {
+  return record === undefined ? [] : [{ kind: 'job', record }];
+}
+
+function putsOf(state: CoordinatorState, pending: Pending): readonly Put[] {
+  switch (pending.kind) {
+    case 'submit':
+    case 'end':
+      return putJob(pending.record);
+    case 'generation': {
+      const { record } = pending;
+      return [{ kind: 'generation', record }, ...putJob(state.jobs.get(record.job)?.record)];
+    }
+    case 'progress':
+    case 'facts':
+      return putJob(state.jobs.get(pending.job)?.record);
+  }
+}

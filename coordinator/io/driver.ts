@@ -1,0 +1,140 @@
+/** Turns what happens into events for the core, one at a time, and the core's commands into acts. */
+import type { Logger } from '../../shared/logger.js';
+import type { CoordinatorMessage } from '../../shared/wire/session.js';
+import { apply } from '../core/apply.js';
+import type { CoordinatorCommand, ReplyErrorCode } from '../core/command.js';
+import type { CoordinatorEvent } from '../core/event.js';
+import type { CoordinatorState } from '../core/state.js';
+import { fromStore, toStore } from './records.js';
+import type { Store } from './store.js';
+
+const TICK_MS = 50;
+
+/** What the driver needs of the session service. */
+export interface Sessions {
+  send(session: string, message: CoordinatorMessage): void;
+  close(session: string, reason: string): void;
+}
+
+/** What the driver needs of the jobs service. */
+export interface Requests {
+  reply(request: string, job: string): void;
+  replyError(request: string, code: ReplyErrorCode, message: string): void;
+  publish(job: string): void;
+}
+
+export interface DriverOptions {
+  readonly state: CoordinatorState;
+  readonly store: Store;
+  /** The current term by the election's own clock; undefined when this coordinator does not lead. */
+  readonly term: () => number | undefined;
+  readonly stepDown: (reason: string) => void;
+  readonly log: Logger;
+}
+
+export class Driver {
+  readonly #options: DriverOptions;
+  readonly #queue: CoordinatorEvent[] = [];
+  #draining = false;
+  #sessions: Sessions | undefined;
+  #requests: Requests | undefined;
+  readonly #ticker: NodeJS.Timeout;
+
+  constructor(options: DriverOptions) {
+    this.#options = options;
+    this.#ticker = setInterval(() => this.dispatch({ kind: 'ticked' }), TICK_MS);
+  }
+
+  get state(): CoordinatorState {
+    return this.#options.state;
+  }
+
+  connect(sessions: Sessions, requests: Requests): void {
+    this.#sessions = sessions;
+    this.#requests = requests;
+  }
+
+  close(): void {
+    clearInterval(this.#ticker);
+  }
+
+  /** Handles an event now, or after the one that is being handled. */
+  dispatch(event: CoordinatorEvent): void {
+    this.#queue.push(event);
+    if (this.#draining) return;
+    this.#draining = true;
+    try {
+      for (let next = this.#queue.shift(); next !== undefined; next = this.#queue.shift()) this.#handle(next);
+    } finally {
+      this.#draining = false;
+    }
+  }
+
+  /** This coordinator was elected: reads what etcd holds, then leads. */
+  async lead(term: number): Promise<void> {
+    try {
+      const { entries } = await this.#options.store.loadAll();
+      const { jobs, generations } = fromStore(entries);
+      if (this.#options.term() === term) this.dispatch({ kind: 'elected', term, jobs, generations });
+    } catch (error) {
+      this.#options.log.error('cannot lead', { term, error: String(error) });
+      this.#options.stepDown(String(error));
+    }
+  }
+
+  #handle(event: CoordinatorEvent): void {
+    // A process that was frozen past its lease learns of it here, before it acts on anything.
+    const leading = this.state.leading;
+    if (leading !== undefined && event.kind !== 'deposed' && this.#options.term() !== leading.term) {
+      this.#act(apply(this.state, this.#at({ kind: 'deposed' })));
+    }
+    this.#act(apply(this.state, this.#at(event)));
+  }
+
+  #at(event: CoordinatorEvent) {
+    return { nowMs: performance.now(), wallMs: Date.now(), event };
+  }
+
+  #act(commands: readonly CoordinatorCommand[]): void {
+    for (const command of commands) this.#execute(command);
+  }
+
+  #execute(command: CoordinatorCommand): void {
+    switch (command.kind) {
+      case 'send':
+        this.#sessions?.send(command.session, command.message);
+        break;
+      case 'close_session':
+        this.#sessions?.close(command.session, command.reason);
+        break;
+      case 'write':
+        void this.#write(command);
+        break;
+      case 'reply':
+        this.#requests?.reply(command.request, command.job);
+        break;
+      case 'reply_error':
+        this.#requests?.replyError(command.request, command.code, command.message);
+        break;
+      case 'publish':
+        this.#requests?.publish(command.job);
+        break;
+      case 'step_down':
+        this.#options.stepDown('a worker or etcd knows a newer leader');
+        break;
+      case 'log':
+        this.#options.log[command.level](command.message, command.fields);
+        break;
+    }
+  }
+
+  async #write({ term, operation, puts }: Extract<CoordinatorCommand, { kind: 'write' }>): Promise<void> {
+    try {
+      const outcome = await this.#options.store.write({ term, operation, puts: puts.map(toStore), deletes: [] });
+      this.dispatch({ kind: outcome === 'stored' ? 'write_stored' : 'write_fenced', operation });
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      this.dispatch({ kind: 'write_failed', operation, reason });
+    }
+  }
+}

@@ -1,0 +1,218 @@
+/** The jobs service: what users ask for. Reading is a pure function of the state; writing goes through the core. */
+import {
+  type ServerUnaryCall,
+  type ServerWritableStream,
+  type sendUnaryData,
+  status,
+  type UntypedServiceImplementation,
+} from '@grpc/grpc-js';
+import { customAlphabet, nanoid } from 'nanoid';
+import { validateJobSpec } from '../../shared/job_spec.js';
+import { type Codec, WireError } from '../../shared/wire/codec.js';
+import * as wire from '../../shared/wire/jobs.js';
+import type { ReplyErrorCode } from '../core/command.js';
+import type { JobRun } from '../core/state.js';
+import * as views from '../core/views.js';
+import type { Driver, Requests } from './driver.js';
+import { notLeading, type Refusal, refusal } from './refusal.js';
+
+type Unary = ServerUnaryCall<unknown, unknown>;
+type Streaming = ServerWritableStream<unknown, unknown>;
+type Reply = sendUnaryData<unknown>;
+
+const CODES: Readonly<Record<ReplyErrorCode, status>> = {
+  not_found: status.NOT_FOUND,
+  invalid: status.INVALID_ARGUMENT,
+  unavailable: status.UNAVAILABLE,
+  exhausted: status.RESOURCE_EXHAUSTED,
+};
+
+/** Readers of one job at the same time. */
+const MAX_READERS = 1_000;
+
+/** Letters and digits only, so that an id can be typed, and be part of a file name. */
+const newJobId = customAlphabet('0123456789abcdefghijklmnopqrstuvwxyz', 10);
+
+/** Somebody who reads a job's events or logs: a cursor, and a function that writes from it while the stream takes more. */
+interface Reader {
+  readonly job: string;
+  readonly pump: () => void;
+  readonly fail: (refusal: Refusal) => void;
+}
+
+class Refused extends Error {
+  constructor(readonly refusal: Refusal) {
+    super(refusal.details);
+  }
+}
+
+export class JobsService implements Requests {
+  readonly #driver: Driver;
+  readonly #leader: () => string | undefined;
+  readonly #waiting = new Map<string, { readonly reply: Reply; readonly answer: (job: string) => unknown }>();
+  readonly #readers = new Set<Reader>();
+
+  constructor(driver: Driver, leader: () => string | undefined) {
+    this.#driver = driver;
+    this.#leader = leader;
+  }
+
+  get implementation(): UntypedServiceImplementation {
+    const unary = (handle: (request: unknown, reply: Reply) => void) => (call: Unary, reply: Reply) =>
+      this.#guard(
+        () => handle(call.request, reply),
+        (error) => reply(error, null),
+      );
+    const streaming = (handle: (call: Streaming) => void) => (call: Streaming) => {
+      call.on('error', () => undefined);
+      this.#guard(
+        () => handle(call),
+        (error) => call.emit('error', error),
+      );
+    };
+    return {
+      submit: unary((request, reply) => this.#submit(request, reply)),
+      get: unary((request, reply) => reply(null, this.#view(this.#find(request)))),
+      list: unary((_, reply) => reply(null, this.#encode(wire.jobList, { jobs: views.jobsView(this.#driver.state) }))),
+      cancel: unary((request, reply) => this.#cancel(request, reply)),
+      nodes: unary((_, reply) =>
+        reply(null, this.#encode(wire.nodeList, { nodes: views.nodesView(this.#driver.state) })),
+      ),
+      audit: unary((request, reply) =>
+        reply(null, this.#encode(wire.auditReport, views.auditView(this.#find(request)))),
+      ),
+      watch: streaming((call) => this.#watch(call)),
+      logs: streaming((call) => this.#logs(call)),
+    };
+  }
+
+  reply(request: string, job: string): void {
+    const waiting = this.#waiting.get(request);
+    this.#waiting.delete(request);
+    waiting?.reply(null, waiting.answer(job));
+  }
+
+  replyError(request: string, code: ReplyErrorCode, message: string): void {
+    const waiting = this.#waiting.get(request);
+    this.#waiting.delete(request);
+    waiting?.reply(refusal(CODES[code], message), null);
+  }
+
+  publish(job: string): void {
+    for (const reader of this.#readers) if (reader.job === job) reader.pump();
+  }
+
+  /** This coordinator leads no more: its readers must go to the next one. */
+  deposed(): void {
+    for (const reader of this.#readers) reader.fail(notLeading(this.#leader()));
+    this.#readers.clear();
+  }
+
+  #guard(handle: () => void, refuse: (error: Refusal) => void): void {
+    try {
+      if (this.#driver.state.leading === undefined) throw new Refused(notLeading(this.#leader()));
+      handle();
+    } catch (error) {
+      if (error instanceof Refused) refuse(error.refusal);
+      else if (error instanceof WireError) refuse(refusal(status.INVALID_ARGUMENT, error.message));
+      else throw error;
+    }
+  }
+
+  #encode<T>(codec: Codec<T>, value: T): unknown {
+    return codec.encode(value, 'answer');
+  }
+
+  #view(run: JobRun): unknown {
+    return this.#encode(wire.job, views.jobView(this.#driver.state, run));
+  }
+
+  #find(request: unknown): JobRun {
+    const { job } = wire.jobReference.decode(request, 'JobReference');
+    return this.#run(job);
+  }
+
+  #run(job: string): JobRun {
+    const [run, ...others] = views.findJobs(this.#driver.state, job);
+    if (run === undefined) throw new Refused(refusal(status.NOT_FOUND, `there is no job ${JSON.stringify(job)}`));
+    if (others.length > 0) {
+      const ids = [run, ...others].slice(-5).map((one) => one.record.job);
+      const message = `${1 + others.length} jobs are named ${job}; name one by its id, for example ${ids.join(', ')}`;
+      throw new Refused(refusal(status.NOT_FOUND, message));
+    }
+    return run;
+  }
+
+  #submit(request: unknown, reply: Reply): void {
+    const submit = wire.submitRequest.decode(request, 'SubmitRequest');
+    const problem = validateJobSpec(submit.spec);
+    if (problem !== undefined) {
+      throw new Refused(refusal(status.INVALID_ARGUMENT, `${problem.field}: ${problem.problem}`));
+    }
+    const id = nanoid();
+    this.#waiting.set(id, { reply, answer: (job) => this.#encode(wire.jobReference, { job }) });
+    this.#driver.dispatch({ kind: 'submit', request: id, job: newJobId(), submit });
+  }
+
+  #cancel(request: unknown, reply: Reply): void {
+    const run = this.#find(request);
+    const id = nanoid();
+    this.#waiting.set(id, { reply, answer: () => this.#view(run) });
+    this.#driver.dispatch({ kind: 'cancel', request: id, job: run.record.job });
+  }
+
+  #watch(call: Streaming): void {
+    const { job, fromSequence, follow } = wire.watchRequest.decode(call.request, 'WatchRequest');
+    const run = this.#run(job);
+    let next = fromSequence;
+    this.#read(call, run, follow, () => {
+      const event = views.eventFrom(run, next);
+      if (event === undefined) return undefined;
+      next = event.sequence + 1;
+      return this.#encode(wire.jobEvent, event);
+    });
+  }
+
+  #logs(call: Streaming): void {
+    const { job, follow } = wire.logsRequest.decode(call.request, 'LogsRequest');
+    const run = this.#run(job);
+    let next = 0;
+    this.#read(call, run, follow, () => {
+      const { entry, line } = views.logFrom(run, next);
+      if (entry === undefined) return undefined;
+      next = line + 1;
+      return this.#encode(wire.logEntry, entry);
+    });
+  }
+
+  /** Writes what `take` gives while the stream takes more. A slow reader holds a cursor, never a queue. */
+  #read(call: Streaming, run: JobRun, follow: boolean, take: () => unknown): void {
+    if (this.#readers.size >= MAX_READERS) {
+      throw new Refused(refusal(status.RESOURCE_EXHAUSTED, `${MAX_READERS} readers are connected already`));
+    }
+    let full = false;
+    const reader: Reader = {
+      job: run.record.job,
+      fail: (error) => call.emit('error', error),
+      pump: () => {
+        while (!full) {
+          const one = take();
+          if (one === undefined) break;
+          full = !call.write(one);
+        }
+        if (!full && (!follow || views.hasEnded(run))) {
+          this.#readers.delete(reader);
+          call.end();
+        }
+      },
+    };
+    this.#readers.add(reader);
+    call.on('drain', () => {
+      full = false;
+      reader.pump();
+    });
+    call.on('cancelled', () => this.#readers.delete(reader));
+    call.on('close', () => this.#readers.delete(reader));
+    reader.pump();
+  }
+}

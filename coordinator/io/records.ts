@@ -1,0 +1,77 @@
+/** The records of jobs and generations as they lie in etcd: JSON, checked when it is read. */
+import { z } from 'zod';
+import { generationKey, generationsFolder, jobKey, jobsFolder } from '../../shared/etcd/keys.js';
+import { jobSpec } from '../../shared/wire/jobs.js';
+import { engineFacts, member } from '../../shared/wire/session.js';
+import type { GenerationRecord, JobRecord, Put } from '../core/state.js';
+import type { Put as StorePut } from './store.js';
+
+const count = z.number().int().min(0);
+
+/** Messages are stored as they would go on the wire, so one check serves both. */
+function stored<T>(codec: { decode(wire: unknown, path: string): T }, name: string) {
+  return z.unknown().transform((value) => codec.decode(value, name));
+}
+
+const jobRecord = z.object({
+  job: z.string(),
+  operationId: z.string(),
+  spec: stored(jobSpec, 'spec'),
+  bundle: z.string(),
+  output: z.string(),
+  submittedMs: count,
+  state: z.enum(['queued', 'running', 'finished', 'failed', 'cancelled']),
+  reason: z.string(),
+  traceback: z.string(),
+  weightsDigest: z.string(),
+  metrics: z.record(z.string(), z.number()),
+  facts: z.null().or(stored(engineFacts, 'facts')),
+  progress: z.object({
+    committed: count,
+    loss: z.number().nullable(),
+    samplesLost: count,
+    samplesRepeated: count,
+  }),
+});
+
+const generationRecord = z.object({
+  job: z.string(),
+  generation: count,
+  term: count,
+  committed: count,
+  roster: z.array(stored(member, 'roster')),
+});
+
+export function toStore(put: Put): StorePut {
+  if (put.kind === 'generation') {
+    const { record } = put;
+    const roster = record.roster.map((one) => member.encode(one, 'roster'));
+    return { key: generationKey(record.job), value: JSON.stringify({ ...record, roster }) };
+  }
+  const { record } = put;
+  const spec = jobSpec.encode(record.spec, 'spec');
+  const facts = record.facts === null ? null : engineFacts.encode(record.facts, 'facts');
+  return { key: jobKey(record.job), value: JSON.stringify({ ...record, spec, facts }) };
+}
+
+/** Throws an error that names the key of a record that cannot be read: a coordinator must not lead over what it does not understand. */
+function parseAll<T>(entries: ReadonlyMap<string, string>, folder: string, schema: z.ZodType<T>): readonly T[] {
+  return [...entries].flatMap(([key, value]) => {
+    if (!key.startsWith(folder)) return [];
+    try {
+      return [schema.parse(JSON.parse(value))];
+    } catch (error) {
+      throw new Error(`etcd key ${key} cannot be read: ${error instanceof Error ? error.message : String(error)}`);
+    }
+  });
+}
+
+export function fromStore(entries: ReadonlyMap<string, string>): {
+  readonly jobs: readonly JobRecord[];
+  readonly generations: readonly GenerationRecord[];
+} {
+  return {
+    jobs: parseAll(entries, jobsFolder, jobRecord),
+    generations: parseAll(entries, generationsFolder, generationRecord),
+  };
+}

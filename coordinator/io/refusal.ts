@@ -1,0 +1,18 @@
+/** How gRPC calls are refused. */
+import { Metadata, type ServiceError, status } from '@grpc/grpc-js';
+
+/** Metadata key with the leader's host:port. */
+const LEADER_KEY = 'lockstep-leader';
+
+export type Refusal = Pick<ServiceError, 'code' | 'details' | 'metadata' | 'name' | 'message'>;
+
+export function refusal(code: status, details: string, metadata = new Metadata()): Refusal {
+  return { name: 'Refusal', message: details, code, details, metadata };
+}
+
+/** This coordinator stands by; whoever asked is told who leads, if anybody does. */
+export function notLeading(leader: string | undefined): Refusal {
+  const metadata = new Metadata();
+  if (leader !== undefined) metadata.set(LEADER_KEY, leader);
+  return refusal(status.FAILED_PRECONDITION, 'this coordinator does not lead', metadata);
+}

@@ -1,0 +1,127 @@
+/** The coordinator daemon. */
+import { hostname } from 'node:os';
+import { Server, ServerCredentials } from '@grpc/grpc-js';
+import { ConfigError, EXIT_BAD_CONFIG } from '../shared/config.js';
+import { dieWithParent } from '../shared/die_with_parent.js';
+import { connectEtcd } from '../shared/etcd/client.js';
+import { coordinatorKey } from '../shared/etcd/keys.js';
+import { type Leader, watchLeader } from '../shared/etcd/leader_watch.js';
+import { register } from '../shared/etcd/registration.js';
+import { createLogger } from '../shared/logger.js';
+import { JobsClient, SessionClient } from '../shared/wire/services.js';
+import { type CoordinatorConfig, readCoordinatorConfig } from './config.js';
+import { DEFAULT_SETTINGS, initialState } from './core/state.js';
+import { Driver } from './io/driver.js';
+import { type Election, startElection } from './io/election.js';
+import { JobsService } from './io/jobs_service.js';
+import { SessionService } from './io/session_service.js';
+import { Store } from './io/store.js';
+
+const ETCD_CALL_TIMEOUT_MS = 2_000;
+const CLOSE_MS = 2_000;
+const MAX_MESSAGE_BYTES = 4 * 1024 * 1024;
+
+function configPath(args: readonly string[]): string {
+  const [flag, path] = args;
+  if (flag !== '--config' || path === undefined) throw new ConfigError('usage: lockstep-coordinator --config FILE');
+  return path;
+}
+
+function listen(server: Server, address: string): Promise<number> {
+  return new Promise((resolve, reject) => {
+    server.bindAsync(address, ServerCredentials.createInsecure(), (error, port) => {
+      if (error === null) resolve(port);
+      else reject(error);
+    });
+  });
+}
+
+function advertised(config: CoordinatorConfig, port: number): string {
+  const host = config.listen.slice(0, config.listen.lastIndexOf(':'));
+  return config.advertise ?? `${host}:${port}`;
+}
+
+async function run(config: CoordinatorConfig): Promise<void> {
+  const log = createLogger('coordinator', config.name, config.log.level);
+  const client = connectEtcd({
+    endpoints: config.etcd.endpoints,
+    prefix: `${config.etcd.prefix}/`,
+    callTimeoutMs: ETCD_CALL_TIMEOUT_MS,
+  });
+  let leader: Leader | undefined;
+  let election: Election | undefined;
+  const leaderAddress = () => leader?.address;
+  const driver = new Driver({
+    state: initialState({ ...DEFAULT_SETTINGS, name: config.name }),
+    store: new Store({ client, log }),
+    term: () => election?.term(),
+    stepDown: (reason) => election?.stepDown(reason),
+    log,
+  });
+  const sessions = new SessionService(driver, leaderAddress, log);
+  const jobs = new JobsService(driver, leaderAddress);
+  driver.connect(sessions, jobs);
+
+  const server = new Server({
+    'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,
+    'grpc.keepalive_time_ms': 2_000,
+    'grpc.keepalive_timeout_ms': 2_000,
+  });
+  server.addService(SessionClient.service, sessions.implementation);
+  server.addService(JobsClient.service, jobs.implementation);
+  const address = advertised(config, await listen(server, config.listen));
+
+  const leaderWatch = watchLeader({
+    client,
+    log,
+    onLeader: (now) => {
+      leader = now;
+    },
+  });
+  election = startElection({
+    client,
+    name: config.name,
+    address,
+    ttlSeconds: config.leaseTtlSeconds,
+    onElected: (term) => void driver.lead(term),
+    onDeposed: () => {
+      driver.dispatch({ kind: 'deposed' });
+      jobs.deposed();
+    },
+    log,
+  });
+  const registration = register({
+    client,
+    key: coordinatorKey(config.name),
+    value: JSON.stringify({ name: config.name, address, pid: process.pid, host: hostname() }),
+    ttlSeconds: config.leaseTtlSeconds,
+    onLost: (reason) => log.warn('registration lost', { reason }),
+    log,
+  });
+  log.info('listening', { address, pid: process.pid });
+
+  let stopping = false;
+  const stop = async (signal: string) => {
+    if (stopping) return;
+    stopping = true;
+    log.info('stopping', { signal });
+    setTimeout(() => process.exit(0), CLOSE_MS).unref();
+    leaderWatch.close();
+    await Promise.allSettled([election?.resign(), registration.close()]);
+    driver.close();
+    server.forceShutdown();
+    client.close();
+    process.exit(0);
+  };
+  // Not once: the kernel can send several when the launcher dies, and without a handler the second would kill.
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => void stop(signal));
+}
+
+try {
+  const config = readCoordinatorConfig(configPath(process.argv.slice(2)));
+  if (config.dieWithParent) dieWithParent();
+  await run(config);
+} catch (error) {
+  process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+  process.exit(error instanceof ConfigError ? EXIT_BAD_CONFIG : 1);
+}

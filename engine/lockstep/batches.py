@@ -1,0 +1,62 @@
+"""From sample ids to a batch on the device, and the hash of what was really read."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from typing import Any, Callable, List, Sequence
+
+import torch
+
+from lockstep.failures import engine_error, user_code
+
+
+class SampleReader:
+    """Reads samples from the user's data set and remembers which ids it read."""
+
+    def __init__(self, dataset: Any, length: int) -> None:
+        self.dataset = dataset
+        self.length = length
+
+    def read(self, ids: Sequence[int], consumed: "Consumed") -> List[Any]:
+        samples = []
+        for index in ids:
+            if index >= self.length:
+                raise engine_error("compute", f"sample {index} does not exist: the data set has {self.length}")
+            with user_code("dataset", f"dataset()[{index}]"):
+                samples.append(self.dataset[index])
+            consumed.add(index)
+        return samples
+
+
+class Consumed:
+    """sha256 over the sample ids read for one microbatch, as little-endian unsigned 64-bit integers."""
+
+    def __init__(self) -> None:
+        self.sha256 = hashlib.sha256()
+
+    def add(self, index: int) -> None:
+        self.sha256.update(struct.pack("<Q", index))
+
+    def text(self) -> str:
+        """The first 8 bytes, as 16 hexadecimal digits."""
+        return self.sha256.hexdigest()[:16]
+
+
+def make_batch(collate: Callable[[Sequence[Any]], Any], samples: Sequence[Any], device: torch.device) -> Any:
+    with user_code("collate"):
+        batch = collate(samples)
+    return batch if device.type == "cpu" else to_device(batch, device)
+
+
+def to_device(value: Any, device: torch.device) -> Any:
+    """Moves every tensor in a batch of (nested) tuples, lists and dicts."""
+    if isinstance(value, torch.Tensor):
+        return value.to(device, non_blocking=True)
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(to_device(item, device) for item in value))
+    if isinstance(value, (tuple, list)):
+        return type(value)(to_device(item, device) for item in value)
+    if isinstance(value, dict):
+        return {key: to_device(item, device) for key, item in value.items()}
+    return value

@@ -1,0 +1,110 @@
+"""The model's buffers (batch-norm statistics and the like): every microbatch starts from the step's values."""
+
+from __future__ import annotations
+
+from typing import List, Optional
+
+import torch
+
+from lockstep.failures import user_error
+
+
+class BufferSlot:
+    """One buffer of one module. `start` is a copy of its value at the start of the step, if it is exchanged."""
+
+    def __init__(self, module: torch.nn.Module, key: str, name: str, exchanged: bool) -> None:
+        self.module = module
+        self.key = key
+        self.name = name
+        self.exchanged = exchanged
+        self.tensor: torch.Tensor = module._buffers[key]
+        self.start = self.tensor.detach().clone() if exchanged else None
+        self.version = self.tensor._version
+
+    def current(self) -> Optional[torch.Tensor]:
+        return self.module._buffers.get(self.key)
+
+
+class Buffers:
+    """All buffers of a model, shared ones once. The exchanged ones are those in its state_dict that are not boolean."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self.model = model
+        self.slots = find_slots(model)
+        self.exchanged = [slot for slot in self.slots if slot.exchanged]
+        self.fixed = [slot for slot in self.slots if not slot.exchanged]
+        for slot in self.exchanged:
+            if slot.tensor.is_complex():
+                raise user_error("model", f"buffer {slot.name} is {slot.tensor.dtype}; complex buffers cannot be exchanged")
+
+    def persistent(self) -> List[BufferSlot]:
+        """Those that are part of the training state: all in the state_dict, boolean ones too."""
+        return [slot for slot in self.slots if slot.key not in slot.module._non_persistent_buffers_set]
+
+    def shapes(self) -> List[torch.Size]:
+        return [slot.tensor.shape for slot in self.exchanged]
+
+    @torch.no_grad()
+    def reset(self) -> None:
+        """Gives every exchanged buffer its value of the start of the step."""
+        for slot in self.exchanged:
+            # The forward pass may have put another tensor in the buffer's place; ours goes back.
+            slot.module._buffers[slot.key] = slot.tensor
+            slot.tensor.copy_(slot.start)
+
+    @torch.no_grad()
+    def write_changes(self, views: List[torch.Tensor]) -> None:
+        """Writes value minus start of each exchanged buffer, as fp32, to its view."""
+        for slot, view in zip(self.exchanged, views):
+            now = slot.current()
+            if now is None or now.shape != slot.start.shape or now.dtype != slot.start.dtype:
+                raise user_error("loss", f"loss() changed the shape or type of buffer {slot.name}")
+            if now.dtype is torch.float32:
+                torch.sub(now.detach(), slot.start, out=view)
+            else:
+                # The difference is taken in the buffer's own type (integers, doubles) so that no digit is lost first.
+                view.copy_(now.detach() - slot.start)
+
+    @torch.no_grad()
+    def advance(self, sums: List[torch.Tensor], filled: int) -> None:
+        """The next step starts from start + (sum of changes) / filled; integers from the rounded average."""
+        for slot, total in zip(self.exchanged, sums):
+            average = total / filled
+            if not slot.start.is_floating_point():
+                average = average.round()
+            slot.start.add_(average.to(slot.start.dtype))
+        self.reset()
+
+    def accept(self) -> None:
+        """Takes the buffers' present values as the start of the step (after a state was imported)."""
+        for slot in self.exchanged:
+            slot.start.copy_(slot.tensor)
+        for slot in self.fixed:
+            slot.version = slot.tensor._version
+
+    def check_fixed(self, phase: str) -> None:
+        """Raises CommandFailed (user) for a buffer outside the exchange that changed, or one that came or went."""
+        for slot in self.fixed:
+            now = slot.current()
+            if now is not slot.tensor or now._version != slot.version:
+                raise user_error(
+                    phase, f"{phase}() changed buffer {slot.name}, which is not exchanged (boolean or persistent=False); "
+                    "make it persistent and not boolean, or do not change it"
+                )
+
+    def check_set(self, phase: str) -> None:
+        now = sum(1 for _ in self.model.buffers())
+        if now != len(self.slots):
+            raise user_error(phase, f"{phase}() changed the number of the model's buffers from {len(self.slots)} to {now}")
+
+
+def find_slots(model: torch.nn.Module) -> List[BufferSlot]:
+    slots, seen = [], set()
+    for prefix, module in model.named_modules():
+        for key, tensor in module._buffers.items():
+            if tensor is None or id(tensor) in seen:
+                continue
+            seen.add(id(tensor))
+            exchanged = key not in module._non_persistent_buffers_set and tensor.dtype is not torch.bool
+            slots.append(BufferSlot(module, key, f"{prefix}.{key}" if prefix else key, exchanged))
+    return slots

@@ -1,0 +1,35 @@
+"""The exchange memory: a file without a name that the daemon and the engine both map."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from typing import Optional
+
+import torch
+
+from lockstep.failures import engine_error
+
+BYTES_PER_ELEMENT = 4
+
+
+class ExchangeMemory:
+    """Gives fp32 views of regions of a memory file. The file is mapped once, and again only when it has grown."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.mapping: Optional[mmap.mmap] = None
+
+    def region(self, at: int, elements: int) -> torch.Tensor:
+        """A float32 tensor of `elements` over the file's bytes from `at` on; writes to it are seen by the daemon."""
+        end = at + elements * BYTES_PER_ELEMENT
+        if self.mapping is None or len(self.mapping) < end:
+            self.map_whole_file(end)
+        return torch.frombuffer(self.mapping, dtype=torch.float32, count=elements, offset=at)
+
+    def map_whole_file(self, end: int) -> None:
+        size = os.fstat(self.fd).st_size
+        # Touching a page past the end of the file would be SIGBUS, so it is refused here.
+        if size < end:
+            raise engine_error("memory", f"a region ends at byte {end} but the exchange memory has {size} bytes")
+        self.mapping = mmap.mmap(self.fd, size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)

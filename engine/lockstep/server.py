@@ -1,0 +1,174 @@
+"""The engine's main loop: one command in, its events out, one after the other."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import time
+from typing import Any, Callable, Dict, Optional
+
+import torch
+
+from lockstep import process
+from lockstep.apply import apply_step
+from lockstep.commands import Apply, Compute, Fields, Load
+from lockstep.compute import RunReport, compute_run
+from lockstep.control import Control, Malformed, parse_line
+from lockstep.dataset_digest import dataset_digest
+from lockstep.evaluation import evaluate, finish
+from lockstep.exchange_vector import ExchangeVector
+from lockstep.failures import CommandFailed, engine_error, from_engine
+from lockstep.fingerprint import fingerprint
+from lockstep.memory import ExchangeMemory
+from lockstep.model_file import export_model
+from lockstep.optimizer_state import pack_optimizer
+from lockstep.replica import Replica
+from lockstep.state import export_state, import_state, state_digest, weights_digest
+
+
+class Engine:
+    """Answers one command at a time. `replica` is None until a load succeeded."""
+
+    def __init__(self, control: Control, exchange: ExchangeMemory, state_fd: int, device: torch.device) -> None:
+        self.control = control
+        self.exchange = exchange
+        self.state_fd = state_fd
+        self.device = device
+        self.replica: Optional[Replica] = None
+        self.load_failed = False
+        self.answers: Dict[str, Callable[[Any, Fields], None]] = {
+            "load": self.load,
+            "compute": self.compute,
+            "apply": self.apply,
+            "digest": self.digest,
+            "evaluate": self.evaluate,
+            "finish": self.finish,
+            "export_model": self.export_model,
+            "export_state": self.export_state,
+            "import_state": self.import_state,
+        }
+
+    def serve(self) -> None:
+        """Until the command `stop`, or the daemon closes its end."""
+        for line in self.control.lines():
+            try:
+                command = parse_line(line)
+            except Malformed as error:
+                self.send_failure(None, engine_error("command", f"malformed command: {error}"))
+                continue
+            if command.get("command") == "stop":
+                return
+            self.answer(command)
+            process.flush_prints()
+
+    def answer(self, command: dict) -> None:
+        name, number = command.get("command"), command.get("id")
+        try:
+            if not isinstance(name, str) or name not in self.answers:
+                raise Malformed(f"unknown command {name!r}")
+            if self.load_failed:
+                raise engine_error(name, "the load failed; only stop is accepted")
+            self.answers[name](number, Fields(command))
+        except CommandFailed as failure:
+            self.send_failure(number, failure)
+        except Malformed as error:
+            self.send_failure(number, engine_error("command", f"malformed command: {error}"))
+        except Exception as error:
+            self.send_failure(number, from_engine(str(name), error))
+
+    def send_failure(self, number: Any, failure: CommandFailed) -> None:
+        self.control.send(
+            "failed", id=number, phase=failure.phase, kind=failure.kind, message=failure.message, traceback=failure.trace
+        )
+
+    def loaded(self) -> Replica:
+        if self.replica is None:
+            raise engine_error("command", "no task is loaded")
+        return self.replica
+
+    def load(self, number: Any, fields: Fields) -> None:
+        if self.replica is not None:
+            raise engine_error("load", "a task is loaded already; start another engine")
+        load = Load.parse(fields)
+        # Whatever goes wrong from here on leaves modules imported and memory taken.
+        self.load_failed = True
+        replica = Replica(load, self.device)
+        pack_optimizer(replica.optimizer)
+        digest = dataset_digest(replica.samples)
+        self.replica, self.load_failed = replica, False
+        self.control.send(
+            "loaded", id=number, elements=replica.layout.elements, parameters=replica.trainable_scalars(),
+            dataset_length=replica.samples.length, dataset_digest=digest,
+        )
+
+    def compute(self, number: Any, fields: Fields) -> None:
+        replica, command = self.loaded(), Compute.parse(fields)
+        for run in command.runs:
+            target = ExchangeVector(replica.layout, self.exchange.region(run.at, replica.layout.elements))
+            report = RunReport()
+            partial = compute_run(replica, command.step, run, target, report)
+            self.control.send(
+                "partial", id=number, step=command.step, lo=run.lo, length=run.length, loss=partial.loss, weight=partial.weight,
+                consumed=report.consumed, data_ms=round(report.data_ms, 3), compute_ms=round(report.compute_ms, 3),
+            )
+        self.control.send("computed", id=number, step=command.step)
+
+    def apply(self, number: Any, fields: Fields) -> None:
+        replica, command = self.loaded(), Apply.parse(fields)
+        began = time.perf_counter()
+        applied = apply_step(replica, command, self.exchange.region(command.at, replica.layout.elements))
+        apply_ms = round((time.perf_counter() - began) * 1000, 3)
+        self.control.send(
+            "applied", id=number, step=command.step, grad_norm=applied.grad_norm, lr=applied.lr, skipped=applied.skipped,
+            apply_ms=apply_ms,
+        )
+
+    def digest(self, number: Any, fields: Fields) -> None:
+        replica = self.loaded()
+        self.control.send("digest", id=number, weights=weights_digest(replica), state=state_digest(replica))
+
+    def evaluate(self, number: Any, fields: Fields) -> None:
+        self.control.send("evaluated", id=number, metrics=evaluate(self.loaded()))
+
+    def finish(self, number: Any, fields: Fields) -> None:
+        finish(self.loaded())
+        self.control.send("finished", id=number)
+
+    def export_model(self, number: Any, fields: Fields) -> None:
+        count, sha256 = export_model(self.loaded(), fields.text("path"))
+        self.control.send("exported", id=number, bytes=count, sha256=sha256)
+
+    def export_state(self, number: Any, fields: Fields) -> None:
+        count, sha256 = export_state(self.loaded(), self.state_fd)
+        self.control.send("state_exported", id=number, bytes=count, sha256=sha256)
+
+    def import_state(self, number: Any, fields: Fields) -> None:
+        replica = self.loaded()
+        import_state(replica, self.state_fd, fields.integer("bytes"))
+        self.control.send("state_imported", id=number, state=state_digest(replica))
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="lockstep.engine", description="Answers a worker daemon's commands.")
+    for name in ("--control-in", "--control-out", "--exchange", "--state"):
+        parser.add_argument(name, type=int, required=True, metavar="DESCRIPTOR")
+    return parser.parse_args()
+
+
+def main() -> int:
+    arguments = parse_arguments()
+    process.keep_from_children(arguments.control_in, arguments.control_out, arguments.exchange, arguments.state)
+    process.make_prints_prompt()
+    process.fix_thread_counts()
+    control = Control(arguments.control_in, arguments.control_out)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    control.send(
+        "started", pid=os.getpid(), torch=torch.__version__, python=platform.python_version(), device=device.type,
+        fingerprint=fingerprint(device),
+    )
+    try:
+        Engine(control, ExchangeMemory(arguments.exchange), arguments.state, device).serve()
+    except BrokenPipeError:
+        return 1
+    return 0

@@ -1,0 +1,30 @@
+"""The tree of additions is DESIGN's: a run of n leaves is split after the largest power of two below n."""
+
+import unittest
+
+import engine_path  # noqa: F401
+from lockstep.partials import TreeSum
+
+
+def tree(lo: int, length: int) -> str:
+    if length == 1:
+        return str(lo)
+    left = 1 << (length - 1).bit_length() - 1
+    return f"({tree(lo, left)}+{tree(lo + left, length - left)})"
+
+
+class TreeSumTest(unittest.TestCase):
+    def test_the_binary_counter_builds_the_tree_of_the_design(self):
+        for length in range(1, 200):
+            counter = TreeSum(lambda left, right: f"({left}+{right})")
+            for leaf in range(length):
+                counter.push(str(leaf))
+                self.assertLessEqual(len(counter.stack), length.bit_length())
+            self.assertEqual(counter.total(), tree(0, length))
+
+    def test_the_tree_of_seven(self):
+        self.assertEqual(tree(0, 7), "(((0+1)+(2+3))+((4+5)+6))")
+
+
+if __name__ == "__main__":
+    unittest.main()

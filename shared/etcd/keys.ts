@@ -1,0 +1,67 @@
+/**
+ * Where everything lies in etcd. All keys are under the client's prefix.
+ *
+ *     leader                          who leads; the create revision is the term; under the leader's lease
+ *     coordinators/<name>             a coordinator that runs, under its lease
+ *     workers/<name>                  a worker that runs, under its lease
+ *     jobs/<job>                      spec and state of a job
+ *     generations/<job>               the newest generation of a job
+ *     events/<job>/<sequence>         one event of a job; 16 digits, so that the order of keys is the order of events
+ *     operations/<term>               last operation that the leader of that term stored (see Store); 16 digits
+ */
+
+/** The campaign key. Its create revision is the term. */
+export const leaderKey = 'leader';
+
+export const coordinatorsFolder = 'coordinators/';
+export const workersFolder = 'workers/';
+export const jobsFolder = 'jobs/';
+export const generationsFolder = 'generations/';
+export const eventsFolder = 'events/';
+export const operationsFolder = 'operations/';
+
+/** Folders whose keys are names of members. */
+export type MembersFolder = typeof coordinatorsFolder | typeof workersFolder;
+
+const sequenceDigits = 16;
+
+function checkedName(name: string): string {
+  if (!/^[A-Za-z0-9._-]{1,128}$/.test(name)) {
+    throw new RangeError(`${JSON.stringify(name)} cannot be part of an etcd key: use 1 to 128 of A-Z a-z 0-9 . _ -`);
+  }
+  return name;
+}
+
+function padded(sequence: number): string {
+  if (!Number.isSafeInteger(sequence) || sequence < 0) throw new RangeError(`${sequence} is not a sequence number`);
+  return String(sequence).padStart(sequenceDigits, '0');
+}
+
+export function coordinatorKey(name: string): string {
+  return coordinatorsFolder + checkedName(name);
+}
+
+export function workerKey(name: string): string {
+  return workersFolder + checkedName(name);
+}
+
+export function jobKey(job: string): string {
+  return jobsFolder + checkedName(job);
+}
+
+export function generationKey(job: string): string {
+  return generationsFolder + checkedName(job);
+}
+
+/** Folder of one job's events. */
+export function eventFolder(job: string): string {
+  return `${eventsFolder}${checkedName(job)}/`;
+}
+
+export function eventKey(job: string, sequence: number): string {
+  return eventFolder(job) + padded(sequence);
+}
+
+export function operationKey(term: number): string {
+  return operationsFolder + padded(term);
+}

@@ -1,0 +1,139 @@
+/** Our types for proto/jobs.proto. */
+import {
+  bool,
+  choice,
+  double,
+  type Infer,
+  list,
+  mapOf,
+  message,
+  optional,
+  text,
+  uint32,
+  uint53,
+  union,
+} from './codec.js';
+
+const id = text(128);
+const path = text(4096);
+const line = text(4096);
+
+export const jobSpec = message({
+  version: uint32,
+  name: text(63),
+  task: text(512),
+  seed: uint53,
+  steps: optional(uint53),
+  epochs: optional(uint53),
+  batch: uint32,
+  microbatches: uint32,
+  workersMin: uint32,
+  workersMax: uint32,
+  tail: choice({ drop: 'DROP', keep: 'KEEP' }),
+  shuffle: bool,
+  precision: choice({ fp32: 'FP32', bf16: 'BF16' }),
+  clipGradNorm: optional(double),
+  onNonfinite: choice({ fail: 'FAIL', skip: 'SKIP' }),
+  evaluateEvery: uint32,
+  digestEvery: uint32,
+  threads: uint32,
+  determinism: choice({ strict: 'STRICT', loose: 'LOOSE' }),
+  paramsJson: text(65_536),
+});
+export type JobSpec = Infer<typeof jobSpec>;
+
+export const jobState = choice({
+  queued: 'QUEUED',
+  running: 'RUNNING',
+  finished: 'FINISHED',
+  failed: 'FAILED',
+  cancelled: 'CANCELLED',
+});
+export type JobState = Infer<typeof jobState>;
+
+export const submitRequest = message({ operationId: id, spec: jobSpec, bundle: path, output: path });
+export type SubmitRequest = Infer<typeof submitRequest>;
+
+export const jobReference = message({ job: id });
+export const empty = message({});
+
+export const job = message({
+  job: id,
+  spec: jobSpec,
+  state: jobState,
+  reason: line,
+  submittedMs: uint53,
+  committed: uint53,
+  steps: uint53,
+  generation: uint53,
+  workers: list(id),
+  loss: optional(double),
+  weightsDigest: text(64),
+  output: path,
+});
+export type Job = Infer<typeof job>;
+
+export const jobList = message({ jobs: list(job) });
+
+export const watchRequest = message({ job: id, fromSequence: uint53, follow: bool });
+export const logsRequest = message({ job: id, follow: bool });
+export const logEntry = message({ timeMs: uint53, worker: id, stream: text(16), text: text(65_536) });
+export type LogEntry = Infer<typeof logEntry>;
+
+const node = message({
+  worker: id,
+  host: text(255),
+  pid: uint32,
+  enginePid: uint32,
+  state: text(32),
+  job: id,
+  committed: uint53,
+  engine: text(255),
+});
+export type Node = Infer<typeof node>;
+export const nodeList = message({ nodes: list(node) });
+
+export const auditReport = message({ job: id, steps: uint53, samplesLost: uint53, samplesRepeated: uint53 });
+export type AuditReport = Infer<typeof auditReport>;
+
+export const metrics = mapOf(double, 256);
+
+export const jobEvent = union(
+  'event',
+  {
+    workerJoined: message({ worker: id }),
+    workerLost: message({ worker: id, detectedBy: text(32), detectMs: double, reason: line }),
+    generationStarted: message({ generation: uint53, step: uint53, workers: list(id), reason: line }),
+    stepCommitted: message({
+      step: uint53,
+      epoch: uint53,
+      loss: double,
+      generation: uint53,
+      samples: uint53,
+      stepMs: double,
+      computeMs: double,
+      reduceMs: double,
+      applyMs: double,
+      steps: uint53,
+      pulledBytes: uint53,
+      skipped: bool,
+    }),
+    recovered: message({ generation: uint53, step: uint53, pauseMs: double }),
+    leaderChanged: message({ term: uint53 }),
+    jobFinished: message({
+      state: jobState,
+      steps: uint53,
+      loss: optional(double),
+      weightsDigest: text(64),
+      reason: line,
+      traceback: text(65_536),
+      metrics,
+      output: path,
+    }),
+    evaluated: message({ step: uint53, metrics }),
+    jobQueued: message({ name: text(63) }),
+    workerRefused: message({ worker: id, reason: line }),
+  },
+  { sequence: uint53, timeMs: uint53, job: id },
+);
+export type JobEvent = Infer<typeof jobEvent>;

@@ -1,0 +1,26 @@
+/** Loads the .proto files. The only place that knows proto-loader. */
+import { fileURLToPath } from 'node:url';
+import { type GrpcObject, loadPackageDefinition, type ServiceClientConstructor } from '@grpc/grpc-js';
+import { loadSync, type PackageDefinition } from '@grpc/proto-loader';
+
+/** dist/shared/wire/services.js and shared/wire/services.ts are at different depths below the repository. */
+function protoFolder(): string {
+  const here = fileURLToPath(new URL('.', import.meta.url));
+  return import.meta.url.endsWith('.ts') ? `${here}../../proto` : `${here}../../../proto`;
+}
+
+export const packageDefinition: PackageDefinition = loadSync(['jobs.proto', 'session.proto', 'peer.proto'], {
+  includeDirs: [protoFolder()],
+  longs: String,
+  enums: String,
+  defaults: true,
+  oneofs: true,
+});
+
+const loaded = loadPackageDefinition(packageDefinition) as unknown as {
+  readonly lockstep: Readonly<Record<'jobs' | 'session' | 'peer', GrpcObject>>;
+};
+
+export const JobsClient = loaded.lockstep.jobs['Jobs'] as ServiceClientConstructor;
+export const SessionClient = loaded.lockstep.session['Session'] as ServiceClientConstructor;
+export const PeerClient = loaded.lockstep.peer['Peer'] as ServiceClientConstructor;

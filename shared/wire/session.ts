@@ -1,0 +1,144 @@
+/** Our types for proto/session.proto. */
+import {
+  bool,
+  bytes,
+  choice,
+  double,
+  type Infer,
+  list,
+  message,
+  optional,
+  text,
+  uint32,
+  uint53,
+  union,
+} from './codec.js';
+import { jobSpec, metrics } from './jobs.js';
+
+const id = text(128);
+const line = text(4096);
+const digest = text(64);
+const path = text(4096);
+
+export const engineFacts = message({
+  elements: uint53,
+  parameters: uint53,
+  datasetLength: uint53,
+  datasetDigest: digest,
+  fingerprint: digest,
+  initialState: digest,
+  torch: text(64),
+  device: text(64),
+  enginePid: uint32,
+});
+export type EngineFacts = Infer<typeof engineFacts>;
+
+export const holding = message({
+  job: id,
+  generation: uint53,
+  committed: uint53,
+  hasState: bool,
+  facts: optional(engineFacts),
+  engineStart: uint32,
+  started: bool,
+});
+export type Holding = Infer<typeof holding>;
+
+export const treeNode = message({ lo: uint32, length: uint32 });
+
+export const workerMessage = union('message', {
+  hello: message({
+    worker: id,
+    incarnation: id,
+    host: text(255),
+    pid: uint32,
+    peerAddress: text(255),
+    term: uint53,
+    holding: optional(holding),
+  }),
+  heartbeat: message({ enginePid: uint32, committed: uint53, microbatchMs: double }),
+  loaded: message({ job: id, facts: engineFacts, engineStart: uint32 }),
+  engineFailed: message({
+    job: id,
+    phase: text(64),
+    failure: choice({ user: 'USER', resource: 'RESOURCE', engine: 'ENGINE' }),
+    message: line,
+    traceback: text(65_536),
+    engineStart: uint32,
+  }),
+  prepared: message({
+    job: id,
+    generation: uint53,
+    holding,
+    nodes: list(treeNode),
+    hasReduced: bool,
+  }),
+  stepCommitted: message({
+    job: id,
+    generation: uint53,
+    step: uint53,
+    loss: double,
+    weight: double,
+    consumed: bytes(524_288),
+    reducedCrc: uint32,
+    stepMs: double,
+    computeMs: double,
+    reduceMs: double,
+    applyMs: double,
+    pulledBytes: uint53,
+    gradNorm: optional(double),
+    skipped: bool,
+  }),
+  digestReported: message({ job: id, committed: uint53, weights: digest, state: digest }),
+  evaluated: message({ job: id, committed: uint53, metrics }),
+  finished: message({ job: id, weights: digest, metrics, path }),
+  peerLost: message({ job: id, generation: uint53, worker: id, reason: line }),
+  logLines: message({
+    job: id,
+    lines: list(message({ timeMs: uint53, stream: text(16), text: text(65_536) }), 1024),
+  }),
+  unloaded: message({ job: id }),
+  healed: message({ job: id, generation: uint53, committed: uint53 }),
+  refused: message({ job: id, term: uint53, generation: uint53 }),
+  leaving: message({}),
+});
+export type WorkerMessage = Infer<typeof workerMessage>;
+
+export const member = message({
+  worker: id,
+  incarnation: id,
+  peerAddress: text(255),
+  lo: uint32,
+  length: uint32,
+  heals: bool,
+  engineStart: uint32,
+});
+export type Member = Infer<typeof member>;
+
+export const placement = message({ node: treeNode, rank: uint32, held: bool });
+export type Placement = Infer<typeof placement>;
+
+export const coordinatorMessage = union(
+  'message',
+  {
+    welcome: message({ coordinator: id, heartbeatMs: uint32 }),
+    load: message({ job: id, spec: jobSpec, bundle: path, output: path }),
+    prepare: message({ job: id, generation: uint53 }),
+    start: message({
+      job: id,
+      generation: uint53,
+      committed: uint53,
+      roster: list(member),
+      inFlight: list(placement),
+      reducedAt: list(uint32),
+      healFrom: list(uint32),
+      reportsFrom: uint53,
+    }),
+    finish: message({ job: id }),
+    unload: message({ job: id, reason: line }),
+    acknowledge: message({ job: id, reportsBelow: uint53 }),
+    reject: message({ job: id, reason: line }),
+  },
+  { term: uint53 },
+);
+export type CoordinatorMessage = Infer<typeof coordinatorMessage>;

@@ -1,0 +1,150 @@
+/** The client against real gRPC servers that answer as coordinators do. */
+import {
+  Metadata,
+  Server,
+  ServerCredentials,
+  type ServerUnaryCall,
+  type ServerWritableStream,
+  type sendUnaryData,
+  status,
+  type UntypedServiceImplementation,
+} from '@grpc/grpc-js';
+import { afterEach, describe, expect, it } from 'vitest';
+import { JobsClient } from '../../cli/jobs_client.js';
+import { type JobEvent, jobEvent, jobReference, watchRequest } from '../../shared/wire/jobs.js';
+import { JobsClient as WireClient } from '../../shared/wire/services.js';
+
+const closing: (() => void)[] = [];
+afterEach(() => {
+  for (const close of closing.splice(0)) close();
+});
+
+type Unary = (call: ServerUnaryCall<unknown, unknown>, answer: sendUnaryData<unknown>) => void;
+type Stream = (call: ServerWritableStream<unknown, unknown>) => void;
+
+async function serve(methods: { readonly Cancel?: Unary; readonly Audit?: Unary; readonly Watch?: Stream }) {
+  const server = new Server();
+  const unimplemented: Unary = (_, answer) => answer({ code: status.UNIMPLEMENTED });
+  const names = Object.keys(WireClient.service);
+  const implementation: UntypedServiceImplementation = Object.fromEntries(names.map((name) => [name, unimplemented]));
+  server.addService(WireClient.service, { ...implementation, ...methods });
+  const port = await new Promise<number>((resolve, reject) => {
+    server.bindAsync('127.0.0.1:0', ServerCredentials.createInsecure(), (error, bound) =>
+      error === null ? resolve(bound) : reject(error),
+    );
+  });
+  closing.push(() => server.forceShutdown());
+  return `127.0.0.1:${port}`;
+}
+
+function clientOf(servers: readonly string[], signal = new AbortController().signal): JobsClient {
+  const client = new JobsClient({ servers, signal });
+  closing.push(() => client.close());
+  return client;
+}
+
+function notLeading(leader: string | undefined) {
+  const metadata = new Metadata();
+  if (leader !== undefined) metadata.set('lockstep-leader', leader);
+  return { code: status.FAILED_PRECONDITION, details: 'does not lead', metadata };
+}
+
+const report = { job: 'j1', steps: '5', samplesLost: '0', samplesRepeated: '0' };
+
+function joined(sequence: number): unknown {
+  const event: JobEvent = { kind: 'workerJoined', sequence, timeMs: sequence, job: 'j1', worker: `w${sequence}` };
+  return jobEvent.encode(event, 'Event');
+}
+
+describe('a request', () => {
+  it('follows a coordinator that names the leader', async () => {
+    const leader = await serve({ Audit: (_, answer) => answer(null, report) });
+    const other = await serve({ Audit: (_, answer) => answer(notLeading(leader)) });
+    expect(await clientOf([other]).audit('j1')).toMatchObject({ steps: 5 });
+  });
+
+  it('waits while no coordinator leads', async () => {
+    let asked = 0;
+    const server = await serve({
+      Audit: (_, answer) => {
+        asked += 1;
+        if (asked < 4) answer(notLeading(undefined));
+        else answer(null, report);
+      },
+    });
+    expect(await clientOf([server]).audit('j1')).toMatchObject({ steps: 5 });
+    expect(asked).toBe(4);
+  });
+
+  it('goes on to another server when one does not answer', async () => {
+    const server = await serve({ Audit: (_, answer) => answer(null, report) });
+    expect(await clientOf(['127.0.0.1:1', server]).audit('j1')).toMatchObject({ steps: 5 });
+  });
+
+  it('ends with 4 when nobody leads or answers in time', async () => {
+    const server = await serve({ Audit: (_, answer) => answer(notLeading(undefined)) });
+    const leaderless = clientOf([server]).audit('j1');
+    const unreachable = clientOf(['127.0.0.1:1']).audit('j1');
+    await Promise.all([
+      expect(leaderless).rejects.toMatchObject({
+        exitCode: 4,
+        message: expect.stringContaining('no coordinator leads'),
+      }),
+      expect(unreachable).rejects.toMatchObject({ exitCode: 4, message: expect.stringContaining('ECONNREFUSED') }),
+    ]);
+  });
+
+  it('ends at once when the coordinator refuses it', async () => {
+    const server = await serve({
+      Cancel: (_, answer) => answer({ code: status.NOT_FOUND, details: 'there is no job j1' }),
+    });
+    await expect(clientOf([server]).cancel('j1')).rejects.toMatchObject({ exitCode: 3, message: 'there is no job j1' });
+  });
+
+  it('ends with 130 when it is interrupted', async () => {
+    const interrupted = new AbortController();
+    const server = await serve({ Audit: () => interrupted.abort() });
+    const audit = clientOf([server], interrupted.signal).audit('j1');
+    await expect(audit).rejects.toMatchObject({ exitCode: 130 });
+  });
+
+  it('sends what it is asked', async () => {
+    let reference = '';
+    const server = await serve({
+      Audit: (call, answer) => {
+        reference = jobReference.decode(call.request, 'JobReference').job;
+        answer(null, report);
+      },
+    });
+    await clientOf([server]).audit('some job');
+    expect(reference).toBe('some job');
+  });
+});
+
+describe('a watch', () => {
+  it('goes on after the last event when its stream breaks, with each event once', async () => {
+    const from: number[] = [];
+    const server = await serve({
+      Watch: (call) => {
+        const { fromSequence } = watchRequest.decode(call.request, 'WatchRequest');
+        from.push(fromSequence);
+        // The second stream repeats an event, as a leader that is new might.
+        for (let i = 0; i < 3; i++) call.write(joined(Math.max(1, fromSequence - 1) + i));
+        if (from.length < 3) call.emit('error', { code: status.UNAVAILABLE, details: 'gone' });
+        else call.end();
+      },
+    });
+    const sequences: number[] = [];
+    for await (const event of clientOf([server]).watch('j1', 1, true)) sequences.push(event.sequence);
+    expect(from).toEqual([1, 4, 6]);
+    expect(sequences).toEqual([1, 2, 3, 4, 5, 6, 7]);
+  });
+
+  it('ends with 3 when there is no such job', async () => {
+    const server = await serve({
+      Watch: (call) => call.emit('error', { code: status.NOT_FOUND, details: 'no job x' }),
+    });
+    const watched = clientOf([server]).watch('x', 1, true).next();
+    await expect(watched).rejects.toMatchObject({ exitCode: 3, message: 'no job x' });
+  });
+});

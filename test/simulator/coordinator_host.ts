@@ -1,0 +1,201 @@
+/** A coordinator daemon: the real core, driven as coordinator/io/ drives it, over simulated everything else. */
+
+import { apply } from '../../coordinator/core/apply.js';
+import type { CoordinatorCommand } from '../../coordinator/core/command.js';
+import type { CoordinatorEvent } from '../../coordinator/core/event.js';
+import { type CoordinatorState, DEFAULT_SETTINGS, initialState } from '../../coordinator/core/state.js';
+import type { SubmitRequest } from '../../shared/wire/jobs.js';
+import type { CoordinatorMessage, WorkerMessage } from '../../shared/wire/session.js';
+import { Election } from './election.js';
+import { SimulatedProcess } from './process.js';
+import { Session, type SessionEnd } from './session.js';
+import { Store } from './store.js';
+import { textOf } from './text_of.js';
+import { Violation, type World } from './world.js';
+
+export type Reply =
+  | { readonly kind: 'done'; readonly job: string }
+  | { readonly kind: 'refused'; readonly code: string };
+
+const MOST_WAITING = 2_000;
+
+export class CoordinatorHost extends SimulatedProcess {
+  readonly state: CoordinatorState;
+  readonly store = new Store(this);
+  readonly #election: Election;
+  readonly #sessions = new Map<string, Session>();
+  readonly #requests = new Map<string, (reply: Reply) => void>();
+  readonly #queue: CoordinatorEvent[] = [];
+  #draining = false;
+  #counter = 0;
+
+  constructor(
+    world: World,
+    name: string,
+    private readonly restarts: number,
+  ) {
+    super(world, name);
+    this.state = initialState({ ...DEFAULT_SETTINGS, name, eventLimit: 300 });
+    this.#election = new Election({
+      process: this,
+      ttlMs: world.scenario.ttlMs,
+      onElected: (term) => this.#lead(term),
+      onDeposed: () => {
+        this.#dispatch({ kind: 'deposed' });
+        for (const reply of this.#requests.values()) reply({ kind: 'refused', code: 'unavailable' });
+        this.#requests.clear();
+      },
+    });
+  }
+
+  broken(invariant: string, detail: string): never {
+    throw new Violation(invariant, `${this.name}: ${detail}`);
+  }
+
+  get #nextId(): string {
+    this.#counter += 1;
+    return `${this.name}.${this.restarts}.${this.#counter}`;
+  }
+
+  /** SIGTERM: it gives up its leadership before it exits. */
+  stop(): void {
+    this.deliver(() => this.#election.resign());
+    this.later(50, () => this.die());
+  }
+
+  override die(): void {
+    super.die();
+    if (this.vanished) return;
+    for (const session of this.#sessions.values()) session.closeByCoordinator('the coordinator died');
+    for (const reply of this.#requests.values()) reply({ kind: 'refused', code: 'connection reset' });
+  }
+
+  protected ticked(): void {
+    this.#election.ticked();
+    this.#dispatch({ kind: 'ticked' });
+  }
+
+  /** A worker connects; undefined if this coordinator refuses it. */
+  accept(worker: SessionEnd<CoordinatorMessage>): Session | undefined {
+    if (this.state.leading === undefined) return undefined;
+    const id = this.#nextId;
+    const session = new Session(worker, {
+      process: this,
+      onMessage: (message: WorkerMessage) => {
+        if (this.#sessions.has(id)) this.#dispatch({ kind: 'session_message', session: id, message });
+      },
+      onClosed: (reason) => {
+        if (this.#sessions.delete(id)) this.#dispatch({ kind: 'session_closed', session: id, reason });
+      },
+    });
+    this.#sessions.set(id, session);
+    return session;
+  }
+
+  submit(submit: SubmitRequest, reply: (reply: Reply) => void): void {
+    const request = this.#nextId;
+    this.#requests.set(request, reply);
+    this.#dispatch({ kind: 'submit', request, job: `job-${request}`, submit });
+  }
+
+  cancel(job: string, reply: (reply: Reply) => void): void {
+    const request = this.#nextId;
+    this.#requests.set(request, reply);
+    this.#dispatch({ kind: 'cancel', request, job });
+  }
+
+  #lead(term: number): void {
+    const { etcd } = this.world;
+    etcd.call(
+      this,
+      () => ({ jobs: [...etcd.jobs.values()], generations: [...etcd.generations.values()] }),
+      (result) => {
+        if (this.#election.term() !== term) return;
+        if (result.kind === 'failed') this.#election.stepDown();
+        else this.#dispatch({ kind: 'elected', term, ...result.value });
+      },
+    );
+  }
+
+  #dispatch(event: CoordinatorEvent): void {
+    this.#queue.push(event);
+    if (this.#draining) return;
+    this.#draining = true;
+    for (let next = this.#queue.shift(); next !== undefined; next = this.#queue.shift()) this.#handle(next);
+    this.#draining = false;
+  }
+
+  #handle(event: CoordinatorEvent): void {
+    const { leading } = this.state;
+    if (leading !== undefined && event.kind !== 'deposed' && this.#election.term() !== leading.term) {
+      this.#apply({ kind: 'deposed' });
+    }
+    this.#apply(event);
+  }
+
+  #apply(event: CoordinatorEvent): void {
+    const { oracle, world } = { oracle: this.world.oracle, world: this.world };
+    const before = oracle.beforeCoordinator(this, event);
+    const commands = apply(this.state, { nowMs: this.nowMs, wallMs: this.wallMs, event });
+    if (event.kind !== 'ticked' || commands.length > 0) this.#record(event, commands);
+    oracle.afterCoordinator(this, event, commands, before);
+    for (const command of commands) this.#execute(command);
+    if (event.kind === 'elected') world.onMoment('elected', this.name);
+  }
+
+  #record(event: CoordinatorEvent, commands: readonly CoordinatorCommand[]): void {
+    const { world } = this;
+    world.note(this.name, event.kind, commands.length);
+    if (world.print === undefined) return;
+    const heartbeat = event.kind === 'session_message' && event.message.kind === 'heartbeat';
+    if (!heartbeat) world.say(this.name, `< ${textOf(event)}`);
+    for (const command of commands) if (command.kind !== 'publish') world.say(this.name, `    > ${textOf(command)}`);
+  }
+
+  #execute(command: CoordinatorCommand): void {
+    switch (command.kind) {
+      case 'send': {
+        const session = this.#sessions.get(command.session);
+        session?.sendDown(command.message);
+        if ((session?.waiting ?? 0) > MOST_WAITING)
+          this.broken('I11', `${session?.waiting} messages wait in one session`);
+        break;
+      }
+      case 'close_session': {
+        const session = this.#sessions.get(command.session);
+        this.#sessions.delete(command.session);
+        session?.closeByCoordinator(command.reason);
+        break;
+      }
+      case 'write':
+        this.#write(command);
+        break;
+      case 'reply':
+        this.#reply(command.request, { kind: 'done', job: command.job });
+        break;
+      case 'reply_error':
+        this.#reply(command.request, { kind: 'refused', code: command.code });
+        break;
+      case 'step_down':
+        this.#election.stepDown();
+        break;
+      case 'publish':
+      case 'log':
+        break;
+    }
+  }
+
+  #write({ term, operation, puts }: Extract<CoordinatorCommand, { kind: 'write' }>): void {
+    this.store.write({ term, operation, puts }, (outcome) => {
+      if (outcome === 'stored') this.#dispatch({ kind: 'write_stored', operation });
+      else if (outcome === 'fenced') this.#dispatch({ kind: 'write_fenced', operation });
+      else this.#dispatch({ kind: 'write_failed', operation, reason: 'no answer' });
+    });
+  }
+
+  #reply(request: string, reply: Reply): void {
+    const waiting = this.#requests.get(request);
+    this.#requests.delete(request);
+    waiting?.(reply);
+  }
+}

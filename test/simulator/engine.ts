@@ -1,0 +1,244 @@
+/** A simulated engine: commands in order, each takes a while; its weights are a hash of everything that it applied. */
+import { slotBytes } from '../../worker/collective/data_plane.js';
+import type { ComputeRun, EngineCommand, EngineEvent } from '../../worker/core/engine_protocol.js';
+import { digestOf, hashText, mix } from './hashing.js';
+import { gradientOf, Memory } from './memory.js';
+import { applied, leafGradient, sumOver } from './reference.js';
+import type { JobPlan } from './scenario.js';
+import type { WorkerHost } from './worker_host.js';
+
+export const ELEMENTS = 1024;
+const LAST_WORDS_MS = 200;
+
+export function slotOf(at: number): number {
+  return at / slotBytes(ELEMENTS);
+}
+
+/** What marks weights that no job can have. */
+const GARBAGE = 666;
+
+export class SimulatedEngine {
+  readonly memory = new Memory();
+  alive = true;
+  frozen = false;
+  hanging = false;
+  /** Its next compute or apply never ends. */
+  hangsNext = false;
+  weights = 0;
+  committed = 0;
+  readonly #queue: EngineCommand[] = [];
+  #busy = false;
+  #eventsUntilMs = 0;
+  #waiting: (() => void)[] = [];
+
+  constructor(
+    private readonly host: WorkerHost,
+    readonly start: number,
+    readonly plan: JobPlan,
+  ) {
+    const { random } = host.world;
+    this.#busy = true;
+    const startMs = random.chance(0.03) ? random.between(2_000, 6_000) : random.between(50, 800);
+    this.#takes(startMs, () => {
+      this.#say({
+        event: 'started',
+        pid: random.whole(1_000, 9_999),
+        torch: '2.0',
+        python: '3.11',
+        device: 'cpu',
+        fingerprint: digestOf(plan.isOdd(host.name) ? 2 : 1),
+      });
+      this.#next();
+    });
+  }
+
+  tell(command: EngineCommand): void {
+    if (!this.alive) return;
+    this.#queue.push(command);
+    if (!this.#busy) this.#next();
+  }
+
+  kill(reason: string): void {
+    if (!this.alive) return;
+    this.alive = false;
+    this.#queue.length = 0;
+    this.host.engineGone(this, LAST_WORDS_MS, reason);
+  }
+
+  freeze(): void {
+    this.frozen = true;
+  }
+
+  thaw(): void {
+    this.frozen = false;
+    for (const act of this.#waiting.splice(0)) act();
+  }
+
+  get #speed(): number {
+    return this.host.slowness * this.host.world.scenario.stepScale;
+  }
+
+  /** Runs `act` after the time, unless the engine dies or hangs. */
+  #takes(delayMs: number, act: () => void): void {
+    this.host.world.agenda.after(delayMs, () => {
+      if (!this.alive || this.hanging) return;
+      if (this.frozen) this.#waiting.push(() => this.alive && act());
+      else act();
+    });
+  }
+
+  #say(event: EngineEvent): void {
+    const { agenda, random } = this.host.world;
+    this.#eventsUntilMs = Math.max(this.#eventsUntilMs, agenda.nowMs + random.between(0.02, 0.5));
+    agenda.after(this.#eventsUntilMs - agenda.nowMs, () => this.host.engineSaid(this.start, event));
+  }
+
+  #next(): void {
+    const command = this.#queue.shift();
+    this.#busy = command !== undefined;
+    if (command === undefined) return;
+    if (this.hangsNext && (command.command === 'compute' || command.command === 'apply')) {
+      this.hanging = true;
+      return;
+    }
+    const { random } = this.host.world;
+    switch (command.command) {
+      case 'load':
+        this.#answer(random.between(20, 200), () => this.#load());
+        break;
+      case 'compute':
+        this.#compute(command.step, command.runs);
+        break;
+      case 'apply':
+        this.#answer(this.#applyMs(), () => this.#apply(command));
+        break;
+      case 'digest':
+        this.#answer(random.between(0.5, 6), () => ({
+          event: 'digest',
+          weights: digestOf(this.weights),
+          state: digestOf(mix(this.weights, 1)),
+        }));
+        break;
+      case 'evaluate':
+        this.#answer(random.between(2, 30), () => ({ event: 'evaluated', metrics: { accuracy: 0.5 } }));
+        break;
+      case 'finish':
+        this.#answer(1, () => ({ event: 'finished' }));
+        break;
+      case 'export_model':
+        this.#answer(random.between(2, 50), () => ({ event: 'exported', bytes: 1, sha256: digestOf(this.weights) }));
+        break;
+      case 'export_state':
+        this.#answer(random.between(1, 40), () => this.#exportState());
+        break;
+      case 'import_state':
+        this.#answer(random.between(1, 40), () => this.#importState());
+        break;
+      case 'stop':
+        this.kill('exit status 0');
+        break;
+    }
+  }
+
+  #answer(delayMs: number, act: () => EngineEvent): void {
+    this.#takes(delayMs, () => {
+      this.#say(act());
+      this.#next();
+    });
+  }
+
+  #load(): EngineEvent {
+    this.weights = this.plan.initialWeightsOn(this.host.name);
+    return {
+      event: 'loaded',
+      elements: ELEMENTS,
+      parameters: ELEMENTS,
+      dataset_length: this.plan.datasetLength,
+      dataset_digest: digestOf(hashText(this.plan.spec.name)),
+    };
+  }
+
+  #applyMs(): number {
+    const { random } = this.host.world;
+    return (random.chance(0.05) ? random.between(20, 200) : random.between(0.3, 3)) * this.#speed;
+  }
+
+  #compute(step: number, runs: readonly ComputeRun[]): void {
+    const [run, ...others] = runs;
+    if (run === undefined) {
+      this.#say({ event: 'computed', step });
+      this.#next();
+      return;
+    }
+    if (this.plan.failsAt !== undefined && step >= this.plan.failsAt) {
+      this.#answer(1, () => ({
+        event: 'failed',
+        phase: 'loss',
+        kind: 'user',
+        message: 'ValueError',
+        traceback: 'here',
+      }));
+      return;
+    }
+    const { random } = this.host.world;
+    this.memory.slots.set(slotOf(run.at), undefined);
+    const computeMs = run.length * random.between(1, 3) * this.#speed;
+    this.#takes(computeMs, () => {
+      this.#computed(step, run, computeMs);
+      this.#compute(step, others);
+    });
+  }
+
+  #computed(step: number, run: ComputeRun, computeMs: number): void {
+    const { plan, weights } = this;
+    const nonce = plan.spec.determinism === 'loose' ? this.host.world.random.whole(1, 2 ** 30) : 0;
+    const consumed = plan.consumedOf(step, run.lo, run.samples);
+    const value = sumOver({ lo: run.lo, length: run.length }, (m) => {
+      const gradient = leafGradient(weights, step, m, consumed[m - run.lo] ?? '');
+      return nonce === 0 ? gradient : mix(gradient, nonce);
+    });
+    const node = { lo: run.lo, length: run.length };
+    if (run.at + slotBytes(ELEMENTS) > this.memory.reserved) this.host.broken('I11', 'a partial past the memory');
+    this.memory.slots.set(slotOf(run.at), { kind: 'partial', job: plan.spec.name, step, node, value, weights });
+    this.#say({
+      event: 'partial',
+      step,
+      lo: run.lo,
+      length: run.length,
+      loss: run.length,
+      weight: run.samples.reduce((sum, samples) => sum + samples.length, 0),
+      consumed,
+      data_ms: 0,
+      compute_ms: computeMs,
+    });
+  }
+
+  #apply({ step, at, weight, filled }: Extract<EngineCommand, { command: 'apply' }>): EngineEvent {
+    const content = this.memory.slots.get(slotOf(at));
+    const gradient = gradientOf(content);
+    const expected = this.plan.countsOf(step);
+    const right =
+      gradient !== undefined &&
+      content?.kind === 'vector' &&
+      content.step === step &&
+      weight === expected.weight &&
+      filled === expected.filled &&
+      this.committed === step;
+    this.host.world.say(this.host.name, `engine ${this.start} applied ${step}${right ? '' : ': WRONG'}`);
+    this.weights = right ? applied(this.weights, gradient) : mix(GARBAGE, step);
+    this.committed += 1;
+    return { event: 'applied', step, grad_norm: null, lr: 0.1, skipped: false, apply_ms: 1 };
+  }
+
+  #exportState(): EngineEvent {
+    this.memory.state = { committed: this.committed, weights: this.weights };
+    return { event: 'state_exported', bytes: 1, sha256: digestOf(mix(this.weights, 1)) };
+  }
+
+  #importState(): EngineEvent {
+    const { state } = this.memory;
+    this.weights = state?.weights ?? GARBAGE;
+    this.committed = state?.committed ?? -1;
+    return { event: 'state_imported', state: digestOf(mix(this.weights, 1)) };
+  }
+}

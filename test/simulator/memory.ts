@@ -1,0 +1,44 @@
+/** An engine's memory: the slots of the exchange and the state, with what was really written there last. */
+import type { TreeNode } from '../../shared/tree.js';
+
+export interface PartialContent {
+  readonly kind: 'partial';
+  readonly job: string;
+  readonly step: number;
+  readonly node: TreeNode;
+  /** The sum of the node's gradients. */
+  readonly value: number;
+  /** The weights that it was computed from. */
+  readonly weights: number;
+}
+
+/** A reduced vector, segment by segment; a segment that has not come is undefined. */
+export interface VectorContent {
+  readonly kind: 'vector';
+  readonly step: number;
+  readonly generation: number;
+  readonly segments: (number | undefined)[];
+  /** Why a segment is not what it should be; set when one was made of wrong partials. */
+  taint: string | undefined;
+}
+
+export type SlotContent = PartialContent | VectorContent | undefined;
+
+export interface StateContent {
+  readonly committed: number;
+  readonly weights: number;
+}
+
+export class Memory {
+  readonly slots = new Map<number, SlotContent>();
+  state: StateContent | undefined;
+  /** Bytes that were reserved. */
+  reserved = 0;
+}
+
+/** The gradient in a whole vector, or undefined if it is not whole or made of different sums. */
+export function gradientOf(content: SlotContent): number | undefined {
+  if (content?.kind !== 'vector') return undefined;
+  const [first] = content.segments;
+  return content.segments.every((segment) => segment === first) ? first : undefined;
+}

@@ -1,0 +1,68 @@
+/** A TCP proxy in front of a data plane that damages or cuts what the data plane sends. */
+import { connect, createServer, type Server, type Socket } from 'node:net';
+
+export class FaultyProxy {
+  readonly #server: Server;
+  readonly #sockets = new Set<Socket>();
+  /** Bytes after which one bit is flipped, once; counted over all connections. */
+  #flipAt = Number.POSITIVE_INFINITY;
+  #passed = 0;
+  connections = 0;
+  flips = 0;
+
+  private constructor(targetPort: number) {
+    this.#server = createServer((puller) => {
+      this.connections++;
+      const server = connect(targetPort, '127.0.0.1');
+      for (const socket of [puller, server]) {
+        this.#sockets.add(socket);
+        socket.on('error', () => undefined);
+        socket.on('close', () => this.#sockets.delete(socket));
+      }
+      puller.pipe(server);
+      server.on('data', (bytes) => {
+        this.#damage(bytes);
+        if (!puller.write(bytes)) server.pause();
+      });
+      puller.on('drain', () => server.resume());
+      server.on('close', () => puller.destroy());
+      puller.on('close', () => server.destroy());
+    });
+  }
+
+  static async start(targetPort: number): Promise<FaultyProxy> {
+    const proxy = new FaultyProxy(targetPort);
+    await new Promise<void>((resolve) => proxy.#server.listen(0, '127.0.0.1', resolve));
+    return proxy;
+  }
+
+  get port(): number {
+    const address = this.#server.address();
+    if (address === null || typeof address === 'string') throw new Error('the proxy does not listen');
+    return address.port;
+  }
+
+  /** Flips one bit of the byte that comes `bytes` bytes from now. */
+  flipAfter(bytes: number): void {
+    this.#flipAt = this.#passed + bytes;
+  }
+
+  #damage(bytes: Buffer): void {
+    const at = this.#flipAt - this.#passed;
+    this.#passed += bytes.length;
+    if (at < 0 || at >= bytes.length) return;
+    bytes.writeUInt8(bytes.readUInt8(at) ^ 0x10, at);
+    this.#flipAt = Number.POSITIVE_INFINITY;
+    this.flips++;
+  }
+
+  /** Resets every connection; new ones are accepted. */
+  resetConnections(): void {
+    for (const socket of this.#sockets) socket.resetAndDestroy();
+  }
+
+  async close(): Promise<void> {
+    for (const socket of this.#sockets) socket.destroy();
+    await new Promise((resolve) => this.#server.close(resolve));
+  }
+}

@@ -1,0 +1,127 @@
+import { beforeEach, describe, expect, it } from 'vitest';
+import type { PullRequest } from '../../../shared/wire/peer.js';
+import { BUCKET_BYTES } from '../../../worker/collective/segments.js';
+import { Shelf } from '../../../worker/collective/shelf.js';
+
+const facts = { loss: 1, weight: 2, consumed: ['a'] };
+const roster = ['a', 'b'].map((worker) => ({ worker, incarnation: `${worker}-1`, peerAddress: 'x:1' }));
+const gone = { kind: 'refused', status: 'gone' };
+const unknown = { kind: 'refused', status: 'unknown' };
+
+/** A request of worker b to rank 0 for its segment of bucket 0, with other fields as given. */
+function ask(fields: Partial<PullRequest>): PullRequest {
+  return {
+    request: 1,
+    kind: 'reduced',
+    job: 'j',
+    term: 1,
+    generation: 5,
+    step: 10,
+    nodeLo: 0,
+    nodeLength: 4,
+    bucket: 0,
+    segment: 0,
+    segments: 2,
+    offset: 0,
+    length: 64,
+    worker: 'b',
+    incarnation: 'b-1',
+    ...fields,
+  };
+}
+
+let shelf: Shelf;
+beforeEach(() => {
+  shelf = new Shelf(2 * BUCKET_BYTES, 8);
+  shelf.start({ term: 1, generation: 5, rank: 0, roster });
+});
+
+describe('a request', () => {
+  it.each([
+    ['of an older generation is gone', { generation: 4 }, gone],
+    ['of a newer generation waits for it', { generation: 6 }, { kind: 'wait', event: 'generation' }],
+    ['of the same generation and an older term is gone', { term: 0 }, gone],
+    ['of the same generation and a newer term waits', { term: 2 }, { kind: 'wait', event: 'generation' }],
+    ['of a worker that is not in the roster is gone', { worker: 'c', incarnation: 'c-1' }, gone],
+    ['of an older incarnation is gone', { incarnation: 'b-0' }, gone],
+    ['of another size of roster is unknown', { segments: 3 }, unknown],
+    ['for a segment that is not reduced waits for it', {}, { kind: 'wait', event: 'segment 10 0' }],
+    ["for another's segment waits for the commit", { segment: 1 }, { kind: 'wait', event: 'committed 10' }],
+    [
+      'for a partial that is not published waits',
+      { kind: 'partial' as const },
+      { kind: 'wait', event: 'partial 10 0+4' },
+    ],
+    ['for a state that is not exported waits', { kind: 'stateFacts' as const }, { kind: 'wait', event: 'state' }],
+    ['to catch up with a step that is not committed is unknown', { segments: 1 }, unknown],
+    ['for the total facts of such a step is unknown', { kind: 'facts' as const, nodeLength: 8, segments: 1 }, unknown],
+  ])('%s', (_name, fields, answer) => {
+    expect(shelf.lookUp(ask(fields))).toEqual(answer);
+  });
+
+  it('for a published partial finds the segment in its slot, from the offset on', () => {
+    shelf.publish(10, { lo: 0, length: 4 }, { slot: 3, facts });
+    const answer = shelf.lookUp(ask({ kind: 'partial', bucket: 1, segment: 1, offset: 128 }));
+    const at = BUCKET_BYTES * 1.5 + 128;
+    expect(answer).toEqual({ kind: 'found', located: { kind: 'slot', slot: 3, at, length: 64 } });
+    const beyond = ask({ kind: 'partial', bucket: 1, segment: 1, offset: BUCKET_BYTES / 2 });
+    expect(shelf.lookUp(beyond)).toEqual(unknown);
+    shelf.dropPartials(11);
+    expect(shelf.lookUp(ask({ kind: 'partial' }))).toEqual(unknown);
+  });
+
+  it('finds an own segment as soon as it is reduced, and the others only after the commit', () => {
+    shelf.beginReduction(10);
+    shelf.segmentReduced(10, 0);
+    expect(shelf.lookUp(ask({})).kind).toBe('found');
+    expect(shelf.lookUp(ask({ bucket: 1 })).kind).toBe('wait');
+    expect(shelf.lookUp(ask({ segments: 1 }))).toEqual(unknown);
+    shelf.commit(10, facts);
+    expect(shelf.lookUp(ask({ bucket: 1, segment: 1 })).kind).toBe('found');
+    expect(shelf.lookUp(ask({ segments: 1 })).kind).toBe('found');
+  });
+
+  it('never finds a partly reduced vector after its generation ended', () => {
+    shelf.beginReduction(10);
+    shelf.segmentReduced(10, 0);
+    shelf.stop();
+    expect(shelf.lookUp(ask({}))).toEqual(gone);
+    shelf.start({ term: 1, generation: 6, rank: 0, roster });
+    expect(shelf.lookUp(ask({ generation: 6 })).kind).toBe('wait');
+    expect(shelf.lookUp(ask({ generation: 6, segments: 1 }))).toEqual(unknown);
+  });
+
+  it('to reduce is never given what another generation committed, but a request to catch up is', () => {
+    shelf.beginReduction(10);
+    shelf.commit(10, facts);
+    shelf.start({ term: 1, generation: 6, rank: 0, roster });
+    expect(shelf.lookUp(ask({ generation: 6 })).kind).toBe('wait');
+    expect(shelf.lookUp(ask({ generation: 6, segments: 1 })).kind).toBe('found');
+    const total = ask({ generation: 6, kind: 'facts', nodeLength: 8, segments: 1 });
+    expect(shelf.lookUp(total)).toEqual({ kind: 'found', located: { kind: 'partial_facts', facts } });
+  });
+
+  it('finds a committed vector until the step after the next is reduced into its slot', () => {
+    for (const step of [10, 11]) {
+      shelf.beginReduction(step);
+      shelf.commit(step, facts);
+    }
+    expect(shelf.lookUp(ask({ segments: 1 })).kind).toBe('found');
+    shelf.beginReduction(12);
+    expect(shelf.lookUp(ask({ segments: 1 }))).toEqual(unknown);
+    expect(shelf.lookUp(ask({}))).toEqual(unknown);
+    expect(shelf.lookUp(ask({ step: 11, segments: 1 })).kind).toBe('found');
+  });
+
+  it('for a state finds the very export that it names', () => {
+    shelf.publishState({ committed: 10, fd: 9, bytes: 100, sha256: 'x' });
+    const at = { offset: 36, length: 64 };
+    expect(shelf.lookUp(ask({ kind: 'state', ...at }))).toEqual({
+      kind: 'found',
+      located: { kind: 'state', fd: 9, at: 36, length: 64 },
+    });
+    expect(shelf.lookUp(ask({ kind: 'state', offset: 37, length: 64 }))).toEqual(unknown);
+    expect(shelf.lookUp(ask({ kind: 'state', step: 9 }))).toEqual(unknown);
+    expect(shelf.lookUp(ask({ kind: 'state', step: 11 })).kind).toBe('wait');
+  });
+});

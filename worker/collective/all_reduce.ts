@@ -1,0 +1,224 @@
+/**
+ * Reduces and gathers one step: pulls the own segments of everybody's partials, adds them in tree order straight into the reduced
+ * slot, and pulls the other segments from their owners into the same slot.
+ */
+import { crc32 } from 'node:zlib';
+import { nodeKey, type TreeNode } from '../../shared/tree.js';
+import type { PartialFacts, Peer } from './data_plane.js';
+import { decodePartialFacts } from './facts.js';
+import { floatsOf } from './frame.js';
+import type { Pull, PullName, PullOwner, Refusal } from './peer_stream.js';
+import { type Placement, type PlannedPull, type ReadyChunk, ReducePlan } from './reduce_plan.js';
+import { Fold, sumFacts } from './reduction.js';
+import type { ReducedResult, Run, RunContext } from './run.js';
+import { bucketSpan, segmentSpan } from './segments.js';
+import type { PublishedPartial } from './shelf.js';
+
+/** Chunks folded in one turn of the event loop: about a millisecond of work. */
+const CHUNKS_A_TURN = 8;
+const REFUSED_RETRY_MS = 100;
+/** A peer of this generation that refuses for so long has left it. */
+const REFUSED_REPORT_MS = 2000;
+
+export interface AllReduceOptions {
+  readonly context: RunContext;
+  readonly step: number;
+  readonly placements: readonly Placement[];
+  /** The own segment of a bucket is in the slot. */
+  readonly segmentReduced: (bucket: number) => void;
+  readonly done: (result: ReducedResult) => void;
+}
+
+type TaggedPull = { readonly rank: number } & ({ readonly kind: 'facts'; readonly input: number } | PlannedPull);
+
+export class AllReduce implements Run, PullOwner {
+  readonly #context: RunContext;
+  readonly #slot: number;
+  readonly #plan: ReducePlan;
+  readonly #fold: Fold;
+  /** What each pull's tag stands for. */
+  readonly #pulls: TaggedPull[] = [];
+  readonly #partials: (PublishedPartial | undefined)[];
+  readonly #facts: (PartialFacts | undefined)[];
+  readonly #ready: ReadyChunk[] = [];
+  #turn: NodeJS.Immediate | undefined;
+  readonly #retries = new Set<NodeJS.Timeout>();
+  readonly #refusedSince = new Map<number, number>();
+  #crc = 0;
+  #crcBuckets = 0;
+  #pulledBytes = 0;
+  #ended = false;
+
+  constructor(private readonly options: AllReduceOptions) {
+    const { context, step, placements } = options;
+    const { rank, roster } = context.generation;
+    this.#context = context;
+    this.#slot = step % 2;
+    this.#fold = new Fold(
+      placements.map(({ node }) => node),
+      context.microbatches,
+    );
+    this.#plan = new ReducePlan({ vectorBytes: context.vectorBytes, rank, segments: roster.length, placements });
+    this.#partials = placements.map(() => undefined);
+    this.#facts = placements.map(() => undefined);
+  }
+
+  get step(): number {
+    return this.options.step;
+  }
+
+  start(): void {
+    const { rank: own } = this.#context.generation;
+    this.options.placements.forEach(({ rank }, input) => {
+      if (rank !== own) this.#want([{ kind: 'facts', input, rank }]);
+    });
+    this.#want(this.#plan.nextPulls());
+    this.#finishIfDone();
+  }
+
+  stop(): void {
+    this.#ended = true;
+    this.#context.cancel(this);
+    clearImmediate(this.#turn);
+    for (const retry of this.#retries) clearTimeout(retry);
+  }
+
+  /** A partial of this worker is whole in its slot. */
+  published(node: TreeNode, partial: PublishedPartial): void {
+    const { rank: own } = this.#context.generation;
+    this.options.placements.forEach((placement, input) => {
+      if (placement.rank !== own || nodeKey(placement.node) !== nodeKey(node) || this.#ended) return;
+      this.#partials[input] = partial;
+      this.#facts[input] = partial.facts;
+      this.#foldSoon(this.#plan.published(input));
+      this.#finishIfDone();
+    });
+  }
+
+  #want(pulls: readonly TaggedPull[]): void {
+    const byRank = new Map<number, Pull[]>();
+    for (const pull of pulls) {
+      const tag = this.#pulls.push(pull) - 1;
+      const ofRank = byRank.get(pull.rank) ?? [];
+      byRank.set(pull.rank, ofRank);
+      ofRank.push({ owner: this, name: this.#nameOf(pull), tag });
+    }
+    for (const [rank, ofRank] of byRank) this.#context.want(this.#peer(rank), ofRank);
+  }
+
+  #nameOf(pull: TaggedPull): PullName {
+    const { job, generation } = this.#context;
+    const node = pull.kind === 'reduced' ? undefined : this.options.placements[pull.input]?.node;
+    return {
+      kind: pull.kind,
+      job,
+      term: generation.term,
+      generation: generation.generation,
+      step: this.step,
+      nodeLo: node?.lo ?? 0,
+      nodeLength: node?.length ?? 0,
+      bucket: pull.kind === 'facts' ? 0 : pull.bucket,
+      segment: pull.kind === 'facts' ? 0 : pull.segment,
+      segments: generation.roster.length,
+      offset: 0,
+      length: pull.kind === 'facts' ? 0 : pull.length,
+    };
+  }
+
+  #peer(rank: number): Peer {
+    const peer = this.#context.generation.roster[rank];
+    if (peer === undefined) throw new Error(`rank ${rank} is not in the roster`);
+    return peer;
+  }
+
+  chunkArrived(arrived: Pull, offset: number, payload: Buffer): void {
+    const pull = this.#pulls[arrived.tag];
+    if (pull === undefined) throw new Error(`no pull has tag ${arrived.tag}`);
+    this.#pulledBytes += payload.length;
+    this.#refusedSince.delete(pull.rank);
+    switch (pull.kind) {
+      case 'facts':
+        this.#facts[pull.input] = decodePartialFacts(payload);
+        if (this.#facts[pull.input] === undefined) this.refused(arrived, 'malformed');
+        break;
+      case 'partial':
+        this.#foldSoon(this.#plan.partialArrived(pull.bucket, pull.input, offset, floatsOf(payload)));
+        break;
+      case 'reduced':
+        this.#gather(pull, offset, payload);
+        break;
+    }
+    this.#finishIfDone();
+  }
+
+  #gather({ bucket, segment }: PlannedPull, offset: number, payload: Buffer): void {
+    const { vectorBytes, generation, memory } = this.#context;
+    const { at } = segmentSpan(vectorBytes, bucket, segment, generation.roster.length);
+    memory.bytes(this.#slot, at + offset, payload.length).set(payload);
+    this.#plan.gathered(bucket, payload.length);
+    this.#want(this.#plan.nextPulls());
+  }
+
+  #foldSoon(chunks: readonly ReadyChunk[]): void {
+    for (const chunk of chunks) this.#ready.push(chunk);
+    if (this.#ready.length > 0) this.#turn ??= setImmediate(() => this.#foldSome());
+  }
+
+  #foldSome(): void {
+    this.#turn = undefined;
+    for (const chunk of this.#ready.splice(0, CHUNKS_A_TURN)) this.#foldChunk(chunk);
+    this.#want(this.#plan.nextPulls());
+    this.#foldSoon([]);
+    this.#finishIfDone();
+  }
+
+  #foldChunk({ bucket, at, length, inputs }: ReadyChunk): void {
+    const { memory } = this.#context;
+    const operands = inputs.map(
+      (input, index) => input ?? memory.floats(this.#partials[index]?.slot ?? -1, at, length),
+    );
+    this.#fold.run(operands, memory.floats(this.#slot, at, length));
+    if (this.#plan.folded(bucket)) this.options.segmentReduced(bucket);
+  }
+
+  #finishIfDone(): void {
+    if (this.#ended) return;
+    this.#advanceCrc();
+    if (!this.#plan.done) return;
+    const given = this.options.placements.flatMap(({ node }, index) => {
+      const facts = this.#facts[index];
+      return facts === undefined ? [] : [{ node, facts }];
+    });
+    if (given.length < this.#facts.length) return;
+    this.stop();
+    const facts = sumFacts(given, this.#context.microbatches);
+    this.options.done({ step: this.step, facts, crc: this.#crc, pulledBytes: this.#pulledBytes });
+  }
+
+  #advanceCrc(): void {
+    const { vectorBytes, memory } = this.#context;
+    for (; this.#crcBuckets < this.#plan.wholeBuckets; this.#crcBuckets++) {
+      const { at, length } = bucketSpan(vectorBytes, this.#crcBuckets);
+      this.#crc = crc32(memory.bytes(this.#slot, at, length), this.#crc);
+    }
+  }
+
+  /** The peer has stopped this generation, or not opened the job: either we are told to stop soon, or it comes back. */
+  refused({ tag }: Pull, reason: Refusal): void {
+    const pull = this.#pulls[tag];
+    if (pull === undefined) throw new Error(`no pull has tag ${tag}`);
+    const since = this.#refusedSince.get(pull.rank) ?? performance.now();
+    this.#refusedSince.set(pull.rank, since);
+    if (performance.now() - since > REFUSED_REPORT_MS)
+      this.#context.peerFailed(this.#peer(pull.rank).worker, `answers ${reason}`);
+    const retry = setTimeout(() => {
+      this.#retries.delete(retry);
+      this.#want([pull]);
+    }, REFUSED_RETRY_MS);
+    this.#retries.add(retry);
+  }
+
+  peerFailing({ worker }: Peer, reason: string): void {
+    this.#context.peerFailed(worker, reason);
+  }
+}

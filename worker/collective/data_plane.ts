@@ -1,0 +1,135 @@
+/**
+ * What the daemon's main thread can ask of the data plane, and what it hears back. The data plane runs in its own thread
+ * (thread.ts); nothing here waits for it.
+ *
+ * Memory: a job's exchange memory is one memfd of equal slots, each as long as the exchange vector rounded up to whole pages. The reduced
+ * vector of step s is in slot s % 2; partials are in slots 2 and up, as the worker's core says.
+ */
+import type { TreeNode } from '../../shared/tree.js';
+
+/** Slots 0 and 1 hold reduced vectors. */
+export const FIRST_PARTIAL_SLOT = 2;
+
+const PAGE_BYTES = 4096;
+
+/** Bytes of one slot for an exchange vector of `elements` fp32 elements. */
+export function slotBytes(elements: number): number {
+  return Math.ceil((elements * 4) / PAGE_BYTES) * PAGE_BYTES;
+}
+
+/** What goes with a partial and, summed over the tree, with a reduced vector. */
+export interface PartialFacts {
+  /** Sum of the losses. */
+  readonly loss: number;
+  /** Samples or tokens that the loss was summed over. */
+  readonly weight: number;
+  /** For each microbatch of the node, 16 hexadecimal digits: what its engine consumed. */
+  readonly consumed: readonly string[];
+}
+
+/** A worker that chunks are pulled from. */
+export interface Peer {
+  readonly worker: string;
+  readonly incarnation: string;
+  /** host:port */
+  readonly peerAddress: string;
+}
+
+export type DataPlaneCommand =
+  /** Begin to serve and to reduce a job. The file is at least two slots long. */
+  | {
+      readonly kind: 'open_job';
+      readonly job: string;
+      readonly exchangeFd: number;
+      readonly elements: number;
+      readonly microbatches: number;
+    }
+  /** Forget the job, its maps and its streams. The descriptors stay open; they are the daemon's. */
+  | { readonly kind: 'close_job'; readonly job: string }
+  /** From here on requests of this generation are served and made. `rank` is the own place in the roster. */
+  | {
+      readonly kind: 'start_generation';
+      readonly job: string;
+      readonly term: number;
+      readonly generation: number;
+      readonly rank: number;
+      readonly roster: readonly Peer[];
+    }
+  /** End the generation: drop the reduce in flight, answer waiting requests with gone. Partials and committed reduced vectors stay. */
+  | { readonly kind: 'stop_generation'; readonly job: string }
+  /** A partial is whole in its slot and may be read by peers. */
+  | {
+      readonly kind: 'publish_partial';
+      readonly job: string;
+      readonly step: number;
+      readonly node: TreeNode;
+      readonly slot: number;
+      readonly facts: PartialFacts;
+    }
+  /** Partials of steps below `step` will not be asked for again. */
+  | { readonly kind: 'drop_partials'; readonly job: string; readonly step: number }
+  /** Reduce and gather the step: `placements` covers its microbatches, each once, with the rank that has or will have each node. Answer: reduced. */
+  | {
+      readonly kind: 'reduce';
+      readonly job: string;
+      readonly step: number;
+      readonly placements: readonly { readonly node: TreeNode; readonly rank: number }[];
+    }
+  /** Pull the whole reduced vector of a step that others have committed, from the first of `ranks` that gives it. Answer: reduced. */
+  | { readonly kind: 'fetch_reduced'; readonly job: string; readonly step: number; readonly ranks: readonly number[] }
+  /** The engine has exported its state after `committed` steps to `fd`; serve it. Replaces an earlier one. */
+  | {
+      readonly kind: 'publish_state';
+      readonly job: string;
+      readonly committed: number;
+      readonly fd: number;
+      readonly bytes: number;
+      readonly sha256: string;
+    }
+  /** Pull a state from several peers in parallel into `fd` (sized by the data plane) and verify it. Answer: state_fetched. */
+  | {
+      readonly kind: 'fetch_state';
+      readonly job: string;
+      readonly committed: number;
+      readonly ranks: readonly number[];
+      readonly fd: number;
+    };
+
+export type DataPlaneEvent =
+  /** The Peer service listens. */
+  | { readonly kind: 'listening'; readonly port: number }
+  /** Slot step % 2 holds the whole reduced vector. */
+  | {
+      readonly kind: 'reduced';
+      readonly job: string;
+      readonly generation: number;
+      readonly step: number;
+      readonly facts: PartialFacts;
+      /** CRC-32 of the reduced vector. */
+      readonly crc: number;
+      /** Payload bytes pulled from peers for this step. */
+      readonly pulledBytes: number;
+    }
+  | {
+      readonly kind: 'state_fetched';
+      readonly job: string;
+      readonly generation: number;
+      readonly committed: number;
+      readonly bytes: number;
+    }
+  /** A peer's stream broke or stalled while something was wanted from it. */
+  | {
+      readonly kind: 'peer_failed';
+      readonly job: string;
+      readonly generation: number;
+      readonly worker: string;
+      readonly reason: string;
+    };
+
+export interface DataPlane {
+  /** Port of the Peer service. */
+  readonly port: number;
+  tell(command: DataPlaneCommand): void;
+  /** Ends the thread, its server and its streams; waits a bounded time. */
+  close(): Promise<void>;
+}

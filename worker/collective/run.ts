@@ -1,0 +1,32 @@
+/** What the acts that pull something for a job (a reduce, a fetch) have in common. */
+import type { PartialFacts, Peer } from './data_plane.js';
+import type { ExchangeMemory } from './exchange_memory.js';
+import type { Pull, PullOwner } from './peer_stream.js';
+import type { Generation } from './shelf.js';
+
+export interface RunContext {
+  readonly job: string;
+  readonly vectorBytes: number;
+  readonly microbatches: number;
+  readonly memory: ExchangeMemory;
+  readonly generation: Generation;
+  want(peer: Peer, pulls: readonly Pull[]): void;
+  /** Forgets every pull of the owner, or only those from one peer. */
+  cancel(owner: PullOwner, peer?: Peer): void;
+  /** Reports the peer, once a generation. */
+  peerFailed(worker: string, reason: string): void;
+  log(level: 'info' | 'warn', line: string): void;
+}
+
+/** A whole reduced vector is in its slot. */
+export interface ReducedResult {
+  readonly step: number;
+  readonly facts: PartialFacts;
+  readonly crc: number;
+  readonly pulledBytes: number;
+}
+
+export interface Run {
+  /** Ends the run without a result; it makes no more calls. */
+  stop(): void;
+}

@@ -1,0 +1,213 @@
+/**
+ * What one job has on offer for its peers, and what a request for it gets. Pure: it says where bytes are, never touches them.
+ *
+ * Three rules keep two sums of one step apart (invariant I1):
+ * - while a step is being reduced its slot holds no committed vector, only the segments that this worker has reduced itself;
+ * - peers that reduce in a generation are given only what was reduced in that same generation;
+ * - a worker that catches up (it asks with one segment a bucket) is given only whole, committed vectors.
+ */
+import { nodeKey, rootOf, type TreeNode } from '../../shared/tree.js';
+import type { PullRequest } from '../../shared/wire/peer.js';
+import type { PartialFacts, Peer } from './data_plane.js';
+import type { StateFacts } from './facts.js';
+import { bucketSpan, segmentSpan } from './segments.js';
+
+export interface Generation {
+  readonly term: number;
+  readonly generation: number;
+  readonly rank: number;
+  readonly roster: readonly Peer[];
+}
+
+export interface PublishedPartial {
+  readonly slot: number;
+  readonly facts: PartialFacts;
+}
+
+export interface PublishedState extends StateFacts {
+  readonly committed: number;
+  readonly fd: number;
+}
+
+interface ReducedVector {
+  readonly step: number;
+  readonly generation: number;
+  readonly facts: PartialFacts;
+}
+
+/** Bytes that can be read now. Offsets and lengths are in bytes and already take the request's own offset into account. */
+export type Located =
+  | { readonly kind: 'slot'; readonly slot: number; readonly at: number; readonly length: number }
+  | { readonly kind: 'state'; readonly fd: number; readonly at: number; readonly length: number }
+  | { readonly kind: 'partial_facts'; readonly facts: PartialFacts }
+  | { readonly kind: 'state_facts'; readonly facts: StateFacts };
+
+export type Answer =
+  | { readonly kind: 'found'; readonly located: Located }
+  /** Look again when `event` has happened. */
+  | { readonly kind: 'wait'; readonly event: string }
+  | { readonly kind: 'refused'; readonly status: 'gone' | 'unknown' };
+
+const GONE: Answer = { kind: 'refused', status: 'gone' };
+const UNKNOWN: Answer = { kind: 'refused', status: 'unknown' };
+
+/** Names of the things that requests wait for. */
+export const shelfEvent = {
+  generation: 'generation',
+  partial: (step: number, node: TreeNode): string => `partial ${step} ${nodeKey(node)}`,
+  segment: (step: number, bucket: number): string => `segment ${step} ${bucket}`,
+  committed: (step: number): string => `committed ${step}`,
+  state: 'state',
+};
+
+export class Shelf {
+  #generation: Generation | undefined;
+  /** Generations up to this one have ended here, except the one that is running. */
+  #highest = { generation: 0, term: 0 };
+  readonly #partials = new Map<number, Map<string, PublishedPartial>>();
+  #partialsFrom = 0;
+  /** By slot, which is step % 2. */
+  readonly #vectors: [ReducedVector | undefined, ReducedVector | undefined] = [undefined, undefined];
+  /** Buckets whose own segment is reduced, by step that is being reduced. */
+  readonly #reducing = new Map<number, Set<number>>();
+  #newestStep = -1;
+  #state: PublishedState | undefined;
+
+  constructor(
+    readonly vectorBytes: number,
+    readonly microbatches: number,
+  ) {}
+
+  get generation(): Generation | undefined {
+    return this.#generation;
+  }
+
+  start(generation: Generation): void {
+    this.#generation = generation;
+    this.#highest = generation;
+  }
+
+  stop(): void {
+    this.#generation = undefined;
+    this.#reducing.clear();
+  }
+
+  publish(step: number, node: TreeNode, partial: PublishedPartial): void {
+    const ofStep = this.#partials.get(step) ?? new Map<string, PublishedPartial>();
+    this.#partials.set(step, ofStep.set(nodeKey(node), partial));
+  }
+
+  partial(step: number, node: TreeNode): PublishedPartial | undefined {
+    return this.#partials.get(step)?.get(nodeKey(node));
+  }
+
+  dropPartials(below: number): void {
+    this.#partialsFrom = Math.max(this.#partialsFrom, below);
+    for (const step of this.#partials.keys()) if (step < below) this.#partials.delete(step);
+  }
+
+  /** The slot of `step` is about to be written: whatever it held is gone. */
+  beginReduction(step: number): void {
+    this.#vectors[step % 2] = undefined;
+    this.#reducing.set(step, new Set());
+    this.#newestStep = Math.max(this.#newestStep, step);
+  }
+
+  segmentReduced(step: number, bucket: number): void {
+    this.#reducing.get(step)?.add(bucket);
+  }
+
+  /** The slot of `step` holds the whole reduced vector. */
+  commit(step: number, facts: PartialFacts): void {
+    if (this.#generation === undefined) throw new Error(`step ${step} was committed outside of any generation`);
+    this.#reducing.delete(step);
+    this.#vectors[step % 2] = { step, generation: this.#generation.generation, facts };
+  }
+
+  publishState(state: PublishedState): void {
+    this.#state = state;
+  }
+
+  /** What the request gets now. */
+  lookUp(request: PullRequest): Answer {
+    const current = this.#generation;
+    if (current === undefined || request.generation !== current.generation || request.term !== current.term) {
+      return this.#isNewer(request) ? { kind: 'wait', event: shelfEvent.generation } : GONE;
+    }
+    const asks = current.roster.find(({ worker }) => worker === request.worker);
+    if (asks?.incarnation !== request.incarnation) return GONE;
+    switch (request.kind) {
+      case 'partial':
+        return this.#lookUpPartial(request, current);
+      case 'reduced':
+        return request.segments === 1 ? this.#lookUpCommitted(request) : this.#lookUpReduced(request, current);
+      case 'facts':
+        return this.#lookUpFacts(request);
+      case 'state':
+      case 'stateFacts':
+        return this.#lookUpState(request);
+    }
+  }
+
+  #isNewer({ generation, term }: PullRequest): boolean {
+    return (
+      generation > this.#highest.generation || (generation === this.#highest.generation && term > this.#highest.term)
+    );
+  }
+
+  #lookUpPartial(request: PullRequest, current: Generation): Answer {
+    const node = { lo: request.nodeLo, length: request.nodeLength };
+    if (request.step < this.#partialsFrom || request.segments !== current.roster.length) return UNKNOWN;
+    const partial = this.partial(request.step, node);
+    if (partial === undefined) return { kind: 'wait', event: shelfEvent.partial(request.step, node) };
+    return this.#segmentOf(request, partial.slot);
+  }
+
+  #lookUpCommitted(request: PullRequest): Answer {
+    if (this.#vectors[request.step % 2]?.step !== request.step) return UNKNOWN;
+    return this.#segmentOf(request, request.step % 2);
+  }
+
+  #lookUpReduced(request: PullRequest, current: Generation): Answer {
+    const { step, bucket, segment } = request;
+    if (request.segments !== current.roster.length || step + 2 <= this.#newestStep) return UNKNOWN;
+    const vector = this.#vectors[step % 2];
+    const whole = vector?.step === step && vector.generation === current.generation;
+    const own = segment === current.rank;
+    if (whole || (own && this.#reducing.get(step)?.has(bucket) === true)) return this.#segmentOf(request, step % 2);
+    return { kind: 'wait', event: own ? shelfEvent.segment(step, bucket) : shelfEvent.committed(step) };
+  }
+
+  #lookUpFacts(request: PullRequest): Answer {
+    const node = { lo: request.nodeLo, length: request.nodeLength };
+    const facts = this.partial(request.step, node)?.facts ?? this.#totalFacts(request.step, node);
+    if (facts !== undefined) return { kind: 'found', located: { kind: 'partial_facts', facts } };
+    if (request.segments === 1 || request.step < this.#partialsFrom) return UNKNOWN;
+    return { kind: 'wait', event: shelfEvent.partial(request.step, node) };
+  }
+
+  #totalFacts(step: number, node: TreeNode): PartialFacts | undefined {
+    const vector = this.#vectors[step % 2];
+    return vector?.step === step && nodeKey(node) === nodeKey(rootOf(this.microbatches)) ? vector.facts : undefined;
+  }
+
+  #lookUpState(request: PullRequest): Answer {
+    const state = this.#state;
+    if (state === undefined || state.committed < request.step) return { kind: 'wait', event: shelfEvent.state };
+    if (state.committed > request.step) return UNKNOWN;
+    if (request.kind === 'stateFacts') return { kind: 'found', located: { kind: 'state_facts', facts: state } };
+    if (request.offset + request.length > state.bytes) return UNKNOWN;
+    return {
+      kind: 'found',
+      located: { kind: 'state', fd: state.fd, at: request.offset, length: request.length },
+    };
+  }
+
+  /** Where the rest of a segment is, from the request's offset on. */
+  #segmentOf({ bucket, segment, segments, offset, length }: PullRequest, slot: number): Answer {
+    const span =
+      segments === 1 ? bucketSpan(this.vectorBytes, bucket) : segmentSpan(this.vectorBytes, bucket, segment, segments);
+    if (segment >= segments || offset + length > span.length) return UNKNOWN;
+    return { kind: 'found', located: { kind: 'slot', slot, at: span.at + offset, length } };
+  }
+}

@@ -1,0 +1,76 @@
+/** The main thread's side of the data plane: starts the thread and passes messages. */
+import { fileURLToPath } from 'node:url';
+import { Worker } from 'node:worker_threads';
+import type { DataPlane, DataPlaneCommand, DataPlaneEvent } from './data_plane.js';
+import type { FromThread, ThreadOptions, ToThread } from './thread_messages.js';
+
+const CLOSE_TIMEOUT_MS = 2000;
+
+export interface DataPlaneOptions {
+  /** Address that the Peer service listens on. */
+  readonly host: string;
+  /** Port that it listens on; 0, the default, takes a free one. */
+  readonly port?: number;
+  readonly worker: string;
+  readonly incarnation: string;
+  readonly onEvent: (event: DataPlaneEvent) => void;
+  readonly log: (level: 'info' | 'warn', line: string) => void;
+  /** The thread died of a broken invariant. Without it the error is thrown where nothing catches it, which ends the daemon. */
+  readonly onFailed?: (error: Error) => void;
+}
+
+/** Run from source (by the tests) the thread is the built one: Node 20 cannot start a thread from TypeScript. */
+function threadFile(): string {
+  const here = fileURLToPath(new URL('.', import.meta.url));
+  return import.meta.url.endsWith('.ts') ? `${here}../../dist/worker/collective/thread.js` : `${here}thread.js`;
+}
+
+/** Resolves when the Peer service listens; rejects when it cannot. */
+export function startDataPlane(options: DataPlaneOptions): Promise<DataPlane> {
+  const { host, port = 0, worker: name, incarnation } = options;
+  const workerData: ThreadOptions = { host, port, worker: name, incarnation };
+  // Without the daemon's own flags: some of them (--input-type) forbid a file to be run.
+  const worker = new Worker(threadFile(), { workerData, execArgv: [] });
+  return new Promise((resolve, reject) => {
+    worker.once('error', reject);
+    worker.on('message', (message: FromThread) => {
+      if (message.kind === 'log') options.log(message.level, message.line);
+      if (message.kind !== 'event') return;
+      if (message.event.kind === 'listening') {
+        worker.off('error', reject);
+        worker.on('error', options.onFailed ?? throwUncaught);
+        resolve(new ThreadedDataPlane(worker, message.event.port));
+      }
+      options.onEvent(message.event);
+    });
+  });
+}
+
+function throwUncaught(error: Error): void {
+  queueMicrotask(() => {
+    throw error;
+  });
+}
+
+class ThreadedDataPlane implements DataPlane {
+  constructor(
+    private readonly worker: Worker,
+    readonly port: number,
+  ) {}
+
+  tell(command: DataPlaneCommand): void {
+    this.#post({ kind: 'command', command });
+  }
+
+  async close(): Promise<void> {
+    const exited = new Promise<void>((resolve) => this.worker.once('exit', () => resolve()));
+    this.#post({ kind: 'shut_down' });
+    const timer = setTimeout(() => void this.worker.terminate(), CLOSE_TIMEOUT_MS);
+    await exited;
+    clearTimeout(timer);
+  }
+
+  #post(message: ToThread): void {
+    this.worker.postMessage(message);
+  }
+}

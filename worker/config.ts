@@ -1,0 +1,56 @@
+/** The configuration of a worker daemon. */
+import {
+  advertise,
+  daemonName,
+  type EtcdConfig,
+  etcdSection,
+  leaseTtlSeconds,
+  listen,
+  logSection,
+  readConfig,
+} from '../shared/config.js';
+import type { LogLevel } from '../shared/logger.js';
+import { flag, strictMap, textLike } from '../shared/schema.js';
+
+export interface WorkerConfig {
+  /** Stable name, for example "w1". */
+  readonly name: string;
+  /** host:port of the Peer service; port 0 takes a free one. */
+  readonly listen: string;
+  /** host:port by which the other workers reach it, where that is not the address it listens on. */
+  readonly advertise: string | undefined;
+  readonly etcd: EtcdConfig;
+  /** Lease of its registration: the backstop of failure detection. */
+  readonly leaseTtlSeconds: number;
+  /** Python interpreter of the engine; undefined takes python3 from PATH. */
+  readonly python: string | undefined;
+  /** Be killed when the process that started this one dies: for clusters that belong to one command. */
+  readonly dieWithParent: boolean;
+  readonly log: { readonly level: LogLevel };
+}
+
+const schema = strictMap({
+  name: daemonName,
+  listen,
+  advertise,
+  etcd: etcdSection,
+  lease_ttl_seconds: leaseTtlSeconds.default(10),
+  python: textLike(/^[^\0\n]{1,4096}$/, 'the path of a Python interpreter').optional(),
+  die_with_parent: flag().default(false),
+  log: logSection,
+});
+
+/** Throws a ConfigError that names the file and the key. */
+export function readWorkerConfig(path: string): WorkerConfig {
+  const file = readConfig(path, schema);
+  return Object.freeze({
+    name: file.name,
+    listen: file.listen,
+    advertise: file.advertise,
+    etcd: Object.freeze(file.etcd),
+    leaseTtlSeconds: file.lease_ttl_seconds,
+    python: file.python,
+    dieWithParent: file.die_with_parent,
+    log: Object.freeze(file.log),
+  });
+}

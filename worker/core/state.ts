@@ -1,0 +1,193 @@
+/** Everything that a worker knows. Only apply.ts and what it calls change it. */
+import type { TreeNode } from '../../shared/tree.js';
+import type { JobSpec } from '../../shared/wire/jobs.js';
+import type { EngineFacts, Member, Placement, WorkerMessage } from '../../shared/wire/session.js';
+import type { PartialFacts } from '../collective/data_plane.js';
+import type { CoreDataPlaneCommand } from './command.js';
+import type { EngineCommand, EngineOp } from './engine_protocol.js';
+import type { PrintedLine } from './event.js';
+
+export type StepReport = Extract<WorkerMessage, { kind: 'stepCommitted' }>;
+
+/** A node of the step in flight that this worker computes or has computed. */
+export interface OwnNode {
+  readonly node: TreeNode;
+  readonly slot: number;
+  /** Present once the partial is whole in its slot. */
+  facts: PartialFacts | undefined;
+}
+
+export interface InFlight {
+  readonly step: number;
+  readonly nodes: Map<string, OwnNode>;
+  startedMs: number;
+  computedMs: number;
+  computeMs: number;
+}
+
+/** A step that is committed here and not yet reported as applied. */
+export interface Applying {
+  readonly step: number;
+  readonly facts: PartialFacts;
+  readonly crc: number;
+  readonly pulledBytes: number;
+  readonly startedMs: number;
+  readonly computeMs: number;
+  readonly reduceMs: number;
+  readonly generation: number;
+  /** The worker has healed since, so the engine's answer says nothing about the state that it has now. */
+  discarded: boolean;
+}
+
+/** A command that makes the data plane write the slot of its step. */
+export type SlotWriter = Extract<CoreDataPlaneCommand, { readonly kind: 'reduce' | 'fetch_reduced' }>;
+
+/** With the steps that were committed when it was asked for: the engine answers later, when there may be more. */
+export interface Labelled<T> {
+  readonly what: T;
+  readonly committed: number;
+}
+
+/** An operation that the engine has not answered. */
+export interface Outstanding extends Labelled<EngineOp> {
+  /** The worker heals since: the answer says nothing about the state that it will have. */
+  stale: boolean;
+}
+
+export interface Healing {
+  readonly committed: number;
+  readonly generation: number;
+  stage: 'fetching' | 'importing';
+  /** What the engine is to do once it has the state. */
+  readonly deferred: Labelled<EngineCommand>[];
+}
+
+export interface Finishing {
+  metrics: Readonly<Record<string, number>>;
+  file: { readonly bytes: number; readonly sha256: string } | undefined;
+}
+
+/** The generation that this worker is in. */
+export interface Membership {
+  readonly rank: number;
+  readonly roster: readonly Member[];
+  /** Steps committed when it began. */
+  readonly since: number;
+}
+
+export interface JobRun {
+  readonly job: string;
+  readonly spec: JobSpec;
+  readonly bundle: string;
+  readonly output: string;
+  readonly engineStart: number;
+  enginePid: number;
+  engineStarted: { readonly torch: string; readonly device: string; readonly fingerprint: string } | undefined;
+  layout: Omit<EngineFacts, 'initialState' | 'fingerprint' | 'torch' | 'device' | 'enginePid'> | undefined;
+  /** Present once the engine is ready to compute. */
+  facts: EngineFacts | undefined;
+  /** Operations that the engine has not answered, oldest first, and since when the oldest is under way. */
+  readonly outstanding: Outstanding[];
+  busySinceMs: number;
+  /** Highest generation prepared or started. */
+  generation: number;
+  started: boolean;
+  /** It was started in some generation, so the data plane may hold something of it. */
+  exchanged: boolean;
+  membership: Membership | undefined;
+  /** Steps committed. */
+  committed: number;
+  /** The step whose reduced vector is whole in its slot. */
+  reducedStep: number | undefined;
+  inFlight: InFlight | undefined;
+  healing: Healing | undefined;
+  /** Placements of the step in flight, for a worker that must first commit the one before. */
+  resumeWith: readonly Placement[] | undefined;
+  readonly applying: Applying[];
+  /** What the data plane is told once the engine has read the slot that it will write. */
+  waitsForSlot: SlotWriter | undefined;
+  /** Reports that the coordinator has not acknowledged, oldest first. */
+  readonly reports: StepReport[];
+  lastDigest: Extract<WorkerMessage, { kind: 'digestReported' }> | undefined;
+  finishing: Finishing | undefined;
+  lastLoss: number | null;
+  readonly stepTimesMs: number[];
+  /** Engine time a microbatch, of the newest partials. */
+  readonly microbatchTimesMs: number[];
+  unloading: boolean;
+}
+
+export interface Identity {
+  readonly worker: string;
+  readonly incarnation: string;
+  readonly host: string;
+  readonly pid: number;
+  readonly peerAddress: string;
+}
+
+export interface WorkerState {
+  readonly identity: Identity;
+  /** Highest term seen. */
+  term: number;
+  session: 'down' | 'greeting' | 'up';
+  heartbeatMs: number;
+  heartbeatSentMs: number;
+  engineStarts: number;
+  /** The daemon was told to stop. */
+  leaving: boolean;
+  run: JobRun | undefined;
+  /** Printed lines that wait for a session, oldest first. */
+  readonly lines: { readonly job: string; readonly line: PrintedLine }[];
+}
+
+export function initialState(identity: Identity): WorkerState {
+  return {
+    identity,
+    term: 0,
+    session: 'down',
+    heartbeatMs: 500,
+    heartbeatSentMs: 0,
+    engineStarts: 0,
+    leaving: false,
+    run: undefined,
+    lines: [],
+  };
+}
+
+export function newRun(
+  load: { readonly job: string; readonly spec: JobSpec; readonly bundle: string; readonly output: string },
+  engineStart: number,
+  nowMs: number,
+): JobRun {
+  return {
+    job: load.job,
+    spec: load.spec,
+    bundle: load.bundle,
+    output: load.output,
+    engineStart,
+    enginePid: 0,
+    engineStarted: undefined,
+    layout: undefined,
+    facts: undefined,
+    outstanding: [],
+    busySinceMs: nowMs,
+    generation: 0,
+    started: false,
+    exchanged: false,
+    membership: undefined,
+    committed: 0,
+    reducedStep: undefined,
+    inFlight: undefined,
+    healing: undefined,
+    resumeWith: undefined,
+    applying: [],
+    waitsForSlot: undefined,
+    reports: [],
+    lastDigest: undefined,
+    finishing: undefined,
+    lastLoss: null,
+    stepTimesMs: [],
+    microbatchTimesMs: [],
+    unloading: false,
+  };
+}

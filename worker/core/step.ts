@@ -1,0 +1,208 @@
+/** One step: compute the own part, exchange, commit, apply, and on to the next. */
+import { CONSUMED_BYTES } from '../../shared/consumption.js';
+import { planStep, type StepPlan } from '../../shared/plan.js';
+import { coverOf, nodeKey, type TreeNode } from '../../shared/tree.js';
+import type { EngineFacts } from '../../shared/wire/session.js';
+import { type DataPlaneEvent, FIRST_PARTIAL_SLOT, slotBytes } from '../collective/data_plane.js';
+import type { EngineEvent } from './engine_protocol.js';
+import type { Applying, JobRun, Membership, OwnNode, SlotWriter, StepReport } from './state.js';
+import { planShapeOf, send, type Turn, tellDataPlane, tellEngine, totalSteps } from './turn.js';
+
+/** Reports kept for a coordinator that does not answer. Past it the worker waits rather than forget what was consumed. */
+export const REPORTS_KEPT = 16_384;
+
+const TIMES_KEPT = 31;
+
+function keepNewest(times: number[], time: number): void {
+  times.push(time);
+  if (times.length > TIMES_KEPT) times.shift();
+}
+
+export interface NodePlacement {
+  readonly node: TreeNode;
+  readonly rank: number;
+}
+
+/** Contiguous blocks, as the roster has them. */
+function usualPlacements(run: JobRun, membership: Membership): readonly NodePlacement[] {
+  return membership.roster.flatMap((member, rank) =>
+    coverOf({ lo: member.lo, length: member.length }, run.spec.microbatches).map((node) => ({ node, rank })),
+  );
+}
+
+function freeSlots(nodes: ReadonlyMap<string, OwnNode>, count: number): readonly number[] {
+  const taken = new Set([...nodes.values()].map((own) => own.slot));
+  const free: number[] = [];
+  for (let slot = FIRST_PARTIAL_SLOT; free.length < count; slot++) if (!taken.has(slot)) free.push(slot);
+  return free;
+}
+
+function openInFlight(turn: Turn, run: JobRun): NonNullable<JobRun['inFlight']> {
+  if (run.inFlight?.step === run.committed) return run.inFlight;
+  run.inFlight = {
+    step: run.committed,
+    nodes: new Map(),
+    startedMs: turn.nowMs,
+    computedMs: turn.nowMs,
+    computeMs: 0,
+  };
+  return run.inFlight;
+}
+
+/** Computes what is placed here and not yet held or under way. */
+function computeMissing(turn: Turn, run: JobRun, facts: EngineFacts, mine: readonly TreeNode[]): void {
+  const inFlight = openInFlight(turn, run);
+  const missing = mine.filter((node) => !inFlight.nodes.has(nodeKey(node)));
+  if (missing.length === 0) return;
+  const slots = freeSlots(inFlight.nodes, missing.length);
+  const { samples } = planStep(planShapeOf(run, facts), inFlight.step);
+  const bytes = slotBytes(facts.elements);
+  turn.commands.push({
+    kind: 'reserve_memory',
+    start: run.engineStart,
+    bytes: (Math.max(...slots) + 1) * bytes,
+  });
+  const runs = missing.map((node, index) => {
+    const slot = slots[index] ?? FIRST_PARTIAL_SLOT;
+    inFlight.nodes.set(nodeKey(node), { node, slot, facts: undefined });
+    return {
+      lo: node.lo,
+      length: node.length,
+      at: slot * bytes,
+      samples: samples.slice(node.lo, node.lo + node.length),
+    };
+  });
+  tellEngine(turn, run, { command: 'compute', step: inFlight.step, runs });
+}
+
+/**
+ * Lets the data plane write the slot of a step, but not before the engine has applied what is in it: the step two before. Whoever
+ * has partials to compute has done so by then, but a worker with nothing to compute would run ahead of its engine.
+ */
+export function writeSlot(turn: Turn, run: JobRun, writer: SlotWriter): void {
+  if (run.applying.some(({ step }) => step % 2 === writer.step % 2)) run.waitsForSlot = writer;
+  else tellDataPlane(turn, run, writer);
+}
+
+/** Begins or continues step number `committed` with nodes placed as given. */
+export function runStep(turn: Turn, run: JobRun, placements: readonly NodePlacement[]): void {
+  const { facts, membership } = run;
+  if (facts === undefined || membership === undefined) return;
+  if (run.committed >= totalSteps(run, facts)) {
+    run.inFlight = undefined;
+    return;
+  }
+  const mine = placements.filter(({ rank }) => rank === membership.rank).map(({ node }) => node);
+  computeMissing(turn, run, facts, mine);
+  writeSlot(turn, run, { kind: 'reduce', job: run.job, step: run.committed, placements });
+}
+
+/** A partial is whole in its slot: peers may read it. */
+export function partialComputed(turn: Turn, run: JobRun, event: Extract<EngineEvent, { event: 'partial' }>): void {
+  const { inFlight } = run;
+  if (inFlight?.step !== event.step) return;
+  const own = inFlight.nodes.get(nodeKey(event));
+  if (own === undefined) return;
+  own.facts = { loss: event.loss, weight: event.weight, consumed: event.consumed };
+  inFlight.computeMs += event.compute_ms + event.data_ms;
+  inFlight.computedMs = turn.nowMs;
+  keepNewest(run.microbatchTimesMs, (event.compute_ms + event.data_ms) / event.length);
+  const { node, slot, facts } = own;
+  tellDataPlane(turn, run, { kind: 'publish_partial', job: run.job, step: event.step, node, slot, facts });
+}
+
+function filledOf(plan: StepPlan): number {
+  return plan.samples.filter((samples) => samples.length > 0).length;
+}
+
+/** The whole reduced gradient is here: this is the commit. */
+export function reduced(turn: Turn, run: JobRun, event: Extract<DataPlaneEvent, { kind: 'reduced' }>): void {
+  const { facts, membership } = run;
+  if (facts === undefined || membership === undefined || !run.started) return;
+  if (event.generation !== run.generation || event.step !== run.committed) return;
+  const inFlight = run.inFlight?.step === event.step ? run.inFlight : undefined;
+  run.committed += 1;
+  run.reducedStep = event.step;
+  run.inFlight = undefined;
+  run.applying.push({
+    step: event.step,
+    facts: event.facts,
+    crc: event.crc,
+    pulledBytes: event.pulledBytes,
+    startedMs: inFlight?.startedMs ?? turn.nowMs,
+    computeMs: inFlight?.computeMs ?? 0,
+    reduceMs: turn.nowMs - (inFlight?.computedMs ?? turn.nowMs),
+    generation: run.generation,
+    discarded: false,
+  });
+  const plan = planStep(planShapeOf(run, facts), event.step);
+  tellEngine(turn, run, {
+    command: 'apply',
+    step: event.step,
+    at: (event.step % 2) * slotBytes(facts.elements),
+    weight: event.facts.weight,
+    filled: filledOf(plan),
+  });
+  tellDataPlane(turn, run, { kind: 'drop_partials', job: run.job, step: run.committed });
+  afterCommit(turn, run, facts, membership);
+}
+
+function afterCommit(turn: Turn, run: JobRun, facts: EngineFacts, membership: Membership): void {
+  const { digestEvery, evaluateEvery } = run.spec;
+  const last = run.committed >= totalSteps(run, facts);
+  if (last || (digestEvery > 0 && run.committed % digestEvery === 0)) tellEngine(turn, run, { command: 'digest' });
+  if (!last && evaluateEvery > 0 && run.committed % evaluateEvery === 0 && membership.rank === 0) {
+    tellEngine(turn, run, { command: 'evaluate' });
+  }
+  const placements = run.resumeWith ?? usualPlacements(run, membership);
+  run.resumeWith = undefined;
+  if (run.reports.length < REPORTS_KEPT) runStep(turn, run, placements);
+}
+
+function reportOf(run: JobRun, nowMs: number, applying: Applying, applied: Extract<EngineEvent, { event: 'applied' }>) {
+  const report: StepReport = {
+    kind: 'stepCommitted',
+    job: run.job,
+    generation: applying.generation,
+    step: applying.step,
+    loss: applying.facts.loss,
+    weight: applying.facts.weight,
+    consumed: Buffer.from(applying.facts.consumed.join(''), 'hex'),
+    reducedCrc: applying.crc,
+    stepMs: nowMs - applying.startedMs,
+    computeMs: applying.computeMs,
+    reduceMs: applying.reduceMs,
+    applyMs: applied.apply_ms,
+    pulledBytes: applying.pulledBytes,
+    gradNorm: applied.grad_norm ?? undefined,
+    skipped: applied.skipped,
+  };
+  if (report.consumed.length !== run.spec.microbatches * CONSUMED_BYTES) {
+    throw new Error(`step ${report.step} has ${report.consumed.length} bytes of consumption digests`);
+  }
+  return report;
+}
+
+export function applied(turn: Turn, run: JobRun, event: Extract<EngineEvent, { event: 'applied' }>): void {
+  const applying = run.applying.shift();
+  if (applying?.step !== event.step) throw new Error(`the engine applied step ${event.step} out of order`);
+  const waits = run.waitsForSlot;
+  run.waitsForSlot = undefined;
+  if (waits !== undefined) writeSlot(turn, run, waits);
+  if (applying.discarded) return;
+  const report = reportOf(run, turn.nowMs, applying, event);
+  run.reports.push(report);
+  run.lastLoss = report.weight > 0 ? report.loss / report.weight : null;
+  keepNewest(run.stepTimesMs, report.stepMs);
+  if (run.membership === undefined) return;
+  if (run.membership.rank === 0 || report.step < run.membership.since) send(turn, report);
+}
+
+/** The coordinator has the reports below `step`. A worker that waited for that goes on. */
+export function acknowledged(turn: Turn, run: JobRun, below: number): void {
+  const waited = run.reports.length >= REPORTS_KEPT;
+  while (run.reports[0] !== undefined && run.reports[0].step < below) run.reports.shift();
+  if (waited && run.reports.length < REPORTS_KEPT && run.started && run.inFlight === undefined && run.membership) {
+    runStep(turn, run, usualPlacements(run, run.membership));
+  }
+}

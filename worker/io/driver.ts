@@ -1,0 +1,162 @@
+/** Turns what happens into events for the core, one at a time, and the core's commands into acts. */
+import type { Logger } from '../../shared/logger.js';
+import { Orphans } from '../../shared/orphans.js';
+import type { DataPlane, DataPlaneCommand } from '../collective/data_plane.js';
+import { apply } from '../core/apply.js';
+import type { CoreDataPlaneCommand, WorkerCommand } from '../core/command.js';
+import type { WorkerEvent } from '../core/event.js';
+import type { WorkerState } from '../core/state.js';
+import { EngineProcess } from './engine_process.js';
+import { createModelFolder, describeModel } from './model_folder.js';
+import type { SessionClient } from './session_client.js';
+
+const TICK_MS = 50;
+/** After the exit of an engine. What it started may have to die first before its own children are orphans. */
+const SWEEPS_MS = [50, 200, 1000];
+const LAST_SWEEP_MS = 2000;
+
+export interface DriverOptions {
+  readonly state: WorkerState;
+  readonly python: string;
+  readonly environment: Readonly<Record<string, string>>;
+  readonly dataPlane: DataPlane;
+  /** The worker was told to stop and holds nothing any more. */
+  readonly onExit: () => void;
+  readonly log: Logger;
+}
+
+export class Driver {
+  readonly #options: DriverOptions;
+  readonly #queue: WorkerEvent[] = [];
+  readonly #engines = new Map<number, EngineProcess>();
+  /** What users' code starts in a session of its own is not in the engine's process group, and must not outlive the job either. */
+  readonly #orphans = new Orphans(() => new Set([...this.#engines.values()].map((engine) => engine.pid)));
+  readonly #ticker: NodeJS.Timeout;
+  #draining = false;
+  #session: SessionClient | undefined;
+
+  constructor(options: DriverOptions) {
+    this.#options = options;
+    this.#ticker = setInterval(() => this.dispatch({ kind: 'ticked' }), TICK_MS);
+  }
+
+  connect(session: SessionClient): void {
+    this.#session = session;
+  }
+
+  /** Handles an event now, or after the one that is being handled. */
+  dispatch(event: WorkerEvent): void {
+    this.#queue.push(event);
+    if (this.#draining) return;
+    this.#draining = true;
+    try {
+      for (let next = this.#queue.shift(); next !== undefined; next = this.#queue.shift()) {
+        const commands = apply(this.#options.state, { nowMs: performance.now(), wallMs: Date.now(), event: next });
+        for (const command of commands) this.#execute(command);
+      }
+    } finally {
+      this.#draining = false;
+    }
+  }
+
+  /** Ends all engines and what they started. Nothing is dispatched any more. */
+  async close(): Promise<void> {
+    clearInterval(this.#ticker);
+    for (const engine of this.#engines.values()) engine.kill();
+    this.#engines.clear();
+    await this.#orphans.sweepAll(LAST_SWEEP_MS);
+  }
+
+  #execute(command: WorkerCommand): void {
+    switch (command.kind) {
+      case 'send':
+        this.#session?.send(command.message);
+        break;
+      case 'start_engine':
+        this.#startEngine(command);
+        break;
+      case 'kill_engine':
+        this.#engines.get(command.start)?.kill();
+        break;
+      case 'tell_engine':
+        this.#tellEngine(command);
+        break;
+      case 'reserve_memory':
+        this.#engines.get(command.start)?.exchange.grow(command.bytes);
+        break;
+      case 'tell_data_plane':
+        this.#tellDataPlane(command.start, command.command);
+        break;
+      case 'exit':
+        this.#options.onExit();
+        break;
+      case 'describe_model':
+        void this.#describe(command);
+        break;
+      case 'log':
+        this.#options.log[command.level](command.message, command.fields);
+        break;
+    }
+  }
+
+  #startEngine({ start, threads, bundle }: Extract<WorkerCommand, { kind: 'start_engine' }>): void {
+    const engine = new EngineProcess({
+      python: this.#options.python,
+      environment: this.#options.environment,
+      threads,
+      bundle,
+      onEvent: (event) => this.dispatch({ kind: 'engine_event', start, event }),
+      onLines: (lines) => this.dispatch({ kind: 'lines_printed', start, lines }),
+      onExit: (reason) => {
+        this.#engines.delete(start);
+        this.#orphans.sweep();
+        for (const ms of SWEEPS_MS) setTimeout(() => this.#orphans.sweep(), ms).unref();
+        this.dispatch({ kind: 'engine_exited', start, reason });
+      },
+    });
+    this.#engines.set(start, engine);
+  }
+
+  #tellEngine({ start, command }: Extract<WorkerCommand, { kind: 'tell_engine' }>): void {
+    if (command.command === 'export_model') {
+      try {
+        createModelFolder(command.path);
+      } catch (error) {
+        this.#modelFailed(error);
+        return;
+      }
+    }
+    this.#engines.get(start)?.tell(command);
+  }
+
+  #tellDataPlane(start: number, command: CoreDataPlaneCommand): void {
+    const engine = this.#engines.get(start);
+    const { dataPlane } = this.#options;
+    switch (command.kind) {
+      case 'open_job':
+        if (engine !== undefined) dataPlane.tell({ ...command, exchangeFd: engine.exchange.fd });
+        break;
+      case 'publish_state':
+      case 'fetch_state':
+        if (engine !== undefined) dataPlane.tell({ ...command, fd: engine.state.fd } satisfies DataPlaneCommand);
+        break;
+      default:
+        dataPlane.tell(command);
+    }
+  }
+
+  async #describe({ path, model }: Extract<WorkerCommand, { kind: 'describe_model' }>): Promise<void> {
+    try {
+      await describeModel(path, model);
+      this.dispatch({ kind: 'model_described', job: model.job, path });
+    } catch (error) {
+      this.#modelFailed(error);
+    }
+  }
+
+  #modelFailed(error: unknown): void {
+    const job = this.#options.state.run?.job;
+    const reason = `the model folder cannot be written: ${error instanceof Error ? error.message : String(error)}`;
+    if (job !== undefined) this.dispatch({ kind: 'model_failed', job, reason });
+  }
+}

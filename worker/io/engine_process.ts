@@ -1,0 +1,145 @@
+/** An engine: a child process, its two pipes, its memory and what it prints. See docs/engine_protocol.md. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { Readable, Writable } from 'node:stream';
+import { fileURLToPath } from 'node:url';
+import type { EngineCommand, EngineEvent } from '../core/engine_protocol.js';
+import type { PrintedLine } from '../core/event.js';
+import { parseEngineEvent } from './engine_events.js';
+import { readLines } from './lines.js';
+import { MemoryFile } from './memory_file.js';
+
+const CONTROL_LINE_LENGTH = 8 * 1024 * 1024;
+const PRINTED_LINE_LENGTH = 8 * 1024;
+const PRINT_BATCH_MS = 50;
+/** Lines of one batch; what is printed faster than that is dropped, and the number of dropped lines said. */
+const PRINT_BATCH_LINES = 500;
+/** Time for the last printed lines of an engine that has exited. */
+const LAST_WORDS_MS = 200;
+
+export interface EngineOptions {
+  readonly python: string;
+  readonly threads: number;
+  readonly bundle: string;
+  /** What of the daemon's environment the user's code may see. */
+  readonly environment: Readonly<Record<string, string>>;
+  readonly onEvent: (event: EngineEvent) => void;
+  readonly onLines: (lines: readonly PrintedLine[]) => void;
+  /** Called once, when the engine and all that it started are gone. */
+  readonly onExit: (reason: string) => void;
+}
+
+/** engine/ lies beside dist/, or beside worker/ when run from source. */
+function engineFolder(): string {
+  const here = fileURLToPath(new URL('.', import.meta.url));
+  return import.meta.url.endsWith('.ts') ? `${here}../../engine` : `${here}../../../engine`;
+}
+
+function environmentOf({ environment, threads }: EngineOptions): Record<string, string> {
+  const count = String(threads);
+  return {
+    ...environment,
+    PYTHONPATH: engineFolder(),
+    PYTHONUNBUFFERED: '1',
+    PYTHONDONTWRITEBYTECODE: '1',
+    // Sets and dictionaries of strings must have the same order in every engine.
+    PYTHONHASHSEED: '0',
+    OMP_NUM_THREADS: count,
+    OPENBLAS_NUM_THREADS: count,
+    MKL_NUM_THREADS: count,
+  };
+}
+
+export class EngineProcess {
+  readonly exchange = MemoryFile.create('lockstep-exchange');
+  readonly state = MemoryFile.create('lockstep-state');
+  readonly #options: EngineOptions;
+  readonly #child: ChildProcess;
+  readonly #control: Writable;
+  #commands = 0;
+  #lines: PrintedLine[] = [];
+  #dropped = 0;
+  readonly #printTimer: NodeJS.Timeout;
+
+  constructor(options: EngineOptions) {
+    this.#options = options;
+    // A process group of its own, so that it can be killed together with everything that the user's code starts.
+    this.#child = spawn(
+      options.python,
+      ['-m', 'lockstep.engine', '--control-in', '3', '--control-out', '4', '--exchange', '5', '--state', '6'],
+      {
+        cwd: options.bundle,
+        env: environmentOf(options),
+        detached: true,
+        stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe', this.exchange.fd, this.state.fd],
+      },
+    );
+    const [, stdout, stderr, control, events] = this.#child.stdio;
+    this.#control = control instanceof Writable ? control : new Writable();
+    this.#control.on('error', () => undefined); // A dead engine is seen by its exit.
+    if (stdout instanceof Readable) this.#print(stdout, 'stdout');
+    if (stderr instanceof Readable) this.#print(stderr, 'stderr');
+    if (events instanceof Readable) readLines(events, CONTROL_LINE_LENGTH, (line) => this.#received(line));
+    this.#printTimer = setInterval(() => this.#flush(), PRINT_BATCH_MS);
+    this.#child.once('error', (error) => this.#exited(`it could not be started: ${error.message}`));
+    this.#child.once('exit', (code, signal) => {
+      this.kill();
+      setTimeout(() => this.#exited(signal === null ? `exit status ${code}` : `signal ${signal}`), LAST_WORDS_MS);
+    });
+  }
+
+  /** 0 when it could not be started. */
+  get pid(): number {
+    return this.#child.pid ?? 0;
+  }
+
+  tell(command: EngineCommand): void {
+    this.#commands += 1;
+    this.#control.write(`${JSON.stringify({ id: this.#commands, ...command })}\n`);
+  }
+
+  /** SIGKILL to the whole process group. */
+  kill(): void {
+    if (this.#child.pid === undefined) return;
+    try {
+      process.kill(-this.#child.pid, 'SIGKILL');
+    } catch {
+      // The group is gone already.
+    }
+  }
+
+  #exited(reason: string): void {
+    clearInterval(this.#printTimer);
+    this.#flush();
+    this.#options.onExit(reason);
+    this.exchange.close();
+    this.state.close();
+  }
+
+  #received(line: string): void {
+    try {
+      this.#options.onEvent(parseEngineEvent(line));
+    } catch (error) {
+      const message = `the engine said something that cannot be understood: ${String(error).slice(0, 500)}`;
+      this.#options.onEvent({ event: 'failed', phase: 'control', kind: 'engine', message, traceback: '' });
+    }
+  }
+
+  #print(stream: Readable, name: string): void {
+    readLines(stream, PRINTED_LINE_LENGTH, (text) => {
+      if (this.#lines.length < PRINT_BATCH_LINES) this.#lines.push({ timeMs: Date.now(), stream: name, text });
+      else this.#dropped += 1;
+    });
+  }
+
+  #flush(): void {
+    if (this.#dropped > 0) {
+      const text = `[lockstep: ${this.#dropped} lines were printed too fast and dropped]`;
+      this.#lines.push({ timeMs: Date.now(), stream: 'stderr', text });
+      this.#dropped = 0;
+    }
+    if (this.#lines.length === 0) return;
+    const lines = this.#lines;
+    this.#lines = [];
+    this.#options.onLines(lines);
+  }
+}

@@ -1,0 +1,124 @@
+/** The worker's session: a stream to whoever leads, opened anew whenever it breaks or another one leads. */
+import { type ClientDuplexStream, credentials, type StatusObject } from '@grpc/grpc-js';
+import type { Leader } from '../../shared/etcd/leader_watch.js';
+import type { Logger } from '../../shared/logger.js';
+import { WireError } from '../../shared/wire/codec.js';
+import { SessionClient as Stub } from '../../shared/wire/services.js';
+import {
+  type CoordinatorMessage,
+  coordinatorMessage,
+  type WorkerMessage,
+  workerMessage,
+} from '../../shared/wire/session.js';
+
+const FIRST_RETRY_MS = 50;
+const MAX_RETRY_MS = 1_000;
+const MAX_WAITING_MESSAGES = 20_000;
+/** A coordinator that does not greet in this time is tried anew. */
+const GREETING_MS = 3_000;
+
+const channelOptions = {
+  'grpc.keepalive_time_ms': 2_000,
+  'grpc.keepalive_timeout_ms': 2_000,
+  'grpc.use_local_subchannel_pool': 1,
+  'grpc.initial_reconnect_backoff_ms': 50,
+  'grpc.max_reconnect_backoff_ms': 500,
+  'grpc.enable_http_proxy': 0,
+};
+
+export interface SessionEvents {
+  readonly onOpened: () => void;
+  readonly onMessage: (message: CoordinatorMessage) => void;
+  readonly onClosed: () => void;
+}
+
+type Stream = ClientDuplexStream<unknown, unknown>;
+
+export class SessionClient {
+  readonly #events: SessionEvents;
+  readonly #log: Logger;
+  #leader: Leader | undefined;
+  #stub: InstanceType<typeof Stub> | undefined;
+  #stream: Stream | undefined;
+  #retry: NodeJS.Timeout | undefined;
+  #greeting: NodeJS.Timeout | undefined;
+  #retryMs = FIRST_RETRY_MS;
+  #closed = false;
+
+  constructor(events: SessionEvents, log: Logger) {
+    this.#events = events;
+    this.#log = log;
+  }
+
+  /** Whoever leads now; the session moves there. */
+  follow(leader: Leader | undefined): void {
+    if (leader?.term === this.#leader?.term) return;
+    this.#leader = leader;
+    this.#drop();
+    this.#retryMs = FIRST_RETRY_MS;
+    this.#open();
+  }
+
+  send(message: WorkerMessage): void {
+    const stream = this.#stream;
+    if (stream === undefined) return;
+    if (stream.writableLength > MAX_WAITING_MESSAGES) stream.cancel();
+    else stream.write(workerMessage.encode(message, 'WorkerMessage'));
+  }
+
+  close(): void {
+    this.#closed = true;
+    clearTimeout(this.#retry);
+    this.#stream?.end();
+    this.#stream = undefined;
+    clearTimeout(this.#greeting);
+    this.#stub?.close();
+  }
+
+  #open(): void {
+    clearTimeout(this.#retry);
+    const leader = this.#leader;
+    if (leader === undefined || this.#closed) return;
+    const stub = new Stub(leader.address, credentials.createInsecure(), channelOptions);
+    this.#stub = stub;
+    const stream: Stream = stub['connect']?.();
+    this.#stream = stream;
+    this.#greeting = setTimeout(() => stream.cancel(), GREETING_MS);
+    stream.on('data', (wire: unknown) => this.#received(stream, wire));
+    stream.on('error', () => undefined); // Only 'status' says how a stream ended.
+    stream.on('status', (status: StatusObject) => this.#ended(stream, status));
+    this.#events.onOpened();
+  }
+
+  #received(stream: Stream, wire: unknown): void {
+    if (stream !== this.#stream) return;
+    clearTimeout(this.#greeting);
+    this.#retryMs = FIRST_RETRY_MS;
+    try {
+      this.#events.onMessage(coordinatorMessage.decode(wire, 'CoordinatorMessage'));
+    } catch (error) {
+      if (!(error instanceof WireError)) throw error;
+      this.#log.warn('the coordinator sent a message that cannot be read', { error: error.message });
+      stream.cancel();
+    }
+  }
+
+  #ended(stream: Stream, status: StatusObject): void {
+    if (stream !== this.#stream) return;
+    this.#log.info('session ended', { code: status.code, details: status.details });
+    this.#drop();
+    this.#retry = setTimeout(() => this.#open(), this.#retryMs * (0.5 + Math.random() / 2));
+    this.#retryMs = Math.min(this.#retryMs * 2, MAX_RETRY_MS);
+  }
+
+  #drop(): void {
+    clearTimeout(this.#greeting);
+    clearTimeout(this.#retry);
+    const stream = this.#stream;
+    this.#stream = undefined;
+    if (stream === undefined) return;
+    stream.cancel();
+    this.#stub?.close();
+    this.#events.onClosed();
+  }
+}

@@ -1,0 +1,144 @@
+/** The worker daemon. */
+import { hostname } from 'node:os';
+import { nanoid } from 'nanoid';
+import { ConfigError, EXIT_BAD_CONFIG } from '../shared/config.js';
+import { dieWithParent } from '../shared/die_with_parent.js';
+import { connectEtcd } from '../shared/etcd/client.js';
+import { workerKey } from '../shared/etcd/keys.js';
+import { watchLeader } from '../shared/etcd/leader_watch.js';
+import { register } from '../shared/etcd/registration.js';
+import { createLogger } from '../shared/logger.js';
+import { startDataPlane } from './collective/start_data_plane.js';
+import { readWorkerConfig, type WorkerConfig } from './config.js';
+import type { WorkerEvent } from './core/event.js';
+import { initialState } from './core/state.js';
+import { Driver } from './io/driver.js';
+import { findPython, NoPyTorchError } from './io/python.js';
+import { SessionClient } from './io/session_client.js';
+
+const ETCD_CALL_TIMEOUT_MS = 2_000;
+/** Time for the others to go on without this worker; past it, it goes anyway. */
+const DRAIN_MS = 5_000;
+const CLOSE_MS = 3_000;
+
+/** What of the daemon's environment an engine sees: enough to find programs, files and devices. */
+const PASSED_ON = [
+  'PATH',
+  'HOME',
+  'LANG',
+  'LC_ALL',
+  'TZ',
+  'TMPDIR',
+  'LD_LIBRARY_PATH',
+  'CUDA_VISIBLE_DEVICES',
+  'CUDA_HOME',
+  'NVIDIA_VISIBLE_DEVICES',
+];
+
+function environment(): Record<string, string> {
+  const passed = PASSED_ON.flatMap((name) => {
+    const value = process.env[name];
+    return value === undefined ? [] : [[name, value] as const];
+  });
+  return Object.fromEntries(passed);
+}
+
+function configPath(args: readonly string[]): string {
+  const [flag, path] = args;
+  if (flag !== '--config' || path === undefined) throw new ConfigError('usage: lockstep-worker --config FILE');
+  return path;
+}
+
+async function run(config: WorkerConfig, isAbandoned: () => boolean): Promise<void> {
+  const log = createLogger('worker', config.name, config.log.level);
+  const python = await findPython(config.python ?? process.env['LOCKSTEP_PYTHON']);
+  const incarnation = nanoid();
+  const colon = config.listen.lastIndexOf(':');
+  const host = config.listen.slice(0, colon);
+  let driver: Driver | undefined;
+  const dispatch = (event: WorkerEvent) => driver?.dispatch(event);
+  const dataPlane = await startDataPlane({
+    host,
+    port: Number(config.listen.slice(colon + 1)),
+    worker: config.name,
+    incarnation,
+    onEvent: (event) => {
+      if (event.kind !== 'listening') dispatch({ kind: 'data_plane_event', event });
+    },
+    log: (level, line) => log[level](line),
+  });
+  const peerAddress = config.advertise ?? `${host}:${dataPlane.port}`;
+  const identity = { worker: config.name, incarnation, host: hostname(), pid: process.pid, peerAddress };
+  let onExit: () => void = () => undefined;
+  driver = new Driver({
+    state: initialState(identity),
+    python,
+    environment: environment(),
+    dataPlane,
+    onExit: () => onExit(),
+    log,
+  });
+  const session = new SessionClient(
+    {
+      onOpened: () => dispatch({ kind: 'session_opened' }),
+      onMessage: (message) => dispatch({ kind: 'coordinator_message', message }),
+      onClosed: () => dispatch({ kind: 'session_closed' }),
+    },
+    log,
+  );
+  driver.connect(session);
+
+  const client = connectEtcd({
+    endpoints: config.etcd.endpoints,
+    prefix: `${config.etcd.prefix}/`,
+    callTimeoutMs: ETCD_CALL_TIMEOUT_MS,
+  });
+  const leaderWatch = watchLeader({ client, log, onLeader: (leader) => session.follow(leader) });
+  const registration = register({
+    client,
+    key: workerKey(config.name),
+    value: JSON.stringify({
+      name: config.name,
+      address: peerAddress,
+      pid: process.pid,
+      host: identity.host,
+      incarnation,
+    }),
+    ttlSeconds: config.leaseTtlSeconds,
+    onLost: (reason) => log.warn('registration lost', { reason }),
+    log,
+  });
+  log.info('listening', { address: peerAddress, pid: process.pid, python });
+
+  let stopping = false;
+  const stop = async () => {
+    if (stopping) return;
+    stopping = true;
+    setTimeout(() => process.exit(0), CLOSE_MS).unref();
+    leaderWatch.close();
+    session.close();
+    await Promise.allSettled([driver.close(), registration.close(), dataPlane.close()]);
+    client.close();
+    process.exit(0);
+  };
+  onExit = () => void stop();
+  let leaving = false;
+  const drain = (signal: string) => {
+    if (leaving) return;
+    leaving = true;
+    log.info('leaving', { signal });
+    // Without the launcher the coordinators go, too: there is nobody to hand over to.
+    setTimeout(() => void stop(), isAbandoned() ? 0 : DRAIN_MS).unref();
+    dispatch({ kind: 'stop_requested' });
+  };
+  // Not once: the kernel can send several when the launcher dies, and without a handler the second would kill.
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => drain(signal));
+}
+
+try {
+  const config = readWorkerConfig(configPath(process.argv.slice(2)));
+  await run(config, config.dieWithParent ? dieWithParent() : () => false);
+} catch (error) {
+  process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+  process.exit(error instanceof ConfigError || error instanceof NoPyTorchError ? EXIT_BAD_CONFIG : 1);
+}
