@@ -70,7 +70,9 @@ export class Etcd {
       }
       const value = act();
       if (!network.reachable('etcd', process.name) || random.chance(this.lostReplies)) return;
-      finish(network.delayMs('etcd', process.name) + random.unit() * this.extraMs, { kind: 'ok', value });
+      agenda.after(network.delayMs('etcd', process.name) + random.unit() * this.extraMs, () => {
+        if (!this.down) finish(0, { kind: 'ok', value });
+      });
     });
   }
 

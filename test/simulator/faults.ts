@@ -148,8 +148,8 @@ export class Faults {
         this.#for(random.scaled(100, 9_000), () => etcd.comeBack());
         break;
       case 'lose_replies':
-        etcd.lostReplies = random.between(0.05, 0.6);
-        this.#for(random.scaled(300, 3_000), () => {
+        etcd.lostReplies = random.between(0.05, 0.9);
+        this.#for(random.scaled(300, 9_000), () => {
           etcd.lostReplies = 0;
         });
         break;
