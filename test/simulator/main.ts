@@ -1,4 +1,7 @@
-/** Runs seeds from the command line: `npm run test:sim -- --seeds 100000`, or one of them with `--seed 17 --verbose`. */
+/**
+ * Runs seeds from the command line: `npm run test:sim -- --seeds 100000`, or one of them with `--seed 17 --verbose`. Each runs twice and
+ * the traces are compared, unless `--once` is given.
+ */
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { replayCommand, runOnThreads } from './pool.js';
@@ -14,6 +17,7 @@ const { values } = parseArgs({
     threads: { type: 'string', default: '2' },
     level: { type: 'string', default: 'all' },
     failures: { type: 'string', default: '5' },
+    once: { type: 'boolean', default: false },
   },
 });
 const level: Level = values.level === 'none' || values.level === 'kills' ? values.level : 'all';
@@ -38,7 +42,7 @@ async function runMany(from: number, count: number): Promise<boolean> {
   let runs = 0;
   let failed = 0;
   for (let seed = from; seed < from + count && failed < Number(values.failures); seed += BATCH) {
-    const task = { from: seed, count: Math.min(BATCH, from + count - seed), stride: 1, level, twice: true };
+    const task = { from: seed, count: Math.min(BATCH, from + count - seed), stride: 1, level, twice: !values.once };
     const report = await runOnThreads(
       folder,
       { ...task, mostFailures: Number(values.failures) },
