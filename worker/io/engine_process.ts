@@ -1,6 +1,7 @@
 /** An engine: a child process, its two pipes, its memory and what it prints. See docs/engine_protocol.md. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { Readable, Writable } from 'node:stream';
+import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { EngineCommand, EngineEvent } from '../core/engine_protocol.js';
 import type { PrintedLine } from '../core/event.js';
@@ -13,7 +14,7 @@ const PRINTED_LINE_LENGTH = 8 * 1024;
 const PRINT_BATCH_MS = 50;
 /** Lines of one batch; what is printed faster than that is dropped, and the number of dropped lines said. */
 const PRINT_BATCH_LINES = 500;
-/** Time for the last printed lines of an engine that has exited. */
+/** Time for the last lines of an engine that has exited, should somebody else hold its pipes open. */
 const LAST_WORDS_MS = 200;
 
 export interface EngineOptions {
@@ -49,6 +50,13 @@ function environmentOf({ environment, threads }: EngineOptions): Record<string, 
   };
 }
 
+function closed(stream: Readable | Writable | null | undefined): Promise<void> {
+  return new Promise((resolve) => {
+    if (stream === null || stream === undefined) resolve();
+    else stream.once('close', resolve);
+  });
+}
+
 export class EngineProcess {
   readonly exchange = MemoryFile.create('lockstep-exchange');
   readonly state = MemoryFile.create('lockstep-state');
@@ -79,11 +87,13 @@ export class EngineProcess {
     if (stdout instanceof Readable) this.#print(stdout, 'stdout');
     if (stderr instanceof Readable) this.#print(stderr, 'stderr');
     if (events instanceof Readable) readLines(events, CONTROL_LINE_LENGTH, (line) => this.#received(line));
+    const heard = Promise.all([stdout, stderr, events].map(closed));
     this.#printTimer = setInterval(() => this.#flush(), PRINT_BATCH_MS);
     this.#child.once('error', (error) => this.#exited(`it could not be started: ${error.message}`));
     this.#child.once('exit', (code, signal) => {
       this.kill();
-      setTimeout(() => this.#exited(signal === null ? `exit status ${code}` : `signal ${signal}`), LAST_WORDS_MS);
+      const reason = signal === null ? `exit status ${code}` : `signal ${signal}`;
+      void Promise.race([heard, delay(LAST_WORDS_MS)]).then(() => this.#exited(reason));
     });
   }
 
