@@ -12,6 +12,8 @@ export type CallFailure =
   /** Nobody answers there. */
   | { readonly kind: 'unreachable'; readonly reason: string }
   | { readonly kind: 'too_late' }
+  /** The one that leads cannot do it now. */
+  | { readonly kind: 'not_now'; readonly reason: string }
   /** Asking again would not help. */
   | { readonly kind: 'final'; readonly error: CliError };
 
@@ -30,6 +32,8 @@ export function callFailure(error: unknown): CallFailure {
       return { kind: 'unreachable', reason: /connect E[A-Z]+ \S+?(?=\.? |$)/.exec(details)?.[0] ?? details };
     case status.DEADLINE_EXCEEDED:
       return { kind: 'too_late' };
+    case status.ABORTED:
+      return { kind: 'not_now', reason: details };
     case status.INVALID_ARGUMENT:
     case status.ALREADY_EXISTS:
     case status.OUT_OF_RANGE:

@@ -239,8 +239,10 @@ export class JobsClient {
     if (failure.kind === 'final') throw failure.error;
     const pauseMs = patience.nextPauseMs();
     if (pauseMs === undefined) throw givenUp(failure, this.#address);
-    const leader = failure.kind === 'not_leader' ? failure.address : undefined;
-    this.#address = leader === undefined || leader === this.#address ? this.#otherServer() : leader;
+    if (failure.kind !== 'not_now') {
+      const leader = failure.kind === 'not_leader' ? failure.address : undefined;
+      this.#address = leader === undefined || leader === this.#address ? this.#otherServer() : leader;
+    }
     await delay(pauseMs, undefined, { signal: this.#signal }).catch(() => {});
   }
 
@@ -270,6 +272,8 @@ function givenUp(failure: Exclude<CallFailure, { kind: 'final' }>, address: stri
         exitCodes.unreachable,
         `${address}: no coordinator answers (${failure.reason}); check --server`,
       );
+    case 'not_now':
+      return new CliError(exitCodes.unreachable, `${address}: ${failure.reason}`);
     case 'too_late':
       return new CliError(exitCodes.timedOut, `${address}: the coordinator did not answer in time`);
   }

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what Lockstep needs and builds it. Changes nothing, and takes under a second, when all is there.
+# Installs what Lockstep needs, and the Debian packages that are named as arguments, and builds it. Changes nothing, and takes under a
+# second, when all is there.
 #
 # What it chose and built is recorded in dist/: dist/.python is the interpreter of the engines, dist/.built is touched by every
 # build. node_modules/.lockstep-lock holds the hash of the package-lock.json that was installed.
@@ -28,7 +29,7 @@ import importlib.util, sys
 sys.exit(not all(importlib.util.find_spec(name) for name in ("torch", "numpy")))' 2>/dev/null
 }
 
-wanted=(etcd-server bible-kjv bible-kjv-text dataset-fashion-mnist)
+wanted=(etcd-server bible-kjv bible-kjv-text dataset-fashion-mnist "$@")
 if [ -n "${LOCKSTEP_PYTHON:-}" ]; then
   has_torch "$LOCKSTEP_PYTHON" ||
     fail "LOCKSTEP_PYTHON=$LOCKSTEP_PYTHON has no torch and numpy; install them there or unset LOCKSTEP_PYTHON"

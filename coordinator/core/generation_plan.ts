@@ -49,6 +49,11 @@ interface Trust {
   readonly trusted: ReadonlySet<Candidate>;
 }
 
+/** Of one that cannot have healed: it was never asked for a generation before. */
+function initialState({ answer: { holding } }: Candidate): string | undefined {
+  return holding.generation === 0 && holding.committed === 0 ? holding.facts?.initialState : undefined;
+}
+
 function trustOf(input: PlanInput): Trust {
   const old = veterans(input);
   const all = withState(input.candidates);
@@ -56,11 +61,12 @@ function trustOf(input: PlanInput): Trust {
   const committed = Math.max(0, ...counting.map(({ answer }) => answer.holding.committed));
   if (input.strict) return { committed, trusted: new Set(all) };
   if (old.length > 0) return { committed, trusted: new Set(old) };
-  // Nobody can tell whose history is whose, so one is chosen, and those that are where it is because nobody has begun.
+  // Nobody can tell whose history is whose, so one is chosen, and those that have begun like it and met nobody since.
   const chosen = [...all].sort(byName).find(({ answer }) => answer.holding.committed === committed);
-  const initial = chosen?.answer.holding.facts?.initialState;
-  const alike = committed === 0 ? all.filter(({ answer }) => answer.holding.facts?.initialState === initial) : [];
-  return { committed, trusted: new Set(chosen === undefined ? [] : [chosen, ...alike]) };
+  if (chosen === undefined) return { committed, trusted: new Set() };
+  const initial = initialState(chosen);
+  const alike = initial === undefined ? [] : all.filter((candidate) => initialState(candidate) === initial);
+  return { committed, trusted: new Set([chosen, ...alike]) };
 }
 
 interface Standing {

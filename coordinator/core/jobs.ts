@@ -91,7 +91,7 @@ export function submitFailed(turn: Turn, requests: readonly string[], record: Jo
   const [oldest] = doubtfulSubmits.keys();
   if (doubtfulSubmits.size > MAX_DOUBTFUL_SUBMITS && oldest !== undefined) doubtfulSubmits.delete(oldest);
   const message = `etcd did not store the job: ${reason}`;
-  for (const request of requests) turn.commands.push({ kind: 'reply_error', request, code: 'unavailable', message });
+  for (const request of requests) turn.commands.push({ kind: 'reply_error', request, code: 'not_stored', message });
 }
 
 export function submitStored(turn: Turn, requests: readonly string[], record: JobRecord): void {

@@ -24,6 +24,7 @@ const CODES: Readonly<Record<ReplyErrorCode, status>> = {
   not_found: status.NOT_FOUND,
   invalid: status.INVALID_ARGUMENT,
   unavailable: status.UNAVAILABLE,
+  not_stored: status.ABORTED,
   exhausted: status.RESOURCE_EXHAUSTED,
 };
 

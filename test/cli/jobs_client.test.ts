@@ -94,6 +94,17 @@ describe('a request', () => {
     ]);
   });
 
+  it('asks the leader again, and says what it said, when the leader cannot store the job', async () => {
+    const leader = await serve({
+      Audit: (_, answer) => answer({ code: status.ABORTED, details: 'etcd is out of space' }),
+    });
+    const standby = await serve({ Audit: (_, answer) => answer(notLeading(undefined)) });
+    await expect(clientOf([leader, standby]).audit('j1')).rejects.toMatchObject({
+      exitCode: 4,
+      message: expect.stringMatching(/^127\.0\.0\.1:\d+: etcd is out of space$/),
+    });
+  });
+
   it('ends at once when the coordinator refuses it', async () => {
     const server = await serve({
       Cancel: (_, answer) => answer({ code: status.NOT_FOUND, details: 'there is no job j1' }),

@@ -64,6 +64,8 @@ type Answer =
 
 interface Pull {
   readonly run: Run;
+  /** Pulls of older rounds of the run are over. */
+  readonly round: number;
   readonly rank: number;
   readonly wanted: Wanted;
   readonly arrived: (given: Given) => void;
@@ -73,6 +75,7 @@ interface Pull {
 /** Something that pulls: a reduce or a fetch. */
 class Run {
   ended = false;
+  round = 0;
   /** Ranks that cannot be reached, and since when; ranks that refuse, and since when. */
   readonly failingSince = new Map<number, number>();
   readonly refusedSince = new Map<number, number>();
@@ -284,6 +287,7 @@ export class SimulatedDataPlane {
       if (rank === generation.rank) return;
       this.#pull(shelf, {
         run,
+        round: run.round,
         rank,
         wanted: { kind: 'partial', step, node },
         arrived: (given) => {
@@ -301,6 +305,7 @@ export class SimulatedDataPlane {
       if (segment === generation.rank) return;
       this.#pull(shelf, {
         run,
+        round: run.round,
         rank: segment,
         wanted: { kind: 'segment', step, segment },
         arrived: (given) => {
@@ -434,9 +439,11 @@ export class SimulatedDataPlane {
     const run = new Run(generation, (_, reason) => next(reason));
     const content = this.#emptyVector(shelf, generation, step, 1);
     const ask = (): void => {
+      run.round += 1;
       const asked = turn;
       this.#pull(shelf, {
         run,
+        round: run.round,
         rank: ranks[turn % ranks.length] ?? 0,
         wanted: { kind: 'vector', step },
         arrived: (given) => {
@@ -468,9 +475,11 @@ export class SimulatedDataPlane {
     };
     const run = new Run(generation, failed);
     const ask = (): void => {
+      run.round += 1;
       for (const rank of new Set(ranks)) {
         this.#pull(shelf, {
           run,
+          round: run.round,
           rank,
           wanted: { kind: 'state', committed },
           arrived: (given) => {
@@ -511,7 +520,7 @@ export class SimulatedDataPlane {
 
   #attempt(shelf: Shelf, pull: Pull): void {
     const { run, rank } = pull;
-    if (run.ended) return;
+    if (run.ended || pull.round !== run.round) return;
     const peer = run.generation.roster[rank];
     const holder = this.#world.workers.get(peer?.worker ?? '');
     const problem = peer === undefined || holder === undefined ? 'is unknown' : this.#problemWith(peer, holder);

@@ -5,8 +5,11 @@ import { type Level, scenarioOf } from './scenario.js';
 import { User } from './user.js';
 import { Violation, World } from './world.js';
 
-/** Simulated time in which everything has to end once nothing fails any more. */
-const SETTLE_MS = 150_000;
+/**
+ * Simulated time in which everything has to end once nothing fails any more. An engine that hangs is given ten times as long as the steps
+ * before, and a slow one may have had one of 40 s.
+ */
+const SETTLE_MS = 600_000;
 /** Time for the last messages when all jobs have ended. */
 const CLEANUP_MS = 9_000;
 const MOST_EVENTS = 3_000_000;
