@@ -5,11 +5,10 @@ import { type Level, scenarioOf } from './scenario.js';
 import { User } from './user.js';
 import { Violation, World } from './world.js';
 
-/**
- * Simulated time in which everything has to end once nothing fails any more. An engine that hangs is given ten times as long as the steps
- * before, and a slow one may have had one of 40 s.
- */
-const SETTLE_MS = 600_000;
+/** Simulated time in which everything has to end once nothing fails any more. */
+const SETTLE_MS = 150_000;
+/** An engine that hangs is given ten times as long as a step before: 10 times the slowest apply of the slowest worker. */
+const HANG_MS = 10 * 200 * 10;
 /** Time for the last messages when all jobs have ended. */
 const CLEANUP_MS = 9_000;
 const MOST_EVENTS = 3_000_000;
@@ -59,7 +58,8 @@ function simulate(world: World): void {
   const faults = new Faults(world);
   const users = scenario.jobs.map((plan) => new User(world, plan));
   const ended = () => faults.over && users.every((user) => jobEnded(world, user));
-  runUntil(world, ended, SETTLE_MS + scenario.faultsUntilMs + 6_000, () => unfinished(world, users));
+  const hangMs = scenario.faults.includes('hang_engine') ? HANG_MS * scenario.stepScale : 0;
+  runUntil(world, ended, SETTLE_MS + hangMs + scenario.faultsUntilMs + 6_000, () => unfinished(world, users));
   runUntil(
     world,
     () => cleanedUp(world),
