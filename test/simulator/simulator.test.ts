@@ -11,7 +11,7 @@ const THREADS = 2;
 /** `npm run test:sim` runs as many as one likes. */
 const SEEDS = 10_000;
 /** Seeds in which a mutant has to be caught. */
-const MUTANT_SEEDS = 5_000;
+const MUTANT_SEEDS = 10_000;
 
 describe('the simulator', () => {
   const folder = mkdtempSync(join(tmpdir(), 'lockstep-simulator-'));
