@@ -30,6 +30,7 @@ function stepMs(blocks: readonly number[], workers: readonly Measured[]): number
 /** Why the running generation's blocks should change, if they should. */
 export function imbalance(turn: Turn, run: JobRun, record: GenerationRecord, sinceMs: number): string | undefined {
   if (turn.nowMs - Math.max(sinceMs, run.balancedMs) < SETTLE_MS) return undefined;
+  if (run.lastCommitMs <= sinceMs) return undefined; // Other blocks do not help an exchange that has come to rest.
   const workers = record.roster.flatMap((member) => turn.state.workers.get(member.worker) ?? []);
   if (workers.length < 2 || workers.length < record.roster.length) return undefined;
   const now = record.roster.map((member) => member.length);

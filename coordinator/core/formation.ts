@@ -212,7 +212,6 @@ function wish(turn: Turn, run: JobRun, record: GenerationRecord, sinceMs: number
   if (allCommitted(run)) return undefined;
   const joins = joiner(turn, run);
   if (joins !== undefined) return `${joins} joins`;
-  if (run.lastCommitMs <= sinceMs) return undefined; // Other blocks do not help an exchange that has come to rest.
   const uneven = imbalance(turn, run, record, sinceMs);
   if (uneven !== undefined) {
     run.balancedMs = turn.nowMs;

@@ -95,14 +95,19 @@ describe('a request', () => {
   });
 
   it('asks the leader again, and says what it said, when the leader cannot store the job', async () => {
+    let asked = 0;
     const leader = await serve({
-      Audit: (_, answer) => answer({ code: status.ABORTED, details: 'etcd is out of space' }),
+      Audit: (_, answer) => {
+        asked += 1;
+        answer({ code: status.ABORTED, details: 'etcd is out of space' });
+      },
     });
     const standby = await serve({ Audit: (_, answer) => answer(notLeading(undefined)) });
     await expect(clientOf([leader, standby]).audit('j1')).rejects.toMatchObject({
       exitCode: 4,
       message: expect.stringMatching(/^127\.0\.0\.1:\d+: etcd is out of space$/),
     });
+    expect(asked).toBeGreaterThan(1);
   });
 
   it('ends at once when the coordinator refuses it', async () => {

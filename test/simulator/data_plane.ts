@@ -287,7 +287,6 @@ export class SimulatedDataPlane {
       if (rank === generation.rank) return;
       this.#pull(shelf, {
         run,
-        round: run.round,
         rank,
         wanted: { kind: 'partial', step, node },
         arrived: (given) => {
@@ -305,7 +304,6 @@ export class SimulatedDataPlane {
       if (segment === generation.rank) return;
       this.#pull(shelf, {
         run,
-        round: run.round,
         rank: segment,
         wanted: { kind: 'segment', step, segment },
         arrived: (given) => {
@@ -443,7 +441,6 @@ export class SimulatedDataPlane {
       const asked = turn;
       this.#pull(shelf, {
         run,
-        round: run.round,
         rank: ranks[turn % ranks.length] ?? 0,
         wanted: { kind: 'vector', step },
         arrived: (given) => {
@@ -479,7 +476,6 @@ export class SimulatedDataPlane {
       for (const rank of new Set(ranks)) {
         this.#pull(shelf, {
           run,
-          round: run.round,
           rank,
           wanted: { kind: 'state', committed },
           arrived: (given) => {
@@ -510,7 +506,8 @@ export class SimulatedDataPlane {
     this.#emit({ kind: 'peer_failed', job: shelf.job, generation, worker, reason });
   }
 
-  #pull(shelf: Shelf, pull: Pull): void {
+  #pull(shelf: Shelf, wish: Omit<Pull, 'round'>): void {
+    const pull: Pull = { ...wish, round: wish.run.round };
     const peer = pull.run.generation.roster[pull.rank];
     const { network } = this.#world;
     const to = peer?.worker ?? '';
