@@ -286,9 +286,12 @@ test('an etcd out of space acknowledges nothing that was not stored, says so, an
   }
   expect(failure).toBeInstanceOf(EtcdOutOfSpace);
   expect(String(failure)).toContain('etcdctl alarm disarm');
-  expect([...(await store.loadAll()).entries.keys()].sort()).toEqual([...acknowledged].sort());
+  // etcd may apply the very write that goes beyond its quota and answer that it is full: that one is in doubt, no other.
+  const refused = jobKey(`j${acknowledged.length}`);
+  const stored = [...(await store.loadAll()).entries.keys()];
+  expect(stored.filter((key) => key !== refused).sort()).toEqual([...acknowledged].sort());
   await expect(full.grantLease(2)).rejects.toThrow(EtcdOutOfSpace);
-  for (const key of acknowledged) await full.delete(key);
+  for (const key of stored) await full.delete(key);
   await small.makeRoom();
   const puts = [{ key: jobKey('after'), value: 'x' }];
   expect(await store.write({ term: fullTerm, operation: 'after', puts, deletes: [] })).toBe('stored');
