@@ -101,7 +101,13 @@ async function runJob(options: RunOptions, signal: AbortSignal): Promise<Outcome
       if (step === Math.round(STEPS * KILL_WORKER_AT)) killWorker(ready.pids.workers);
       if (step === Math.round(STEPS * KILL_COORDINATOR_AT)) void killLeader(ready.etcd, ready.pids.coordinators);
     });
-    const job = await client.submit({ operationId: nanoid(), spec, bundle, output: join(folder, 'model') });
+    const job = await client.submit({
+      operationId: nanoid(),
+      spec,
+      bundle,
+      output: join(folder, 'model'),
+      checkpoints: join(folder, 'checkpoints'),
+    });
     const beganMs = performance.now();
     const end = await followJob({ client, job, fromSequence: 1, output });
     const seconds = (performance.now() - beganMs) / 1000;

@@ -52,7 +52,13 @@ async function lockstepRun(cluster: LocalCluster, job: JobFileOnDisk, output: st
   const client = new JobsClient({ servers: cluster.servers, signal });
   try {
     const spec = { ...job.spec, steps: STEPS, epochs: undefined, evaluateEvery: 0 };
-    const id = await client.submit({ operationId: nanoid(), spec, bundle: job.bundle, output });
+    const id = await client.submit({
+      operationId: nanoid(),
+      spec,
+      bundle: job.bundle,
+      output,
+      checkpoints: `${output}-checkpoints`,
+    });
     const steps: StepCommitted[] = [];
     const timesMs: number[] = [];
     for await (const event of client.watch(id, 1, true)) {

@@ -76,7 +76,13 @@ async function lockstep(): Promise<Recovery> {
     const ready = await cluster.start(ended.signal);
     const client = new JobsClient({ servers: cluster.servers, signal: ended.signal });
     const submitted = { ...spec, steps: LAST_STEP + 1, evaluateEvery: 0 };
-    const job = await client.submit({ operationId: nanoid(), spec: submitted, bundle, output: join(folder, 'model') });
+    const job = await client.submit({
+      operationId: nanoid(),
+      spec: submitted,
+      bundle,
+      output: join(folder, 'model'),
+      checkpoints: join(folder, 'checkpoints'),
+    });
     for await (const event of client.watch(job, 1, true)) {
       if (event.kind !== 'stepCommitted') continue;
       clock.step(event.step, Date.now());

@@ -40,6 +40,8 @@ export function callFailure(error: unknown): CallFailure {
       return { kind: 'final', error: new CliError(exitCodes.usage, details) };
     case status.NOT_FOUND:
       return { kind: 'final', error: new CliError(exitCodes.notFound, details) };
+    case status.INTERNAL:
+      return { kind: 'final', error: new CliError(exitCodes.jobFailed, details) };
     case status.PERMISSION_DENIED:
     case status.UNAUTHENTICATED:
       return { kind: 'final', error: new CliError(exitCodes.notAllowed, details) };

@@ -5,6 +5,9 @@ import type { MessageCodec } from '../shared/wire/codec.js';
 import {
   type AuditReport,
   auditReport,
+  type Checkpoint,
+  cancelRequest,
+  checkpointList,
   empty,
   type Job,
   type JobEvent,
@@ -17,6 +20,8 @@ import {
   logsRequest,
   type Node,
   nodeList,
+  type ResumeRequest,
+  resumeRequest,
   type SubmitRequest,
   submitRequest,
   watchRequest,
@@ -29,6 +34,8 @@ import { Patience } from './patience.js';
 /** How long a request is tried again, unless the caller has more patience. */
 const REQUEST_MS = 8000;
 const TRY_MS = 5000;
+/** A request that waits for a checkpoint. */
+const SAVE_MS = 1_800_000;
 /** How long a stream may stay broken. */
 const RECONNECT_MS = 30_000;
 /** A stream that held this long was a working one. */
@@ -47,7 +54,17 @@ const CHANNEL_OPTIONS = {
   'grpc.enable_retries': 0,
 };
 
-type MethodName = 'Submit' | 'Get' | 'List' | 'Watch' | 'Cancel' | 'Logs' | 'Nodes' | 'Audit';
+type MethodName =
+  | 'Submit'
+  | 'Get'
+  | 'List'
+  | 'Watch'
+  | 'Cancel'
+  | 'Logs'
+  | 'Nodes'
+  | 'Audit'
+  | 'Resume'
+  | 'Checkpoints';
 
 interface Call<Q, A> {
   readonly method: MethodName;
@@ -60,10 +77,12 @@ const calls = {
   get: { method: 'Get', request: jobReference, answer: job },
   list: { method: 'List', request: empty, answer: jobList },
   watch: { method: 'Watch', request: watchRequest, answer: jobEvent },
-  cancel: { method: 'Cancel', request: jobReference, answer: job },
+  cancel: { method: 'Cancel', request: cancelRequest, answer: job },
   logs: { method: 'Logs', request: logsRequest, answer: logEntry },
   nodes: { method: 'Nodes', request: empty, answer: nodeList },
   audit: { method: 'Audit', request: jobReference, answer: auditReport },
+  resume: { method: 'Resume', request: resumeRequest, answer: jobReference },
+  checkpoints: { method: 'Checkpoints', request: jobReference, answer: checkpointList },
 } as const;
 
 export interface JobsClientOptions {
@@ -102,8 +121,17 @@ export class JobsClient {
     return (await this.#ask(calls.list, {})).jobs;
   }
 
-  cancel(reference: string): Promise<Job> {
-    return this.#ask(calls.cancel, { job: reference });
+  /** With `checkpoint` the state is saved first, however long that takes. */
+  cancel(reference: string, checkpoint = false): Promise<Job> {
+    return this.#ask(calls.cancel, { job: reference, checkpoint }, checkpoint ? SAVE_MS : undefined);
+  }
+
+  async resume(request: ResumeRequest): Promise<string> {
+    return (await this.#ask(calls.resume, request)).job;
+  }
+
+  async checkpoints(reference: string): Promise<readonly Checkpoint[]> {
+    return (await this.#ask(calls.checkpoints, { job: reference })).checkpoints;
   }
 
   async nodes(): Promise<readonly Node[]> {
@@ -125,6 +153,8 @@ export class JobsClient {
     for await (const event of this.#steadily(open)) {
       if (event.sequence < next) continue;
       next = event.sequence + 1;
+      // From a checkpoint on steps are made again, and shown again.
+      if (event.kind === 'generationStarted' && event.restoredFrom !== '') nextStep = event.step;
       if (event.kind === 'stepCommitted') {
         if (event.step < nextStep) continue;
         nextStep = event.step + 1;
@@ -173,11 +203,11 @@ export class JobsClient {
     }
   }
 
-  async #ask<Q, A>(call: Call<Q, A>, request: Q): Promise<A> {
+  async #ask<Q, A>(call: Call<Q, A>, request: Q, tryMs = TRY_MS): Promise<A> {
     const patience = new Patience(this.#requestMs);
     for (;;) {
       try {
-        return await this.#try(call, request, TRY_MS);
+        return await this.#try(call, request, tryMs);
       } catch (error) {
         await this.#recover(error, patience);
       }

@@ -25,7 +25,8 @@ const START_MS = 60_000;
 const ETCD_CALL_MS = 2000;
 /** A daemon that dies this often in a row while the cluster starts never will. */
 const MAX_QUICK_EXITS = 3;
-const WORKER_GRACE_MS = 5000;
+/** A worker goes after 5 s at most, or later while it saves the state of its job. */
+const WORKER_GRACE_MS = 65_000;
 const COORDINATOR_GRACE_MS = 3000;
 const ETCD_GRACE_MS = 3000;
 const ORPHANS_GRACE_MS = 2000;

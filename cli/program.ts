@@ -1,10 +1,11 @@
 /** The commands and their options. */
 import { Command, CommanderError } from 'commander';
 import { JobSpecError } from '../shared/job_spec.js';
-import { auditJob, cancelJob, listJobs, listNodes, showJob, submit } from './commands/jobs.js';
+import { auditJob, cancelJob, listCheckpoints, listJobs, listNodes, resume, showJob, submit } from './commands/jobs.js';
 import { run } from './commands/run.js';
 import { events, logs, watch } from './commands/streams.js';
 import { up } from './commands/up.js';
+import { verify } from './commands/verify.js';
 import type { Context } from './context.js';
 import { CliError, type ExitCode, exitCodes } from './exit_codes.js';
 import { MAX_COORDINATORS, MAX_WORKERS, wholeNumberOption, withJson, withServer, withTimeout } from './options.js';
@@ -66,12 +67,18 @@ function commands(
     ),
   )
     .option('--steps <n>', "instead of the job file's steps or epochs", wholeNumberOption(1, MAX_STEPS))
+    .option('--init-from <path>', 'weights to begin with: a checkpoint or a .safetensors file')
     .action((file, options) => finish(run(context, file, options)));
 
   asking(program.command('submit <job.yaml>').description('submit a job and print its id'))
     .option('--steps <n>', "instead of the job file's steps or epochs", wholeNumberOption(1, MAX_STEPS))
     .option('--output <folder>', 'where a worker writes the model (default: runs/<name>-<time>/model)')
+    .option('--checkpoints <folder>', 'where checkpoints go: a folder that all workers see, or s3://bucket/prefix')
+    .option('--init-from <path>', 'weights to begin with: a checkpoint or a .safetensors file')
     .action((file, options) => finish(submit(context, file, options)));
+  asking(program.command('resume <job>').description('go on, as a new job, where one that has ended was saved'))
+    .option('--from <step>', 'the checkpoint of this step (default: the newest)', wholeNumberOption(0, MAX_STEPS))
+    .action((job, options) => finish(resume(context, job, options)));
   asking(program.command('jobs').description('list the jobs')).action((options) => finish(listJobs(context, options)));
   asking(program.command('job <job>').description('show one job, by id or name')).action((job, options) =>
     finish(showJob(context, job, options)),
@@ -86,9 +93,15 @@ function commands(
     .option('--follow', 'go on until the job has ended')
     .option('--from <sequence>', 'first event to show', wholeNumberOption(1, Number.MAX_SAFE_INTEGER), 1)
     .action((job, options) => finish(events(context, job, options)));
-  asking(program.command('cancel <job>').description('end a job')).action((job, options) =>
-    finish(cancelJob(context, job, options)),
+  asking(program.command('cancel <job>').description('end a job'))
+    .option('--checkpoint', 'save the state first; if that fails the job goes on')
+    .action((job, options) => finish(cancelJob(context, job, options)));
+  asking(program.command('checkpoints <job>').description('list the checkpoints of a job')).action((job, options) =>
+    finish(listCheckpoints(context, job, options)),
   );
+  withJson(
+    program.command('verify <path>').description('check that a checkpoint is whole, at an absolute path or s3 URL'),
+  ).action((path, options) => finish(verify(context, path, options)));
   asking(program.command('nodes').description('list the workers')).action((options) =>
     finish(listNodes(context, options)),
   );

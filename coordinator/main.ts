@@ -1,5 +1,6 @@
 /** The coordinator daemon. */
 import { hostname } from 'node:os';
+import { setTimeout as delay } from 'node:timers/promises';
 import { Server, ServerCredentials } from '@grpc/grpc-js';
 import { ConfigError, EXIT_BAD_CONFIG } from '../shared/config.js';
 import { dieWithParent } from '../shared/die_with_parent.js';
@@ -19,12 +20,27 @@ import { Store } from './io/store.js';
 
 const ETCD_CALL_TIMEOUT_MS = 2_000;
 const CLOSE_MS = 2_000;
+/** When everything is told to stop, the workers say so within the first of these times; their states are saved within the second. */
+const HEAR_LEAVERS_MS = 250;
+const SAVE_MS = 60_000;
+const LOOK_MS = 50;
 const MAX_MESSAGE_BYTES = 4 * 1024 * 1024;
 
 function configPath(args: readonly string[]): string {
   const [flag, path] = args;
   if (flag !== '--config' || path === undefined) throw new ConfigError('usage: lockstep-coordinator --config FILE');
   return path;
+}
+
+/** Leadership is kept while workers that leave, too, need it to save their state. */
+async function untilSaved(driver: Driver): Promise<void> {
+  const startMs = performance.now();
+  for (;;) {
+    const waitedMs = performance.now() - startMs;
+    if (driver.state.leading === undefined || waitedMs > SAVE_MS) return;
+    if (waitedMs > HEAR_LEAVERS_MS && !driver.workersLeave) return;
+    await delay(LOOK_MS);
+  }
 }
 
 function listen(server: Server, address: string): Promise<number> {
@@ -105,6 +121,7 @@ async function run(config: CoordinatorConfig): Promise<void> {
     if (stopping) return;
     stopping = true;
     log.info('stopping', { signal });
+    await untilSaved(driver);
     setTimeout(() => process.exit(0), CLOSE_MS).unref();
     leaderWatch.close();
     await Promise.allSettled([election?.resign(), registration.close()]);

@@ -35,8 +35,9 @@ export interface JobFileOnDisk {
 /** Reads and checks a job file and the task file that it names. */
 export function readJobFile(path: string): JobFileOnDisk {
   const file = basename(path);
-  const spec = parseJobSpec(readSmallFile(path), file);
-  return { spec, bundle: resolveBundle(path, spec.task) };
+  const { initFrom, ...spec } = parseJobSpec(readSmallFile(path), file);
+  const bundle = resolveBundle(path, spec.task);
+  return { spec: { ...spec, initFrom: initFrom === undefined ? undefined : resolve(bundle, initFrom) }, bundle };
 }
 
 function readSmallFile(path: string): string {

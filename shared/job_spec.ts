@@ -22,6 +22,10 @@ const MAX_MICROBATCHES = 4096;
 const MAX_THREADS = 256;
 const MAX_NAME_LENGTH = 63;
 const MAX_TASK_LENGTH = 512;
+const MAX_MINUTES = 1_000_000;
+const MAX_KEPT = 100;
+const MAX_RESTORES = 1_000_000;
+const DEFAULT_CHECKPOINTS = { every: 0, minutes: 10, keep: 2, keep_every: 0 };
 
 /** A job file was refused. The message is one line that names the file, the line and the key. */
 export class JobSpecError extends Error {
@@ -135,6 +139,14 @@ const jobFile = strictMap({
   threads: wholeNumber(1, MAX_THREADS).default(1),
   determinism: oneOf(['strict', 'loose']).default('strict'),
   params: params.optional(),
+  checkpoint: strictMap({
+    every: wholeNumber(0, MAX_COUNT).default(DEFAULT_CHECKPOINTS.every),
+    minutes: wholeNumber(0, MAX_MINUTES).default(DEFAULT_CHECKPOINTS.minutes),
+    keep: wholeNumber(1, MAX_KEPT).default(DEFAULT_CHECKPOINTS.keep),
+    keep_every: wholeNumber(0, MAX_COUNT).default(DEFAULT_CHECKPOINTS.keep_every),
+  }).default(DEFAULT_CHECKPOINTS),
+  max_restores: wholeNumber(1, MAX_RESTORES).default(100),
+  init_from: textLike(/^[^\0\n]{1,4096}$/, 'the path of a checkpoint or of a .safetensors file').optional(),
 });
 type JobFile = z.output<typeof jobFile>;
 
@@ -199,6 +211,12 @@ function specOf(file: JobFile): JobSpec {
     threads: file.threads,
     determinism: file.determinism,
     paramsJson: JSON.stringify(file.params ?? {}),
+    checkpointEvery: file.checkpoint.every,
+    checkpointMinutes: file.checkpoint.minutes,
+    checkpointKeep: file.checkpoint.keep,
+    checkpointKeepEvery: file.checkpoint.keep_every,
+    maxRestores: file.max_restores,
+    initFrom: file.init_from,
   };
 }
 
@@ -238,6 +256,14 @@ export function jobFileOf(spec: JobSpec) {
     threads: spec.threads,
     determinism: spec.determinism,
     params: parsedParams(spec.paramsJson),
+    checkpoint: {
+      every: spec.checkpointEvery,
+      minutes: spec.checkpointMinutes,
+      keep: spec.checkpointKeep,
+      keep_every: spec.checkpointKeepEvery,
+    },
+    max_restores: spec.maxRestores,
+    init_from: spec.initFrom,
   };
 }
 

@@ -1,6 +1,8 @@
 /** The worker daemon. */
 import { hostname } from 'node:os';
+import { setTimeout as delay } from 'node:timers/promises';
 import { nanoid } from 'nanoid';
+import { s3FromEnvironment } from '../shared/checkpoint/s3_environment.js';
 import { ConfigError, EXIT_BAD_CONFIG } from '../shared/config.js';
 import { dieWithParent } from '../shared/die_with_parent.js';
 import { connectEtcd } from '../shared/etcd/client.js';
@@ -8,6 +10,7 @@ import { workerKey } from '../shared/etcd/keys.js';
 import { watchLeader } from '../shared/etcd/leader_watch.js';
 import { register } from '../shared/etcd/registration.js';
 import { createLogger } from '../shared/logger.js';
+import { startCheckpointThread } from './checkpoint/start_checkpoint_thread.js';
 import { startDataPlane } from './collective/start_data_plane.js';
 import { readWorkerConfig, type WorkerConfig } from './config.js';
 import type { WorkerEvent } from './core/event.js';
@@ -17,8 +20,10 @@ import { findPython, NoPyTorchError } from './io/python.js';
 import { SessionClient } from './io/session_client.js';
 
 const ETCD_CALL_TIMEOUT_MS = 2_000;
-/** Time for the others to go on without this worker; past it, it goes anyway. */
+/** Time for the others to go on without this worker; past it, it goes anyway, unless a state is being saved that only it may have. */
 const DRAIN_MS = 5_000;
+const SAVE_MS = 60_000;
+const LOOK_MS = 100;
 const CLOSE_MS = 3_000;
 
 /** What of the daemon's environment an engine sees: enough to find programs, files and devices. */
@@ -67,6 +72,11 @@ async function run(config: WorkerConfig, isAbandoned: () => boolean): Promise<vo
     },
     log: (level, line) => log[level](line),
   });
+  const checkpoints = startCheckpointThread({
+    s3: s3FromEnvironment(process.env),
+    onEvent: (event) => dispatch({ kind: 'checkpoint_event', event }),
+    log: (level, line) => log[level](line),
+  });
   const peerAddress = config.advertise ?? `${host}:${dataPlane.port}`;
   const identity = { worker: config.name, incarnation, host: hostname(), pid: process.pid, peerAddress };
   let onExit: () => void = () => undefined;
@@ -75,6 +85,7 @@ async function run(config: WorkerConfig, isAbandoned: () => boolean): Promise<vo
     python,
     environment: environment(),
     dataPlane,
+    checkpoints,
     onExit: () => onExit(),
     log,
   });
@@ -117,19 +128,28 @@ async function run(config: WorkerConfig, isAbandoned: () => boolean): Promise<vo
     setTimeout(() => process.exit(0), CLOSE_MS).unref();
     leaderWatch.close();
     session.close();
-    await Promise.allSettled([driver.close(), registration.close(), dataPlane.close()]);
+    await Promise.allSettled([driver.close(), registration.close(), dataPlane.close(), checkpoints.close()]);
     client.close();
     process.exit(0);
   };
   onExit = () => void stop();
+  const stopWhenSaved = async () => {
+    const startMs = performance.now();
+    for (let waitedMs = 0; waitedMs < SAVE_MS; waitedMs = performance.now() - startMs) {
+      if (waitedMs > DRAIN_MS && driver?.isSaving !== true) break;
+      await delay(LOOK_MS);
+    }
+    await stop();
+  };
   let leaving = false;
   const drain = (signal: string) => {
     if (leaving) return;
     leaving = true;
     log.info('leaving', { signal });
     // Without the launcher the coordinators go, too: there is nobody to hand over to.
-    setTimeout(() => void stop(), isAbandoned() ? 0 : DRAIN_MS).unref();
     dispatch({ kind: 'stop_requested' });
+    if (isAbandoned()) void stop();
+    else void stopWhenSaved();
   };
   // Not once: the kernel can send several when the launcher dies, and without a handler the second would kill.
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => drain(signal));

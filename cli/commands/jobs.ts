@@ -1,34 +1,68 @@
-/** The commands that ask a coordinator one question: submit, jobs, job, cancel, nodes, audit. */
-import { join, resolve } from 'node:path';
+/** The commands that ask a coordinator one question: submit, resume, jobs, job, cancel, checkpoints, nodes, audit. */
+import { dirname, join, resolve } from 'node:path';
 import Table from 'cli-table3';
 import { nanoid } from 'nanoid';
 import { readJobFile } from '../../shared/job_file.js';
-import type { Job, Node } from '../../shared/wire/jobs.js';
+import type { Checkpoint, Job, Node } from '../../shared/wire/jobs.js';
 import type { Context } from '../context.js';
 import { type ExitCode, exitCodes } from '../exit_codes.js';
 import { type JsonOption, type ServerOption, withClient } from '../options.js';
-import { auditJson, jobJson, nodeJson } from '../output/json.js';
-import { formatLoss } from '../output/numbers.js';
+import { auditJson, checkpointJson, jobJson, nodeJson } from '../output/json.js';
+import { formatBytes, formatLoss } from '../output/numbers.js';
 import { printable } from '../output/printable.js';
 import { newRunFolder } from '../run_folder.js';
-import { withSteps } from './run.js';
+import { withInitFrom, withSteps } from './run.js';
 
 type Options = JsonOption & ServerOption;
 
 export interface SubmitOptions extends JsonOption, ServerOption {
   readonly output?: string;
+  readonly checkpoints?: string;
+  readonly initFrom?: string;
   readonly steps?: number;
 }
 
 export async function submit(context: Context, file: string, options: SubmitOptions): Promise<ExitCode> {
   const { spec: given, bundle } = readJobFile(file);
-  const spec = withSteps(given, options.steps);
+  const spec = withInitFrom(withSteps(given, options.steps), options.initFrom);
   const output = resolve(options.output ?? join(newRunFolder(spec.name, new Date()), 'model'));
+  const checkpoints = checkpointFolder(options.checkpoints ?? join(dirname(output), 'checkpoints'));
   const job = await withClient(context, options, (client) =>
-    client.submit({ operationId: nanoid(), spec, bundle, output }),
+    client.submit({ operationId: nanoid(), spec, bundle, output, checkpoints }),
   );
-  print(context, options, [{ event: 'submitted', job, name: spec.name, output }], () => job);
+  print(context, options, [{ event: 'submitted', job, name: spec.name, output, checkpoints }], () => job);
   return exitCodes.ok;
+}
+
+/** An absolute path, or an s3 URL without a slash at its end. */
+function checkpointFolder(given: string): string {
+  return given.startsWith('s3://') ? given.replace(/\/+$/, '') : resolve(given);
+}
+
+export interface ResumeOptions extends JsonOption, ServerOption {
+  readonly from?: number;
+}
+
+/** Prints the id of the new job. */
+export async function resume(context: Context, reference: string, options: ResumeOptions): Promise<ExitCode> {
+  const job = await withClient(context, options, (client) =>
+    client.resume({ operationId: nanoid(), job: reference, from: options.from }),
+  );
+  print(context, options, [{ event: 'submitted', job, resumed_from: reference }], () => job);
+  return exitCodes.ok;
+}
+
+export async function listCheckpoints(context: Context, reference: string, options: Options): Promise<ExitCode> {
+  const checkpoints = await withClient(context, options, (client) => client.checkpoints(reference));
+  print(context, options, checkpoints.map(checkpointJson), () =>
+    tableOf(['step', 'size', 'saved', 'path'], checkpoints.map(checkpointRow)),
+  );
+  return exitCodes.ok;
+}
+
+function checkpointRow({ step, bytes, timeMs, path, damage }: Checkpoint): readonly string[] {
+  const shown = damage === '' ? path : `${path} (damaged: ${damage})`;
+  return [String(step), formatBytes(bytes), new Date(timeMs).toISOString(), shown];
 }
 
 export async function listJobs(context: Context, options: Options): Promise<ExitCode> {
@@ -45,8 +79,13 @@ export async function showJob(context: Context, reference: string, options: Opti
   return exitCodes.ok;
 }
 
-export async function cancelJob(context: Context, reference: string, options: Options): Promise<ExitCode> {
-  const job = await withClient(context, options, (client) => client.cancel(reference));
+export interface CancelOptions extends JsonOption, ServerOption {
+  readonly checkpoint?: true;
+}
+
+export async function cancelJob(context: Context, reference: string, options: CancelOptions): Promise<ExitCode> {
+  const checkpoint = options.checkpoint === true;
+  const job = await withClient(context, options, (client) => client.cancel(reference, checkpoint));
   print(context, options, [jobJson(job)], () => `${job.job} is ${job.state}`);
   return exitCodes.ok;
 }
@@ -102,6 +141,8 @@ function jobText(job: Job): string {
     ['generation', String(job.generation)],
     ['weights', job.weightsDigest],
     ['output', job.output],
+    ['resumed', job.resumedFrom === '' ? '' : `from job ${job.resumedFrom}`],
+    ['checkpoint', job.checkpoint === undefined ? '' : `step ${job.checkpoint}`],
   ];
   return rows
     .filter(([, value]) => value !== '')

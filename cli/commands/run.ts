@@ -21,12 +21,13 @@ export interface RunOptions extends JsonOption, TimeoutOption {
   readonly workers: number;
   readonly coordinators: number;
   readonly steps?: number;
+  readonly initFrom?: string;
   readonly dir?: string;
 }
 
 export async function run(context: Context, file: string, options: RunOptions): Promise<ExitCode> {
   const { spec: given, bundle } = readJobFile(file);
-  const spec = withSteps(given, options.steps);
+  const spec = withInitFrom(withSteps(given, options.steps), options.initFrom);
   if (options.workers < spec.workersMin) {
     throw new CliError(
       exitCodes.usage,
@@ -46,6 +47,10 @@ export function withSteps(spec: JobSpec, steps: number | undefined): JobSpec {
   const problem = validateJobSpec(changed);
   if (problem !== undefined) throw new CliError(exitCodes.usage, `--steps: ${problem.problem}`);
   return changed;
+}
+
+export function withInitFrom(spec: JobSpec, initFrom: string | undefined): JobSpec {
+  return initFrom === undefined ? spec : { ...spec, initFrom: resolve(initFrom) };
 }
 
 interface Run {
@@ -73,7 +78,13 @@ async function runIn(context: Context, { folder, spec, bundle, options, signal }
     output.ready(await cluster.start(signal));
     const client = new JobsClient({ servers: cluster.servers, signal, requestMs: REQUEST_MS });
     try {
-      const job = await client.submit({ operationId: nanoid(), spec, bundle, output: join(folder, 'model') });
+      const job = await client.submit({
+        operationId: nanoid(),
+        spec,
+        bundle,
+        output: join(folder, 'model'),
+        checkpoints: join(folder, 'checkpoints'),
+      });
       const end = await followJob({ client, job, fromSequence: 1, output });
       return exitCodeOfJob(end.state);
     } finally {

@@ -1,6 +1,6 @@
 /** Events as one line for people. */
 import type { JobEvent } from '../../shared/wire/jobs.js';
-import { formatDuration, formatLoss, formatMetrics, formatRate } from './numbers.js';
+import { formatBytes, formatDuration, formatLoss, formatMetrics, formatRate } from './numbers.js';
 import { printable, printableLines } from './printable.js';
 import type { ProgressNow } from './progress.js';
 
@@ -30,6 +30,12 @@ function textOf(event: OtherEvent): string {
       return `a coordinator leads in term ${event.term}`;
     case 'evaluated':
       return `evaluated after ${event.step} steps${because(formatMetrics(event.metrics))}`;
+    case 'checkpointCommitted':
+      return `saved the state after step ${event.step} (${formatBytes(event.bytes)}, ${Math.round(event.saveMs)} ms): ${event.path}`;
+    case 'checkpointFailed':
+      return `the state after step ${event.step} was not saved: ${event.error}`;
+    case 'checkpointRefused':
+      return `the checkpoint of step ${event.step} ${event.damaged ? 'is damaged and not used any more' : 'cannot be reached'}: ${event.reason}`;
     case 'jobFinished':
       return finishedText(event);
   }

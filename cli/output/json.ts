@@ -1,5 +1,5 @@
 /** Our values as the JSON that tools rely on: names in snake_case, `kind` as "event". */
-import type { AuditReport, Job, JobEvent, LogEntry, Node } from '../../shared/wire/jobs.js';
+import type { AuditReport, Checkpoint, Job, JobEvent, LogEntry, Node } from '../../shared/wire/jobs.js';
 
 type JsonObject = Readonly<Record<string, unknown>>;
 
@@ -42,6 +42,10 @@ export function nodeJson(node: Node): JsonObject {
     step: node.committed,
     engine: node.engine,
   };
+}
+
+export function checkpointJson(checkpoint: Checkpoint): JsonObject {
+  return fieldsToJson(checkpoint);
 }
 
 export function logJson(entry: LogEntry): JsonObject {

@@ -8,6 +8,14 @@ export function formatRate(perSecond: number): string {
   return perSecond >= 100 ? Math.round(perSecond).toLocaleString('en') : perSecond.toPrecision(3);
 }
 
+/** "512 B", "1.5 MB": powers of 1000, as disks are sold. */
+export function formatBytes(bytes: number): string {
+  const units = ['B', 'kB', 'MB', 'GB', 'TB', 'PB'];
+  const power = bytes < 1000 ? 0 : Math.min(units.length - 1, Math.floor(Math.log10(bytes) / 3));
+  const value = bytes / 1000 ** power;
+  return `${power === 0 || value >= 100 ? Math.round(value) : value.toPrecision(2)} ${units[power]}`;
+}
+
 /** "8s", "2m05s", "3h20m". */
 export function formatDuration(seconds: number): string {
   const whole = Math.max(0, Math.ceil(seconds));

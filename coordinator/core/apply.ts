@@ -6,10 +6,12 @@ import { emitEnd } from './ending.js';
 import type { At, CoordinatorEvent } from './event.js';
 import { finished } from './finishing.js';
 import { answerPrepare } from './formation.js';
-import { cancel, newRun, submit } from './jobs.js';
+import { cancel, newRun, resume, submit } from './jobs.js';
 import * as membership from './membership.js';
 import * as progress from './progress.js';
 import { complain } from './reachability.js';
+import { restoreFailed } from './restoring.js';
+import * as saving from './saving.js';
 import { type CoordinatorState, isTerminal } from './state.js';
 import { addLog, type Turn } from './turn.js';
 import { retryWrites, writeFailed, writeStored } from './writes.js';
@@ -29,12 +31,13 @@ function elected(
   { nowMs, wallMs }: At<CoordinatorEvent>,
   event: Extract<CoordinatorEvent, { kind: 'elected' }>,
 ): readonly CoordinatorCommand[] {
-  const leading = { term: event.term, eventCounter: 0, operationCounter: 0 };
+  const leading = { term: event.term, eventCounter: 0, operationCounter: 0, saveCounter: 0 };
   state.leading = leading;
   state.jobs.clear();
   state.writes.clear();
   state.doubtfulSubmits.clear();
   const generations = new Map(event.generations.map((record) => [record.job, record]));
+  const checkpoints = new Map(event.checkpoints.map((record) => [record.job, record.checkpoints]));
   for (const record of event.jobs) {
     const last = generations.get(record.job);
     const adopting = last !== undefined && !isTerminal(record.state);
@@ -45,6 +48,8 @@ function elected(
       adopting ? { kind: 'adopting', deadlineMs } : { kind: 'gathering', sinceMs: nowMs },
     );
     run.lastCommitMs = nowMs;
+    run.checkpoints = checkpoints.get(record.job) ?? [];
+    run.saving.lastMs = saving.savedMs({ nowMs, wallMs }, run);
     state.jobs.set(record.job, run);
   }
   const turn: Turn = { state, leading, nowMs, wallMs, commands: [] };
@@ -64,7 +69,10 @@ function deposed(state: CoordinatorState): readonly CoordinatorCommand[] {
     if (pending.kind === 'submit') commands.push(...pending.requests.map(unavailable));
   }
   for (const run of state.jobs.values()) {
-    for (const request of run.cancelRequests) commands.push(unavailable(request));
+    const { save, cancels } = run.saving;
+    for (const request of [...run.cancelRequests, ...cancels, ...(save?.cancels ?? [])]) {
+      commands.push(unavailable(request));
+    }
   }
   state.leading = undefined;
   state.sessions.clear();
@@ -80,7 +88,8 @@ function unavailable(request: string): CoordinatorCommand {
 }
 
 function refuse(event: CoordinatorEvent): readonly CoordinatorCommand[] {
-  if (event.kind === 'submit' || event.kind === 'cancel') return [unavailable(event.request)];
+  if (event.kind === 'submit' || event.kind === 'resume' || event.kind === 'cancel')
+    return [unavailable(event.request)];
   if (event.kind === 'session_message') {
     return [{ kind: 'close_session', session: event.session, reason: 'this coordinator does not lead' }];
   }
@@ -100,8 +109,11 @@ function handle(turn: Turn, event: Exclude<CoordinatorEvent, { kind: 'elected' |
     case 'submit':
       submit(turn, event.request, event.job, event.submit);
       break;
+    case 'resume':
+      resume(turn, event.request, event.job, event.resume);
+      break;
     case 'cancel':
-      cancel(turn, event.request, event.job);
+      cancel(turn, event);
       break;
     case 'write_stored':
       writeStored(turn, event.operation);
@@ -135,6 +147,7 @@ function sessionMessage(turn: Turn, session: string, message: WorkerMessage): vo
     worker.enginePid = message.enginePid;
     worker.committed = message.committed;
     worker.microbatchMs = message.microbatchMs;
+    membership.noteRestoring(turn, worker, message.restoredPieces);
     return;
   }
   if (message.kind === 'unloaded') membership.unloaded(worker, message);
@@ -182,6 +195,27 @@ function jobMessage(
       break;
     case 'refused':
       membership.refused(turn, run, message);
+      break;
+    case 'snapshotTaken':
+      saving.snapshotTaken(turn, run, worker, message.snapshot);
+      break;
+    case 'snapshotSkipped':
+      saving.snapshotSkipped(turn, run, message);
+      break;
+    case 'shardWritten':
+      saving.shardWritten(run, message);
+      break;
+    case 'saveFailed':
+      saving.saveFailed(turn, run, worker, message);
+      break;
+    case 'checkpointPublished':
+      saving.published(turn, run, message);
+      break;
+    case 'checkpointRemoved':
+      saving.checkpointRemoved(run, message);
+      break;
+    case 'restoreFailed':
+      restoreFailed(turn, run, worker, message);
       break;
     case 'healed':
       break;

@@ -2,7 +2,7 @@
 import type { CoordinatorMessage } from '../../shared/wire/session.js';
 import type { Put } from './state.js';
 
-export type ReplyErrorCode = 'not_found' | 'invalid' | 'unavailable' | 'not_stored' | 'exhausted';
+export type ReplyErrorCode = 'not_found' | 'invalid' | 'unavailable' | 'not_stored' | 'exhausted' | 'save_failed';
 
 export type CoordinatorCommand =
   | { readonly kind: 'send'; readonly session: string; readonly message: CoordinatorMessage }

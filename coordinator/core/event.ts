@@ -1,22 +1,25 @@
 /** What can happen to a coordinator. Time, randomness and ids come in here. */
-import type { SubmitRequest } from '../../shared/wire/jobs.js';
+import type { ResumeRequest, SubmitRequest } from '../../shared/wire/jobs.js';
 import type { WorkerMessage } from '../../shared/wire/session.js';
-import type { GenerationRecord, JobRecord } from './state.js';
+import type { CheckpointsRecord, GenerationRecord, JobRecord } from './state.js';
 
 export type CoordinatorEvent =
-  /** This coordinator leads; `jobs` and `generations` are what etcd holds. */
+  /** This coordinator leads; the records are what etcd holds. */
   | {
       readonly kind: 'elected';
       readonly term: number;
       readonly jobs: readonly JobRecord[];
       readonly generations: readonly GenerationRecord[];
+      readonly checkpoints: readonly CheckpointsRecord[];
     }
   | { readonly kind: 'deposed' }
   | { readonly kind: 'session_message'; readonly session: string; readonly message: WorkerMessage }
   | { readonly kind: 'session_closed'; readonly session: string; readonly reason: string }
   /** `job` is a fresh id for the job. */
   | { readonly kind: 'submit'; readonly request: string; readonly job: string; readonly submit: SubmitRequest }
-  | { readonly kind: 'cancel'; readonly request: string; readonly job: string }
+  /** `job` is a fresh id; the request names the job that is continued by its id. */
+  | { readonly kind: 'resume'; readonly request: string; readonly job: string; readonly resume: ResumeRequest }
+  | { readonly kind: 'cancel'; readonly request: string; readonly job: string; readonly checkpoint: boolean }
   | { readonly kind: 'write_stored'; readonly operation: string }
   | { readonly kind: 'write_fenced'; readonly operation: string }
   | { readonly kind: 'write_failed'; readonly operation: string; readonly reason: string }

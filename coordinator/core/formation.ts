@@ -2,14 +2,19 @@
 
 import { medianOf } from '../../shared/median.js';
 import { imbalance } from './balance.js';
-import { forgetDigestsAfter } from './digests.js';
+import { forgetDigestsAfter, liveMembers } from './digests.js';
 import { endJob } from './ending.js';
-import { planGeneration } from './generation_plan.js';
+import { type Candidate, planGeneration } from './generation_plan.js';
 import { allCommitted, giveUpLostReports } from './progress.js';
 import { isBenched } from './reachability.js';
+import { mayRestore, restoredBy } from './restoring.js';
+import { newestWhole } from './retention.js';
+import { loseSaving } from './saving.js';
 import { assignedTo, release } from './schedule.js';
-import type { GenerationPlan, GenerationRecord, JobRun, PreparedAnswer, Worker } from './state.js';
+import type { Formation, GenerationPlan, JobRun, PreparedAnswer, Worker } from './state.js';
 import { emit, log, send, type Turn, write } from './turn.js';
+
+type Started = Extract<Formation, { kind: 'started' }>;
 
 /** Time without a step after which a generation is begun anew. Engines that hang are killed by their daemons before. */
 const STILL_MS = 60_000;
@@ -65,13 +70,6 @@ function record(turn: Turn, run: JobRun): void {
     run.formation = { kind: 'gathering', sinceMs: turn.nowMs };
     return;
   }
-  if (!candidates.some(({ answer }) => answer.holding.hasState)) {
-    // Whoever they were healing from is gone. They begin anew, unless one who has the state returns before they have loaded again.
-    log(turn, 'warn', 'no worker has the state', { job: run.record.job });
-    run.formation = { kind: 'gathering', sinceMs: turn.nowMs };
-    for (const { worker } of candidates) release(turn, worker, 'nobody is left to heal from');
-    return;
-  }
   const plan = planGeneration({
     job: run.record.job,
     generation: formation.generation,
@@ -81,11 +79,34 @@ function record(turn: Turn, run: JobRun): void {
     strict: run.record.spec.determinism === 'strict',
     candidates,
     last: run.lastRecord,
+    checkpoint: newestWhole(run.checkpoints),
   });
+  const lacksParent = run.record.resumedFrom !== '' && plan?.record.committed === 0;
+  if (plan === undefined || lacksParent) {
+    beginAnew(turn, run, candidates);
+    return;
+  }
+  if (plan.restores !== undefined && !mayRestore(turn, run, plan.restores)) return;
+  if (plan.restores !== undefined) loseSaving(turn, run);
   if (formation.afterStillness) giveUpLostReports(turn, run, plan.record.committed);
   run.formation = { kind: 'recording', plan };
   if (run.record.state === 'queued') run.record = { ...run.record, state: 'running', reason: '' };
   write(turn, { kind: 'generation', job: run.record.job, record: plan.record });
+}
+
+/**
+ * Whoever they were healing from is gone, and nothing was saved. They begin anew, unless one who has the state returns before they have
+ * loaded again.
+ */
+function beginAnew(turn: Turn, run: JobRun, candidates: readonly Candidate[]): void {
+  if (run.record.resumedFrom !== '') {
+    const reason = `no checkpoint of job ${run.record.resumedFrom} can be restored`;
+    endJob(turn, run, 'failed', reason, '');
+    return;
+  }
+  log(turn, 'warn', 'no worker has the state', { job: run.record.job });
+  run.formation = { kind: 'gathering', sinceMs: turn.nowMs };
+  for (const { worker } of candidates) release(turn, worker, 'nobody is left to heal from');
 }
 
 /** The generation is in etcd. If its roster is still whole it begins; otherwise the next one is prepared. */
@@ -93,8 +114,13 @@ export function startRecorded(turn: Turn, run: JobRun, generation: number): void
   const { formation } = run;
   if (formation.kind !== 'recording' || formation.plan.record.generation !== generation) return;
   run.lastRecord = formation.plan.record;
-  run.formation = { kind: 'started', record: formation.plan.record, sinceMs: turn.nowMs };
-  forgetDigestsAfter(run, formation.plan.record.committed);
+  const { record: started, restores } = formation.plan;
+  run.formation = { kind: 'started', record: started, sinceMs: turn.nowMs, restores };
+  run.redoing = started.committed;
+  forgetDigestsAfter(run, started.committed);
+  // Whoever heals has forgotten that it was to finish.
+  const finisher = started.roster.find((member) => member.worker === run.finishing?.worker);
+  if (finisher === undefined || finisher.heals) run.finishing = undefined;
   if (lostMember(turn, run) === undefined) begin(turn, run, formation.plan);
 }
 
@@ -111,6 +137,7 @@ function begin(turn: Turn, run: JobRun, plan: GenerationPlan): void {
     step: plan.record.committed,
     workers: plan.record.roster.map((member) => member.worker),
     reason: plan.reason,
+    restoredFrom: plan.restores?.path ?? '',
   });
 }
 
@@ -136,6 +163,7 @@ function gather(turn: Turn, run: JobRun, sinceMs: number): void {
   }
   const waitedLong = turn.nowMs - sinceMs >= turn.state.settings.gatherMs;
   if (loaded.length < run.record.spec.workersMin || (loaded.length < assigned.length && !waitedLong)) return;
+  if (turn.nowMs < run.restoreNotBeforeMs) return;
   prepare(turn, run, run.lastRecord === undefined ? 'the job starts' : 'enough workers are back');
 }
 
@@ -154,7 +182,8 @@ function adopt(turn: Turn, run: JobRun, deadlineMs: number): void {
     );
   });
   if (stored !== undefined && whole) {
-    run.formation = { kind: 'started', record: stored, sinceMs: turn.nowMs };
+    run.formation = { kind: 'started', record: stored, sinceMs: turn.nowMs, restores: restoredBy(run, stored) };
+    run.redoing = stored.committed;
     emit(turn, run, { kind: 'leaderChanged', term: turn.leading.term });
   } else if (turn.nowMs >= deadlineMs) {
     run.formation = { kind: 'gathering', sinceMs: turn.nowMs };
@@ -176,7 +205,8 @@ function awaitAnswers(turn: Turn, run: JobRun): void {
 /** Names of workers that owe an answer past the deadline. */
 export function overdue(turn: Turn, run: JobRun): readonly string[] {
   const { formation } = run;
-  if (formation.kind !== 'preparing' || turn.nowMs < formation.deadlineMs) return [];
+  // A job that has ended meanwhile waits for nobody.
+  if (run.ending || formation.kind !== 'preparing' || turn.nowMs < formation.deadlineMs) return [];
   return [...formation.asked].filter((name) => !formation.answers.has(name));
 }
 
@@ -198,7 +228,7 @@ export function reconcile(turn: Turn, run: JobRun): void {
       break;
     case 'started': {
       const lost = lostMember(turn, run);
-      const change = lost === undefined ? wish(turn, run, formation.record, formation.sinceMs) : `${lost} was lost`;
+      const change = lost === undefined ? wish(turn, run, formation) : `${lost} was lost`;
       if (change !== undefined) prepare(turn, run, change);
       else beginAnewIfStill(turn, run, formation.sinceMs);
       break;
@@ -208,8 +238,9 @@ export function reconcile(turn: Turn, run: JobRun): void {
 }
 
 /** A change that nobody's loss demands: a joiner, or better blocks. */
-function wish(turn: Turn, run: JobRun, record: GenerationRecord, sinceMs: number): string | undefined {
-  if (allCommitted(run)) return undefined;
+function wish(turn: Turn, run: JobRun, { record, sinceMs, restores }: Started): string | undefined {
+  // A joiner that comes while all the others read from storage would make them begin again.
+  if (allCommitted(run, liveMembers(turn, run)) || restores !== undefined) return undefined;
   const joins = joiner(turn, run);
   if (joins !== undefined) return `${joins} joins`;
   const uneven = imbalance(turn, run, record, sinceMs);
@@ -222,7 +253,7 @@ function wish(turn: Turn, run: JobRun, record: GenerationRecord, sinceMs: number
 
 /** A fresh start for an exchange that has come to rest. */
 function beginAnewIfStill(turn: Turn, run: JobRun, sinceMs: number): void {
-  if (allCommitted(run)) return;
+  if (allCommitted(run, liveMembers(turn, run))) return;
   const stillMs = turn.nowMs - Math.max(sinceMs, run.lastCommitMs);
   if (stillMs < Math.max(STILL_MS, STILL_FACTOR * medianOf(run.stepTimesMs))) return;
   prepare(turn, run, `no step for ${Math.round(stillMs / 1000)} s`, true);

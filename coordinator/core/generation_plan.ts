@@ -2,7 +2,7 @@
 import { blocksFor, childrenOf, coverOf, nodeKey, rootOf, type TreeNode } from '../../shared/tree.js';
 import type { Member, Placement } from '../../shared/wire/session.js';
 import { sharesFor } from './balance.js';
-import type { GenerationPlan, GenerationRecord, PreparedAnswer, Worker } from './state.js';
+import type { CheckpointRecord, GenerationPlan, GenerationRecord, PreparedAnswer, Worker } from './state.js';
 
 export interface Candidate {
   readonly worker: Worker;
@@ -19,6 +19,8 @@ export interface PlanInput {
   readonly strict: boolean;
   readonly candidates: readonly Candidate[];
   readonly last: GenerationRecord | undefined;
+  /** The newest checkpoint that is whole. It is restored only if no candidate has a state that is as far. */
+  readonly checkpoint: CheckpointRecord | undefined;
 }
 
 function byName(left: Candidate, right: Candidate): number {
@@ -123,9 +125,11 @@ function runsOf(leaves: readonly number[]): readonly TreeNode[] {
   return runs;
 }
 
-/** Hands the missing leaves out to those that can compute now: whoever heals has no parameters yet. */
+/** Hands the missing leaves out to those that can compute now: whoever heals has no parameters yet, unless all have to heal first. */
 function handOut(missing: readonly number[], standings: readonly Standing[], microbatches: number): Placement[] {
-  const able = standings.flatMap(({ standing }, rank) => (standing === 'heals' ? [] : [rank]));
+  const all = standings.map((_, rank) => rank);
+  const now = all.filter((rank) => standings[rank]?.standing !== 'heals');
+  const able = now.length > 0 ? now : all;
   const workers = able.flatMap((rank) => standings[rank]?.candidate.worker ?? []);
   const shares = blocksFor(missing.length, sharesFor(workers));
   return able.flatMap((rank, index) => {
@@ -136,11 +140,26 @@ function handOut(missing: readonly number[], standings: readonly Standing[], mic
   });
 }
 
-/** At least one candidate must have a state. */
-export function planGeneration(input: PlanInput): GenerationPlan {
+/** Somebody has a state that is as far as the checkpoint: peers come first, storage is not read. */
+function hasState(input: PlanInput, { committed }: Trust): boolean {
+  return withState(input.candidates).length > 0 && committed >= (input.checkpoint?.committed ?? 0);
+}
+
+/** undefined if no candidate has a state and there is no checkpoint either. */
+export function planGeneration(input: PlanInput): GenerationPlan | undefined {
   const trust = trustOf(input);
-  const { committed } = trust;
-  const standings = standingsOf(input, trust);
+  if (hasState(input, trust)) return planFrom(input, trust.committed, standingsOf(input, trust));
+  if (input.checkpoint === undefined) return undefined;
+  const standings = [...input.candidates].sort(byName).map((candidate): Standing => ({ candidate, standing: 'heals' }));
+  return planFrom(input, input.checkpoint.committed, standings, input.checkpoint);
+}
+
+function planFrom(
+  input: PlanInput,
+  committed: number,
+  standings: readonly Standing[],
+  restores?: CheckpointRecord,
+): GenerationPlan {
   const blocks = blocksFor(input.microbatches, sharesFor(standings.map(({ candidate }) => candidate.worker)));
   const roster: Member[] = standings.map(({ candidate, standing }, rank) => ({
     worker: candidate.worker.worker,
@@ -155,7 +174,8 @@ export function planGeneration(input: PlanInput): GenerationPlan {
   const current = standings.flatMap(({ standing }, rank) => (standing === 'current' ? [rank] : []));
   return {
     record: { job: input.job, generation: input.generation, term: input.term, committed, roster },
-    reason: input.reason,
+    reason: restores === undefined ? input.reason : `${input.reason}; restores the checkpoint of step ${committed}`,
+    restores,
     start: {
       job: input.job,
       generation: input.generation,
@@ -164,6 +184,7 @@ export function planGeneration(input: PlanInput): GenerationPlan {
       inFlight: [...held, ...handOut(missing, standings, input.microbatches)],
       reducedAt: current.filter((rank) => standings[rank]?.candidate.answer.hasReduced),
       healFrom: roster.some((member) => member.heals) ? current : [],
+      restore: restores === undefined ? undefined : { path: restores.path, manifestSha256: restores.manifestSha256 },
     },
   };
 }

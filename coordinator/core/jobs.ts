@@ -1,8 +1,10 @@
 /** Submitting and cancelling. Nothing is acknowledged before it is in etcd. */
-import type { SubmitRequest } from '../../shared/wire/jobs.js';
+import type { ResumeRequest, SubmitRequest } from '../../shared/wire/jobs.js';
 import { endJob } from './ending.js';
+import type { CoordinatorEvent } from './event.js';
 import { settle } from './membership.js';
-import { type GenerationRecord, isTerminal, type JobRecord, type JobRun } from './state.js';
+import { advanceSaving } from './saving.js';
+import { type GenerationRecord, isTerminal, type JobRecord, type JobRun, type Pending } from './state.js';
 import { emit, type Turn, write } from './turn.js';
 
 const MAX_JOBS = 10_000;
@@ -34,6 +36,18 @@ export function newRun(record: JobRecord, last: GenerationRecord | undefined, fo
     logsDropped: 0,
     cancelRequests: [],
     ending: false,
+    checkpoints: [],
+    saving: {
+      save: undefined,
+      asked: undefined,
+      lastMs: 0,
+      leadFactor: 1,
+      skipped: 0,
+      cancels: [],
+      removing: new Set(),
+    },
+    redoing: 0,
+    restoreNotBeforeMs: 0,
   };
 }
 
@@ -49,29 +63,30 @@ function pendingSubmit(turn: Turn, operationId: string): string[] | undefined {
   return undefined;
 }
 
-export function submit(turn: Turn, request: string, job: string, submitted: SubmitRequest): void {
-  const before = submittedAs(turn, submitted.operationId);
+/** The answer to a request that was made before, or a place among those that wait for it. True if nothing more is to be done. */
+function wasSubmitted(turn: Turn, request: string, operationId: string): boolean {
+  const before = submittedAs(turn, operationId);
   if (before !== undefined) {
     turn.commands.push({ kind: 'reply', request, job: before.job });
-    return;
+    return true;
   }
-  const beingStored = pendingSubmit(turn, submitted.operationId);
+  const beingStored = pendingSubmit(turn, operationId);
   if (beingStored !== undefined) {
     beingStored.push(request);
-    return;
+    return true;
   }
-  if (turn.state.jobs.size >= MAX_JOBS) {
-    const message = `there are ${MAX_JOBS} jobs already`;
-    turn.commands.push({ kind: 'reply_error', request, code: 'exhausted', message });
-    return;
-  }
-  const doubtful = turn.state.doubtfulSubmits.get(submitted.operationId);
-  const record: JobRecord = doubtful ?? {
-    job,
-    operationId: submitted.operationId,
-    spec: submitted.spec,
-    bundle: submitted.bundle,
-    output: submitted.output,
+  if (turn.state.jobs.size < MAX_JOBS) return false;
+  const message = `there are ${MAX_JOBS} jobs already`;
+  turn.commands.push({ kind: 'reply_error', request, code: 'exhausted', message });
+  return true;
+}
+
+type NewJob = Pick<JobRecord, 'job' | 'operationId' | 'spec' | 'bundle' | 'output' | 'checkpoints'> &
+  Partial<JobRecord>;
+
+function newRecord(turn: Turn, job: NewJob): JobRecord {
+  return {
+    resumedFrom: '',
     submittedMs: turn.wallMs,
     state: 'queued',
     reason: '',
@@ -80,35 +95,101 @@ export function submit(turn: Turn, request: string, job: string, submitted: Subm
     metrics: {},
     facts: null,
     progress: { committed: 0, loss: null, samplesLost: 0, samplesRepeated: 0 },
+    restores: { count: 0, committed: 0 },
+    ...job,
   };
-  write(turn, { kind: 'submit', requests: [request], record });
+}
+
+export function submit(turn: Turn, request: string, job: string, submitted: SubmitRequest): void {
+  const { operationId, spec, bundle, output, checkpoints } = submitted;
+  if (wasSubmitted(turn, request, operationId)) return;
+  const doubtful = turn.state.doubtfulSubmits.get(operationId);
+  const record = newRecord(turn, { job, operationId, spec, bundle, output, checkpoints });
+  write(turn, { kind: 'submit', requests: [request], ...(doubtful ?? { record, checkpoints: [] }) });
+}
+
+/** A new job that goes on where one that has ended was saved. */
+export function resume(turn: Turn, request: string, job: string, { operationId, job: old, from }: ResumeRequest): void {
+  if (wasSubmitted(turn, request, operationId)) return;
+  const parent = turn.state.jobs.get(old);
+  const refuse = (code: 'not_found' | 'invalid', message: string) =>
+    turn.commands.push({ kind: 'reply_error', request, code, message });
+  if (parent === undefined) {
+    refuse('not_found', `there is no job ${old}`);
+    return;
+  }
+  if (!isTerminal(parent.record.state)) {
+    refuse('invalid', `job ${old} has not ended; it goes on by itself when there are workers`);
+    return;
+  }
+  const usable = parent.checkpoints.filter((one) => one.damage === '' && (from === undefined || one.committed <= from));
+  const chosen = usable.at(-1);
+  if (chosen === undefined || (from !== undefined && chosen.committed !== from)) {
+    const steps = parent.checkpoints.filter((one) => one.damage === '').map((one) => one.committed);
+    const there = steps.length === 0 ? 'it has none' : `there are those of the steps ${steps.join(', ')}`;
+    refuse(
+      'not_found',
+      `job ${old} has no ${from === undefined ? 'checkpoint' : `checkpoint of step ${from}`}: ${there}`,
+    );
+    return;
+  }
+  const { spec, bundle, output, checkpoints, facts } = parent.record;
+  const record = newRecord(turn, {
+    job,
+    operationId,
+    spec,
+    bundle,
+    output,
+    checkpoints,
+    // Other data or another model would make of it something that is neither the old job nor a new one.
+    facts,
+    resumedFrom: old,
+    progress: chosen.progress,
+  });
+  const doubtful = turn.state.doubtfulSubmits.get(operationId);
+  write(turn, { kind: 'submit', requests: [request], ...(doubtful ?? { record, checkpoints: usable }) });
 }
 
 /** Whether etcd has it is not known for sure. */
-export function submitFailed(turn: Turn, requests: readonly string[], record: JobRecord, reason: string): void {
+export function submitFailed(
+  turn: Turn,
+  { requests, record, checkpoints }: Extract<Pending, { kind: 'submit' }>,
+  reason: string,
+): void {
   const { doubtfulSubmits } = turn.state;
-  doubtfulSubmits.set(record.operationId, record);
+  doubtfulSubmits.set(record.operationId, { record, checkpoints });
   const [oldest] = doubtfulSubmits.keys();
   if (doubtfulSubmits.size > MAX_DOUBTFUL_SUBMITS && oldest !== undefined) doubtfulSubmits.delete(oldest);
   const message = `etcd did not store the job: ${reason}`;
   for (const request of requests) turn.commands.push({ kind: 'reply_error', request, code: 'not_stored', message });
 }
 
-export function submitStored(turn: Turn, requests: readonly string[], record: JobRecord): void {
+export function submitStored(
+  turn: Turn,
+  { requests, record, checkpoints }: Extract<Pending, { kind: 'submit' }>,
+): void {
   turn.state.doubtfulSubmits.delete(record.operationId);
   const run = newRun(record, undefined, { kind: 'gathering', sinceMs: turn.nowMs });
+  run.checkpoints = checkpoints;
+  run.saving.lastMs = turn.nowMs;
   turn.state.jobs.set(record.job, run);
   emit(turn, run, { kind: 'jobQueued', name: record.spec.name });
   for (const request of requests) turn.commands.push({ kind: 'reply', request, job: record.job });
   settle(turn);
 }
 
-export function cancel(turn: Turn, request: string, job: string): void {
+export function cancel(turn: Turn, { request, job, checkpoint }: Extract<CoordinatorEvent, { kind: 'cancel' }>): void {
   const run = turn.state.jobs.get(job);
   if (run === undefined) {
     turn.commands.push({ kind: 'reply_error', request, code: 'not_found', message: `there is no job ${job}` });
   } else if (isTerminal(run.record.state)) {
     turn.commands.push({ kind: 'reply', request, job });
+  } else if (checkpoint && run.formation.kind !== 'started') {
+    const message = `job ${job} is not training now, so there is nothing to save; it was not cancelled`;
+    turn.commands.push({ kind: 'reply_error', request, code: 'save_failed', message });
+  } else if (checkpoint) {
+    run.saving.cancels.push(request);
+    advanceSaving(turn, run);
   } else {
     run.cancelRequests.push(request);
     endJob(turn, run, 'cancelled', 'cancelled by a user', '');

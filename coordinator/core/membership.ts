@@ -9,6 +9,7 @@ import { goAbove, overdue, reconcile } from './formation.js';
 import { noteLoss } from './loss.js';
 import { planShapeOf } from './progress.js';
 import { judge } from './reachability.js';
+import { advanceSaving, saveBeforeLeaving, takeBackSnapshot } from './saving.js';
 import { release, schedule } from './schedule.js';
 import { isTerminal, type JobRun, type Worker } from './state.js';
 import { emit, log, send, type Turn, write } from './turn.js';
@@ -39,6 +40,7 @@ export function hello(turn: Turn, session: string, message: Message<'hello'>): v
     leaving: false,
     microbatchMs: 0,
     holding: message.holding,
+    restoredPieces: 0,
   };
   turn.state.workers.set(worker.worker, worker);
   turn.state.sessions.set(session, worker.worker);
@@ -65,6 +67,7 @@ function takeBack(turn: Turn, worker: Worker): void {
   }
   run.generation = Math.max(run.generation, worker.holding?.generation ?? 0);
   forgetDigests(run, worker); // It sends its last one again.
+  takeBackSnapshot(turn, run, worker);
   // The leader that heard `loaded` may be gone without having stored the facts.
   if (run.record.facts === null && worker.facts !== undefined) adoptFacts(turn, run, worker.facts);
 }
@@ -174,7 +177,17 @@ export function leaving(turn: Turn, worker: Worker): void {
   const run = worker.job === undefined ? undefined : turn.state.jobs.get(worker.job);
   if (run === undefined || isTerminal(run.record.state)) return;
   noteLoss(turn, run, worker, 'drain', 'it was told to stop');
-  release(turn, worker, 'it was told to stop');
+  const others = [...turn.state.workers.values()].some(
+    (other) => other.job === run.record.job && other.facts !== undefined && !other.leaving,
+  );
+  if (others || !saveBeforeLeaving(turn, run, worker)) release(turn, worker, 'it was told to stop');
+}
+
+/** Reading a large checkpoint makes no steps, and is a sign of life all the same. */
+export function noteRestoring(turn: Turn, worker: Worker, restoredPieces: number): void {
+  const run = worker.job === undefined ? undefined : turn.state.jobs.get(worker.job);
+  if (run !== undefined && restoredPieces > worker.restoredPieces) run.lastCommitMs = turn.nowMs;
+  worker.restoredPieces = restoredPieces;
 }
 
 /** Deadlines: heartbeats and prepares. */
@@ -199,6 +212,7 @@ export function settle(turn: Turn): void {
   schedule(turn);
   for (const run of turn.state.jobs.values()) {
     reconcile(turn, run);
+    advanceSaving(turn, run);
     finishIfDone(turn, run);
   }
 }

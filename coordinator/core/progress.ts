@@ -25,9 +25,10 @@ export function totalSteps(run: JobRun): number {
   return (spec.epochs ?? 0) * stepsPerEpoch(planShapeOf(spec, facts));
 }
 
-export function allCommitted(run: JobRun): boolean {
+/** Every step is reported, and made by all of them: after a restore they may still have some to make again. */
+export function allCommitted(run: JobRun, members: readonly Worker[]): boolean {
   const steps = totalSteps(run);
-  return steps > 0 && run.record.progress.committed >= steps;
+  return steps > 0 && run.record.progress.committed >= steps && members.every(({ committed }) => committed >= steps);
 }
 
 export function stepCommitted(turn: Turn, run: JobRun, worker: Worker, message: Message<'stepCommitted'>): void {
@@ -36,30 +37,51 @@ export function stepCommitted(turn: Turn, run: JobRun, worker: Worker, message: 
   if (message.step > progress.committed) {
     run.reportedAhead = Math.min(run.reportedAhead ?? message.step, message.step);
   }
-  if (run.ending || message.step !== progress.committed || facts === null) return;
+  if (run.ending || facts === null) return;
+  if (message.step < progress.committed) stepRedone(turn, run, facts, message);
+  if (message.step !== progress.committed) return;
   run.reportedAhead = undefined;
-  const shape = planShapeOf(spec, facts);
-  const plan = planStep(shape, message.step);
+  const plan = planStep(planShapeOf(spec, facts), message.step);
   const consumption = auditStep(plan, message.consumed);
-  const loss = message.weight > 0 ? message.loss / message.weight : Number.NaN;
   run.record = {
     ...run.record,
     progress: {
       committed: message.step + 1,
-      loss,
+      loss: lossOf(message),
       samplesLost: progress.samplesLost + consumption.lost,
       samplesRepeated: progress.samplesRepeated + consumption.repeated,
     },
   };
+  noteStep(turn, run, facts, message);
+  storeProgress(turn, run);
+}
+
+/** After a restore: what was reported before is made again. It is no news for the audit, but a sign of life, and users see it. */
+function stepRedone(turn: Turn, run: JobRun, facts: EngineFacts, message: Message<'stepCommitted'>): void {
+  if (run.formation.kind !== 'started' || run.formation.record.generation !== message.generation) return;
+  if (message.step < run.redoing) return; // Said again after a change of session or generation.
+  run.redoing = message.step + 1;
+  noteStep(turn, run, facts, message);
+  if (turn.nowMs - run.progressStoredMs < PROGRESS_STORE_MS) return;
+  run.progressStoredMs = turn.nowMs;
+  acknowledge(turn, run);
+}
+
+function noteStep(turn: Turn, run: JobRun, facts: EngineFacts, message: Message<'stepCommitted'>): void {
+  const shape = planShapeOf(run.record.spec, facts);
   run.crashes.clear();
+  // Reports of older generations are no news of what this one restores.
+  if (run.formation.kind === 'started' && run.formation.record.generation === message.generation) {
+    run.formation = { ...run.formation, restores: undefined };
+  }
   noteTime(turn, run, message);
   emit(turn, run, {
     kind: 'stepCommitted',
     step: message.step,
     epoch: epochOf(shape, message.step),
-    loss,
+    loss: lossOf(message),
     generation: message.generation,
-    samples: plan.count,
+    samples: planStep(shape, message.step).count,
     stepMs: message.stepMs,
     computeMs: message.computeMs,
     reduceMs: message.reduceMs,
@@ -68,7 +90,10 @@ export function stepCommitted(turn: Turn, run: JobRun, worker: Worker, message: 
     pulledBytes: message.pulledBytes,
     skipped: message.skipped,
   });
-  storeProgress(turn, run);
+}
+
+function lossOf({ loss, weight }: Message<'stepCommitted'>): number {
+  return weight > 0 ? loss / weight : Number.NaN;
 }
 
 /**
@@ -111,6 +136,10 @@ function storeProgress(turn: Turn, run: JobRun): void {
 /** Reports below `committed` are in etcd: the workers may forget them. */
 export function progressStored(turn: Turn, run: JobRun, committed: number): void {
   run.storedCommitted = Math.max(run.storedCommitted, committed);
+  acknowledge(turn, run);
+}
+
+function acknowledge(turn: Turn, run: JobRun): void {
   for (const worker of turn.state.workers.values()) {
     if (worker.job === run.record.job && worker.facts !== undefined) {
       send(turn, worker, { kind: 'acknowledge', job: run.record.job, reportsBelow: run.storedCommitted });

@@ -1,4 +1,5 @@
 /** Everything that a coordinator knows. Only apply.ts and what it calls change it. */
+import type { ShardFacts } from '../../shared/checkpoint/manifest.js';
 import type { JobEvent, JobSpec, JobState, LogEntry } from '../../shared/wire/jobs.js';
 import type { CoordinatorMessage, EngineFacts, Holding, Member, WorkerMessage } from '../../shared/wire/session.js';
 
@@ -11,6 +12,10 @@ export interface JobRecord {
   readonly spec: JobSpec;
   readonly bundle: string;
   readonly output: string;
+  /** Where checkpoints go; the job has a folder of its id in it. */
+  readonly checkpoints: string;
+  /** The job that it continues; empty for one that begins at step 0. */
+  readonly resumedFrom: string;
   readonly submittedMs: number;
   readonly state: JobState;
   readonly reason: string;
@@ -20,6 +25,36 @@ export interface JobRecord {
   /** Facts that every worker of the job must share; known once the first has loaded it. */
   readonly facts: EngineFacts | null;
   readonly progress: Progress;
+  readonly restores: Restores;
+}
+
+/** How often the job was restored without getting further since. */
+export interface Restores {
+  readonly count: number;
+  /** Steps that were committed when it was restored last. */
+  readonly committed: number;
+}
+
+/** A published checkpoint, as etcd keeps it. */
+export interface CheckpointRecord {
+  /** The job that saved it. */
+  readonly job: string;
+  readonly committed: number;
+  readonly path: string;
+  readonly manifestSha256: string;
+  readonly stateSha256: string;
+  readonly bytes: number;
+  readonly timeMs: number;
+  /** Progress of the job at that step. */
+  readonly progress: Progress;
+  /** Why it is not used any more; empty while it is taken to be whole. */
+  readonly damage: string;
+}
+
+/** What etcd keeps of a job's checkpoints: in order of their steps. */
+export interface CheckpointsRecord {
+  readonly job: string;
+  readonly checkpoints: readonly CheckpointRecord[];
 }
 
 /** The steps whose reports are in, always a prefix 0..committed-1, and what they add up to. */
@@ -60,6 +95,8 @@ export interface Worker {
   microbatchMs: number;
   /** What it said that it held when its session began. */
   holding: Holding | undefined;
+  /** By its newest heartbeat; grows while it reads a checkpoint. */
+  restoredPieces: number;
 }
 
 /** Where a job stands on its way from one generation to the next. */
@@ -79,12 +116,66 @@ export type Formation =
       readonly deadlineMs: number;
     }
   | { readonly kind: 'recording'; readonly plan: GenerationPlan }
-  | { readonly kind: 'started'; readonly record: GenerationRecord; readonly sinceMs: number };
+  | {
+      readonly kind: 'started';
+      readonly record: GenerationRecord;
+      readonly sinceMs: number;
+      /** Its members restore a checkpoint, and no step has been made since. */
+      readonly restores: CheckpointRecord | undefined;
+    };
+
+/** A save that is under way. */
+export interface Save {
+  readonly save: string;
+  /** Steps that the snapshot has committed. */
+  readonly committed: number;
+  /** What had been reported when the first snapshot was taken. */
+  readonly progress: Progress;
+  readonly sinceMs: number;
+  /** When the shards were given out, and how long it took to write them. */
+  writingSinceMs: number;
+  writeMs: number;
+  stage: 'collecting' | 'writing' | 'publishing' | 'recording';
+  /** Workers that have the snapshot, and the session in which they said so. */
+  readonly holders: Map<string, string>;
+  shards: SaveShard[];
+  publisher: string | undefined;
+  /** Cancels that wait for this save. */
+  readonly cancels: readonly string[];
+}
+
+export interface SaveShard {
+  writer: string | undefined;
+  facts: ShardFacts | undefined;
+}
+
+/** A snapshot that was asked for, beyond those that the spec's period brings. */
+export interface AskedSnapshot {
+  readonly at: number;
+  readonly deadlineMs: number;
+}
+
+export interface Saving {
+  save: Save | undefined;
+  asked: AskedSnapshot | undefined;
+  /** When the newest save began, or was tried. */
+  lastMs: number;
+  /** Steps between the newest report and an asked snapshot, grown when the workers were faster. */
+  leadFactor: number;
+  /** The newest step of which a snapshot was skipped. */
+  skipped: number;
+  /** Cancels that wait for a checkpoint that has not begun. */
+  readonly cancels: string[];
+  /** Paths whose removal has not been confirmed. */
+  readonly removing: Set<string>;
+}
 
 export interface GenerationPlan {
   readonly record: GenerationRecord;
   readonly start: Omit<StartMessage, 'kind' | 'term' | 'reportsFrom'>;
   readonly reason: string;
+  /** The checkpoint that its members restore, if none of them has the state. */
+  readonly restores: CheckpointRecord | undefined;
 }
 
 export type StartMessage = Extract<CoordinatorMessage, { readonly kind: 'start' }>;
@@ -133,6 +224,13 @@ export interface JobRun {
   readonly cancelRequests: string[];
   /** The end that is being stored. */
   ending: boolean;
+  /** Published checkpoints in order of their steps. */
+  checkpoints: readonly CheckpointRecord[];
+  readonly saving: Saving;
+  /** The next step that the running generation makes again, while it is below those that were reported before. */
+  redoing: number;
+  /** A restore waits until then: the one before did not get far. */
+  restoreNotBeforeMs: number;
 }
 
 export interface Digests {
@@ -155,11 +253,19 @@ export interface Complaints {
 
 /** What is done when a write has reached etcd. */
 export type Pending =
-  | { readonly kind: 'submit'; readonly requests: string[]; readonly record: JobRecord }
+  | ({ readonly kind: 'submit'; readonly requests: string[] } & Submitted)
   | { readonly kind: 'generation'; readonly job: string; readonly record: GenerationRecord }
   | { readonly kind: 'end'; readonly job: string; readonly record: JobRecord }
   | { readonly kind: 'progress'; readonly job: string; readonly committed: number }
-  | { readonly kind: 'facts'; readonly job: string };
+  | { readonly kind: 'facts'; readonly job: string }
+  /** `committed`: the checkpoint that is new, undefined if one was marked as damaged. */
+  | { readonly kind: 'checkpoints'; readonly job: string; readonly committed: number | undefined };
+
+/** A new job, and the checkpoints that it begins with if it continues another. */
+export interface Submitted {
+  readonly record: JobRecord;
+  readonly checkpoints: readonly CheckpointRecord[];
+}
 
 export interface PendingWrite {
   readonly pending: Pending;
@@ -170,12 +276,14 @@ export interface PendingWrite {
 /** A record for etcd. */
 export type Put =
   | { readonly kind: 'job'; readonly record: JobRecord }
-  | { readonly kind: 'generation'; readonly record: GenerationRecord };
+  | { readonly kind: 'generation'; readonly record: GenerationRecord }
+  | { readonly kind: 'checkpoints'; readonly record: CheckpointsRecord };
 
 export interface Leading {
   readonly term: number;
   eventCounter: number;
   operationCounter: number;
+  saveCounter: number;
 }
 
 export interface Settings {
@@ -194,6 +302,12 @@ export interface Settings {
   /** A job that cannot keep its engines alive fails after so many crashes without a step. */
   readonly crashLimit: number;
   readonly finishMs: number;
+  /** Workers that take a snapshot of a step later than so long after the first are not waited for. */
+  readonly collectMs: number;
+  /** A save that takes longer is given up. */
+  readonly saveMs: number;
+  /** An asked snapshot that nobody has taken for so long is given up. */
+  readonly askMs: number;
   readonly eventLimit: number;
   readonly logBytesLimit: number;
 }
@@ -210,7 +324,7 @@ export interface CoordinatorState {
    * Submits that etcd may or may not have stored, by operation id. Submitted again they become the same job: under a new id etcd could
    * hold both.
    */
-  readonly doubtfulSubmits: Map<string, JobRecord>;
+  readonly doubtfulSubmits: Map<string, Submitted>;
 }
 
 export const DEFAULT_SETTINGS: Omit<Settings, 'name'> = {
@@ -222,6 +336,9 @@ export const DEFAULT_SETTINGS: Omit<Settings, 'name'> = {
   shortMs: 30_000,
   crashLimit: 5,
   finishMs: 600_000,
+  collectMs: 2_000,
+  saveMs: 1_800_000,
+  askMs: 60_000,
   eventLimit: 10_000,
   logBytesLimit: 1_048_576,
 };

@@ -2,7 +2,7 @@
 import type { JobEvent, LogEntry } from '../../shared/wire/jobs.js';
 import type { CoordinatorMessage } from '../../shared/wire/session.js';
 import type { CoordinatorCommand } from './command.js';
-import type { CoordinatorState, JobRecord, JobRun, Leading, Pending, Put, Worker } from './state.js';
+import type { CheckpointRecord, CoordinatorState, JobRecord, JobRun, Leading, Pending, Put, Worker } from './state.js';
 
 type DistributiveOmit<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never;
 type EventBody = DistributiveOmit<JobEvent, 'sequence' | 'timeMs' | 'job'>;
@@ -82,9 +82,14 @@ function putJob(record: JobRecord | undefined): readonly Put[] {
   return record === undefined ? [] : [{ kind: 'job', record }];
 }
 
+function putCheckpoints(job: string, checkpoints: readonly CheckpointRecord[]): readonly Put[] {
+  return checkpoints.length === 0 ? [] : [{ kind: 'checkpoints', record: { job, checkpoints } }];
+}
+
 function putsOf(state: CoordinatorState, pending: Pending): readonly Put[] {
   switch (pending.kind) {
     case 'submit':
+      return [...putJob(pending.record), ...putCheckpoints(pending.record.job, pending.checkpoints)];
     case 'end':
       return putJob(pending.record);
     case 'generation': {
@@ -94,5 +99,7 @@ function putsOf(state: CoordinatorState, pending: Pending): readonly Put[] {
     case 'progress':
     case 'facts':
       return putJob(state.jobs.get(pending.job)?.record);
+    case 'checkpoints':
+      return putCheckpoints(pending.job, state.jobs.get(pending.job)?.checkpoints ?? []);
   }
 }

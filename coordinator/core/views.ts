@@ -1,6 +1,7 @@
 /** What users can read, as pure functions of the state. */
-import type { AuditReport, Job, JobEvent, LogEntry, Node } from '../../shared/wire/jobs.js';
+import type { AuditReport, Checkpoint, Job, JobEvent, LogEntry, Node } from '../../shared/wire/jobs.js';
 import { totalSteps } from './progress.js';
+import { newestWhole } from './retention.js';
 import { type CoordinatorState, isTerminal, type JobRun, type Worker } from './state.js';
 
 /** By id, or by name: several jobs may have the same name. */
@@ -40,6 +41,9 @@ export function jobView(state: CoordinatorState, run: JobRun): Job {
     loss: record.progress.loss ?? undefined,
     weightsDigest: record.weightsDigest,
     output: record.output,
+    checkpoint: newestWhole(run.checkpoints)?.committed,
+    checkpoints: record.checkpoints,
+    resumedFrom: record.resumedFrom,
   };
 }
 
@@ -75,6 +79,17 @@ export function nodesView(state: CoordinatorState): readonly Node[] {
 export function auditView(run: JobRun): AuditReport {
   const { committed, samplesLost, samplesRepeated } = run.record.progress;
   return { job: run.record.job, steps: committed, samplesLost, samplesRepeated };
+}
+
+export function checkpointsView(run: JobRun): readonly Checkpoint[] {
+  return run.checkpoints.map(({ committed, path, bytes, timeMs, stateSha256, damage }) => ({
+    step: committed,
+    path,
+    bytes,
+    timeMs,
+    state: stateSha256,
+    damage,
+  }));
 }
 
 /** The first event at or after a sequence number. Sequence numbers grow, so it is found by halving. */

@@ -3,6 +3,7 @@ import { announceEnd } from './ending.js';
 import { reconcile, startRecorded } from './formation.js';
 import { submitFailed, submitStored } from './jobs.js';
 import { progressStored } from './progress.js';
+import { abandonSaving, checkpointStored } from './saving.js';
 import type { Pending } from './state.js';
 import { attempt, log, type Turn } from './turn.js';
 
@@ -17,7 +18,7 @@ export function writeStored(turn: Turn, operation: string): void {
 
 function proceed(turn: Turn, pending: Pending): void {
   if (pending.kind === 'submit') {
-    submitStored(turn, pending.requests, pending.record);
+    submitStored(turn, pending);
     return;
   }
   const run = turn.state.jobs.get(pending.job);
@@ -28,10 +29,14 @@ function proceed(turn: Turn, pending: Pending): void {
       reconcile(turn, run);
       break;
     case 'end':
+      run.cancelRequests.push(...abandonSaving(turn, run));
       announceEnd(turn, run, pending.record);
       break;
     case 'progress':
       progressStored(turn, run, pending.committed);
+      break;
+    case 'checkpoints':
+      if (pending.committed !== undefined) checkpointStored(turn, run, pending.committed);
       break;
     case 'facts':
       break;
@@ -45,7 +50,7 @@ export function writeFailed(turn: Turn, operation: string, reason: string): void
   log(turn, 'error', 'etcd did not store a write', { operation, write: entry.pending.kind, reason });
   if (entry.pending.kind === 'submit') {
     turn.state.writes.delete(operation);
-    submitFailed(turn, entry.pending.requests, entry.pending.record, reason);
+    submitFailed(turn, entry.pending, reason);
   } else if (entry.pending.kind === 'progress' || entry.pending.kind === 'facts') {
     turn.state.writes.delete(operation); // A newer one follows.
   } else {

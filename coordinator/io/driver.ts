@@ -49,6 +49,11 @@ export class Driver {
     return this.#options.state;
   }
 
+  /** Workers that were told to stop have not been let go: the state of a job is being saved. */
+  get workersLeave(): boolean {
+    return [...this.state.workers.values()].some((worker) => worker.leaving && worker.job !== undefined);
+  }
+
   connect(sessions: Sessions, requests: Requests): void {
     this.#sessions = sessions;
     this.#requests = requests;
@@ -74,8 +79,8 @@ export class Driver {
   async lead(term: number): Promise<void> {
     try {
       const { entries } = await this.#options.store.loadAll();
-      const { jobs, generations } = fromStore(entries);
-      if (this.#options.term() === term) this.dispatch({ kind: 'elected', term, jobs, generations });
+      const records = fromStore(entries);
+      if (this.#options.term() === term) this.dispatch({ kind: 'elected', term, ...records });
     } catch (error) {
       this.#options.log.error('cannot lead', { term, error: String(error) });
       this.#options.stepDown(String(error));

@@ -26,6 +26,7 @@ const CODES: Readonly<Record<ReplyErrorCode, status>> = {
   unavailable: status.UNAVAILABLE,
   not_stored: status.ABORTED,
   exhausted: status.RESOURCE_EXHAUSTED,
+  save_failed: status.INTERNAL,
 };
 
 /** Readers of one job at the same time. */
@@ -75,6 +76,11 @@ export class JobsService implements Requests {
       submit: unary((request, reply) => this.#submit(request, reply)),
       get: unary((request, reply) => reply(null, this.#view(this.#find(request)))),
       list: unary((_, reply) => reply(null, this.#encode(wire.jobList, { jobs: views.jobsView(this.#driver.state) }))),
+      resume: unary((request, reply) => this.#resume(request, reply)),
+      checkpoints: unary((request, reply) => {
+        const checkpoints = views.checkpointsView(this.#find(request));
+        reply(null, this.#encode(wire.checkpointList, { checkpoints }));
+      }),
       cancel: unary((request, reply) => this.#cancel(request, reply)),
       nodes: unary((_, reply) =>
         reply(null, this.#encode(wire.nodeList, { nodes: views.nodesView(this.#driver.state) })),
@@ -150,16 +156,29 @@ export class JobsService implements Requests {
     if (problem !== undefined) {
       throw new Refused(refusal(status.INVALID_ARGUMENT, `${problem.field}: ${problem.problem}`));
     }
+    if (!/^(\/|s3:\/\/[^/])/.test(submit.checkpoints)) {
+      const message = 'checkpoints: must be an absolute path or s3://bucket/prefix';
+      throw new Refused(refusal(status.INVALID_ARGUMENT, message));
+    }
     const id = nanoid();
     this.#waiting.set(id, { reply, answer: (job) => this.#encode(wire.jobReference, { job }) });
     this.#driver.dispatch({ kind: 'submit', request: id, job: newJobId(), submit });
   }
 
+  #resume(request: unknown, reply: Reply): void {
+    const resume = wire.resumeRequest.decode(request, 'ResumeRequest');
+    const parent = this.#run(resume.job).record.job;
+    const id = nanoid();
+    this.#waiting.set(id, { reply, answer: (job) => this.#encode(wire.jobReference, { job }) });
+    this.#driver.dispatch({ kind: 'resume', request: id, job: newJobId(), resume: { ...resume, job: parent } });
+  }
+
   #cancel(request: unknown, reply: Reply): void {
-    const run = this.#find(request);
+    const { job, checkpoint } = wire.cancelRequest.decode(request, 'CancelRequest');
+    const run = this.#run(job);
     const id = nanoid();
     this.#waiting.set(id, { reply, answer: () => this.#view(run) });
-    this.#driver.dispatch({ kind: 'cancel', request: id, job: run.record.job });
+    this.#driver.dispatch({ kind: 'cancel', request: id, job: run.record.job, checkpoint });
   }
 
   #watch(call: Streaming): void {

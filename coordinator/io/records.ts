@@ -1,9 +1,16 @@
-/** The records of jobs and generations as they lie in etcd: JSON, checked when it is read. */
+/** The records of jobs, generations and checkpoints as they lie in etcd: JSON, checked when it is read. */
 import { z } from 'zod';
-import { generationKey, generationsFolder, jobKey, jobsFolder } from '../../shared/etcd/keys.js';
+import {
+  checkpointsFolder,
+  checkpointsKey,
+  generationKey,
+  generationsFolder,
+  jobKey,
+  jobsFolder,
+} from '../../shared/etcd/keys.js';
 import { jobSpec } from '../../shared/wire/jobs.js';
 import { engineFacts, member } from '../../shared/wire/session.js';
-import type { GenerationRecord, JobRecord, Put } from '../core/state.js';
+import type { CheckpointsRecord, GenerationRecord, JobRecord, Put } from '../core/state.js';
 import type { Put as StorePut } from './store.js';
 
 const count = z.number().int().min(0);
@@ -13,12 +20,21 @@ function stored<T>(codec: { decode(wire: unknown, path: string): T }, name: stri
   return z.unknown().transform((value) => codec.decode(value, name));
 }
 
+const progress = z.object({
+  committed: count,
+  loss: z.number().nullable(),
+  samplesLost: count,
+  samplesRepeated: count,
+});
+
 const jobRecord = z.object({
   job: z.string(),
   operationId: z.string(),
   spec: stored(jobSpec, 'spec'),
   bundle: z.string(),
   output: z.string(),
+  checkpoints: z.string(),
+  resumedFrom: z.string(),
   submittedMs: count,
   state: z.enum(['queued', 'running', 'finished', 'failed', 'cancelled']),
   reason: z.string(),
@@ -26,12 +42,8 @@ const jobRecord = z.object({
   weightsDigest: z.string(),
   metrics: z.record(z.string(), z.number()),
   facts: z.null().or(stored(engineFacts, 'facts')),
-  progress: z.object({
-    committed: count,
-    loss: z.number().nullable(),
-    samplesLost: count,
-    samplesRepeated: count,
-  }),
+  progress,
+  restores: z.object({ count, committed: count }),
 });
 
 const generationRecord = z.object({
@@ -42,11 +54,31 @@ const generationRecord = z.object({
   roster: z.array(stored(member, 'roster')),
 });
 
+const checkpointsRecord = z.object({
+  job: z.string(),
+  checkpoints: z.array(
+    z.object({
+      job: z.string(),
+      committed: count,
+      path: z.string(),
+      manifestSha256: z.string(),
+      stateSha256: z.string(),
+      bytes: count,
+      timeMs: count,
+      progress,
+      damage: z.string(),
+    }),
+  ),
+});
+
 export function toStore(put: Put): StorePut {
   if (put.kind === 'generation') {
     const { record } = put;
     const roster = record.roster.map((one) => member.encode(one, 'roster'));
     return { key: generationKey(record.job), value: JSON.stringify({ ...record, roster }) };
+  }
+  if (put.kind === 'checkpoints') {
+    return { key: checkpointsKey(put.record.job), value: JSON.stringify(put.record) };
   }
   const { record } = put;
   const spec = jobSpec.encode(record.spec, 'spec');
@@ -69,9 +101,11 @@ function parseAll<T>(entries: ReadonlyMap<string, string>, folder: string, schem
 export function fromStore(entries: ReadonlyMap<string, string>): {
   readonly jobs: readonly JobRecord[];
   readonly generations: readonly GenerationRecord[];
+  readonly checkpoints: readonly CheckpointsRecord[];
 } {
   return {
     jobs: parseAll(entries, jobsFolder, jobRecord),
     generations: parseAll(entries, generationsFolder, generationRecord),
+    checkpoints: parseAll(entries, checkpointsFolder, checkpointsRecord),
   };
 }

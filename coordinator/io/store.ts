@@ -10,6 +10,7 @@ import { BackOff } from '../../shared/etcd/back_off.js';
 import type { Comparison, EtcdClient, EtcdLog, Operation, TransactionResult } from '../../shared/etcd/client.js';
 import { EtcdCompacted, EtcdFailure, EtcdTimedOut, EtcdUnexpected } from '../../shared/etcd/errors.js';
 import {
+  checkpointsFolder,
   eventsFolder,
   generationsFolder,
   jobsFolder,
@@ -103,7 +104,7 @@ export class Store {
     this.#maxEntries = options.maxEntries ?? 100_000;
   }
 
-  /** Everything in jobs/, generations/ and events/ at one revision. */
+  /** Everything in jobs/, generations/, checkpoints/ and events/ at one revision. */
   async loadAll(): Promise<Loaded> {
     for (let attempt = 1; ; attempt++) {
       try {
@@ -137,7 +138,7 @@ export class Store {
   async #loadOnce(): Promise<Loaded> {
     const entries = new Map<string, string>();
     let revision: number | undefined;
-    for (const prefix of [jobsFolder, generationsFolder, eventsFolder]) {
+    for (const prefix of [jobsFolder, generationsFolder, checkpointsFolder, eventsFolder]) {
       const listing = await this.#client.list({ kind: 'prefix', prefix }, { revision, maxEntries: this.#maxEntries });
       revision = listing.revision;
       for (const { key, value } of listing.entries) entries.set(key, value);

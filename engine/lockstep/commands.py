@@ -93,6 +93,7 @@ class Load:
     on_nonfinite: str
     deterministic: bool
     params: dict
+    init_from: Optional[str]
 
     @staticmethod
     def parse(fields: Fields) -> "Load":
@@ -106,6 +107,7 @@ class Load:
             on_nonfinite=fields.choice("on_nonfinite", ("skip", "fail")),
             deterministic=fields.boolean("deterministic"),
             params=fields.mapping("params"),
+            init_from=None if fields.take("init_from") is None else fields.text("init_from"),
         )
 
 

@@ -1,6 +1,6 @@
 """The engine's entry: answers a worker daemon's commands about one PyTorch model. See docs/engine_protocol.md.
 
-    python3 -m lockstep.engine --control-in 3 --control-out 4 --exchange 5 --state 6
+    python3 -m lockstep.engine --control-in 3 --control-out 4 --exchange 5 --state 6 --snapshot 7
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import torch
 
 from lockstep.failures import user_error
 from lockstep.replica import Replica
-from lockstep.safetensors import image_bytes
+from lockstep.safetensors import make_image
 from lockstep.state import weights_digest
 
 FILE_NAME = "model.safetensors"
@@ -38,7 +38,7 @@ def write_model(replica: Replica, file) -> Tuple[int, str]:
     sha256 = hashlib.sha256()
     count = 0
     metadata = {"format": "pt", "weights_digest": weights_digest(replica)}
-    for piece in image_bytes(model_state(replica.model), metadata):
+    for piece in make_image(model_state(replica.model), metadata).pieces():
         sha256.update(piece)
         file.write(piece)
         count += len(piece)

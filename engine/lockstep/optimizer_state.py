@@ -10,6 +10,8 @@ import torch
 from lockstep.failures import engine_error, user_code, user_error
 
 PREFIX = "optimizer."
+# The metadata of a state's image has the tree under it.
+METADATA_KEY = "optimizer"
 
 
 class Packed:

@@ -12,6 +12,8 @@ from lockstep.buffers import Buffers
 from lockstep.commands import Load
 from lockstep.exchange_vector import ExchangeLayout, VectorPool
 from lockstep.failures import user_code, user_error
+from lockstep.initial_weights import take_initial_weights
+from lockstep.named_tensors import shared_names
 from lockstep.parameters import ParameterGuard, TrainableSet, all_parameters, check_parameters
 from lockstep.seeding import seed_for_load
 from lockstep.training_modes import TrainingModes
@@ -30,6 +32,9 @@ class Replica:
         self.model = build_model(self.task, load.seed, device)
         self.named = all_parameters(self.model)
         check_parameters(self.named)
+        if load.init_from is not None:
+            take_initial_weights(self.model, load.init_from)
+        self.shared_names = shared_names(self.model)
         self.samples = build_dataset(self.task, load.seed)
         self.optimizer = build_optimizer(self.task, self.model, load.seed)
         self.trainable = TrainableSet(self.named)

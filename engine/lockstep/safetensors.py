@@ -10,6 +10,7 @@ import json
 import os
 import stat
 import struct
+from contextlib import contextmanager
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Tuple
 
 import torch
@@ -47,9 +48,30 @@ class Entry(NamedTuple):
 
 
 class Header(NamedTuple):
+    """`prefix`: the file's bytes before the tensors', of which there are `data_at`. Entries in order of their bytes."""
+
     entries: Dict[str, Entry]
     metadata: Dict[str, str]
-    data_at: int
+    prefix: bytes
+
+    @property
+    def data_at(self) -> int:
+        return len(self.prefix)
+
+
+class Image(NamedTuple):
+    """A whole file that is yet to be written: `prefix`, then the bytes of `tensors` in this order."""
+
+    prefix: bytes
+    tensors: List[torch.Tensor]
+
+    def size(self) -> int:
+        return len(self.prefix) + sum(byte_length(tensor) for tensor in self.tensors)
+
+    def pieces(self) -> Iterator[memoryview]:
+        yield memoryview(self.prefix)
+        for tensor in self.tensors:
+            yield tensor_bytes(tensor)
 
 
 def load_model(path: str) -> Dict[str, torch.Tensor]:
@@ -57,27 +79,35 @@ def load_model(path: str) -> Dict[str, torch.Tensor]:
 
     path: a .safetensors file. Returns name -> CPU tensor. Raises BadSafetensors (a ValueError) or OSError.
     """
+    with open_file(path) as fd:
+        header = read_header(fd, os.fstat(fd).st_size)
+        return {name: read_tensor(fd, header, entry) for name, entry in header.entries.items()}
+
+
+@contextmanager
+def open_file(path: str) -> Iterator[int]:
+    """A descriptor of a regular file. A BadSafetensors that is raised meanwhile gets the path in front."""
     # O_NONBLOCK: opening a FIFO must not wait for a writer.
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise BadSafetensors(f"{path} is not a regular file")
-        try:
-            header = read_header(fd, os.fstat(fd).st_size)
-            return {name: read_tensor(fd, header, entry) for name, entry in header.entries.items()}
-        except BadSafetensors as error:
-            raise BadSafetensors(f"{path}: {error}") from None
+            raise BadSafetensors("this is not a regular file")
+        yield fd
+    except BadSafetensors as error:
+        raise BadSafetensors(f"{path}: {error}") from None
     finally:
         os.close(fd)
 
 
-def image_bytes(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> Iterator[memoryview]:
-    """The file, piece by piece. The same tensors and metadata always give the same bytes."""
+def make_image(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> Image:
+    """The same tensors and metadata always give the same bytes. The tensors are not copied."""
     # Widest types first: then every tensor is aligned to its own type, and readers can map the file.
     order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
-    yield memoryview(header_bytes(tensors, metadata, order))
-    for name in order:
-        yield tensor_bytes(tensors[name])
+    return Image(header_bytes(tensors, metadata, order), [tensors[name] for name in order])
+
+
+def byte_length(tensor: torch.Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
 
 
 def header_bytes(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str], order: List[str]) -> bytes:
@@ -87,7 +117,7 @@ def header_bytes(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str
         tensor = tensors[name]
         if tensor.dtype not in TYPE_NAMES:
             raise ValueError(f"tensor {name} is {tensor.dtype}, which safetensors files do not hold")
-        end = at + tensor.numel() * tensor.element_size()
+        end = at + byte_length(tensor)
         body[name] = {"dtype": TYPE_NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [at, end]}
         at = end
     text = json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
@@ -99,16 +129,29 @@ def read_header(fd: int, size: int) -> Header:
     """Reads and checks everything but the tensors' bytes. `size`: how long the whole file is."""
     if size < 8:
         raise BadSafetensors(f"{size} bytes are too few for a safetensors file")
-    (length,) = struct.unpack("<Q", read_exactly(fd, 0, 8))
+    prefix = read_exactly(fd, 0, 8)
+    (length,) = struct.unpack("<Q", prefix)
     if length > HEADER_BYTES_LIMIT:
-        raise BadSafetensors(f"the header claims {length} bytes; at most {HEADER_BYTES_LIMIT} are allowed")
+        raise BadSafetensors(f"the header claims {length} bytes; at most {HEADER_BYTES_LIMIT} are allowed{hint(prefix)}")
     if 8 + length > size:
-        raise BadSafetensors(f"the header claims {length} bytes but the file has {size}")
-    body = parse_header(read_exactly(fd, 8, length))
+        raise BadSafetensors(f"the header claims {length} bytes but the file has {size}{hint(prefix)}")
+    return checked_header(prefix + read_exactly(fd, 8, length), size)
+
+
+def hint(prefix: bytes) -> str:
+    # A zip archive, or the opcode that begins a pickle and its protocol: what torch.save writes, new and old.
+    if prefix.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")):
+        return "; it looks like a file that torch.save wrote (a pickle), not like safetensors"
+    return ""
+
+
+def checked_header(prefix: bytes, size: int) -> Header:
+    """`prefix`: the length and the JSON text behind it. `size`: how long the whole file is."""
+    body = parse_header(prefix[8:])
     metadata = checked_metadata(body.pop("__metadata__", {}))
-    entries = {name: checked_entry(name, value) for name, value in body.items()}
-    check_cover(list(entries.values()), size - 8 - length)
-    return Header(entries, metadata, 8 + length)
+    entries = sorted((checked_entry(name, value) for name, value in body.items()), key=lambda entry: (entry.begin, entry.end))
+    check_cover(entries, size - len(prefix))
+    return Header({entry.name: entry for entry in entries}, metadata, prefix)
 
 
 def parse_header(text: bytes) -> Dict[str, Any]:
@@ -169,8 +212,9 @@ def byte_count(name: str, shape: List[int], element_bytes: int) -> int:
 
 
 def check_cover(entries: List[Entry], data_bytes: int) -> None:
+    """`entries`: in order of their bytes."""
     at = 0
-    for entry in sorted(entries, key=lambda entry: (entry.begin, entry.end)):
+    for entry in entries:
         if entry.begin < at:
             raise BadSafetensors(f"tensor {entry.name!r} overlaps another one")
         if entry.begin > at:

@@ -24,16 +24,20 @@ from lockstep.memory import ExchangeMemory
 from lockstep.model_file import export_model
 from lockstep.optimizer_state import pack_optimizer
 from lockstep.replica import Replica
+from lockstep.snapshot import SnapshotMemory, take_snapshot
 from lockstep.state import export_state, import_state, state_digest, weights_digest
 
 
 class Engine:
     """Answers one command at a time. `replica` is None until a load succeeded."""
 
-    def __init__(self, control: Control, exchange: ExchangeMemory, state_fd: int, device: torch.device) -> None:
+    def __init__(
+        self, control: Control, exchange: ExchangeMemory, state_fd: int, snapshots: SnapshotMemory, device: torch.device
+    ) -> None:
         self.control = control
         self.exchange = exchange
         self.state_fd = state_fd
+        self.snapshots = snapshots
         self.device = device
         self.replica: Optional[Replica] = None
         self.load_failed = False
@@ -47,6 +51,7 @@ class Engine:
             "export_model": self.export_model,
             "export_state": self.export_state,
             "import_state": self.import_state,
+            "snapshot": self.snapshot,
         }
 
     def serve(self) -> None:
@@ -148,17 +153,25 @@ class Engine:
         import_state(replica, self.state_fd, fields.integer("bytes"))
         self.control.send("state_imported", id=number, state=state_digest(replica))
 
+    def snapshot(self, number: Any, fields: Fields) -> None:
+        replica = self.loaded()
+        began = time.perf_counter()
+        count = take_snapshot(replica, self.snapshots)
+        self.control.send("snapshot_taken", id=number, bytes=count, copy_ms=round((time.perf_counter() - began) * 1000, 3))
+
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="lockstep.engine", description="Answers a worker daemon's commands.")
-    for name in ("--control-in", "--control-out", "--exchange", "--state"):
+    for name in ("--control-in", "--control-out", "--exchange", "--state", "--snapshot"):
         parser.add_argument(name, type=int, required=True, metavar="DESCRIPTOR")
     return parser.parse_args()
 
 
 def main() -> int:
     arguments = parse_arguments()
-    process.keep_from_children(arguments.control_in, arguments.control_out, arguments.exchange, arguments.state)
+    process.keep_from_children(
+        arguments.control_in, arguments.control_out, arguments.exchange, arguments.state, arguments.snapshot
+    )
     process.make_prints_prompt()
     process.fix_thread_counts()
     control = Control(arguments.control_in, arguments.control_out)
@@ -168,7 +181,8 @@ def main() -> int:
         fingerprint=fingerprint(device),
     )
     try:
-        Engine(control, ExchangeMemory(arguments.exchange), arguments.state, device).serve()
+        exchange, snapshots = ExchangeMemory(arguments.exchange), SnapshotMemory(arguments.snapshot)
+        Engine(control, exchange, arguments.state, snapshots, device).serve()
     except BrokenPipeError:
         return 1
     return 0

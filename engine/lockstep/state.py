@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-from typing import Dict, Iterator, Tuple
+from typing import Dict, Tuple
 
 import torch
 
 from lockstep.failures import engine_error
+from lockstep.named_tensors import BUFFER_PREFIX, PARAMETER_PREFIX, SHARED_KEY
+from lockstep.optimizer_state import METADATA_KEY as OPTIMIZER_KEY
 from lockstep.optimizer_state import PREFIX as OPTIMIZER_PREFIX
 from lockstep.optimizer_state import check_groups, pack_optimizer, restore_optimizer, unpack_optimizer
 from lockstep.replica import Replica
-from lockstep.safetensors import BadSafetensors, Header, image_bytes, read_header, read_tensor
+from lockstep.safetensors import BadSafetensors, Header, Image, make_image, read_header, read_tensor
 from lockstep.tensor_bytes import tensor_bytes
-
-OPTIMIZER_KEY = "optimizer"
 
 
 def weights_digest(replica: Replica) -> str:
@@ -26,24 +27,28 @@ def weights_digest(replica: Replica) -> str:
     return sha256.hexdigest()
 
 
-def state_image(replica: Replica) -> Iterator[memoryview]:
-    """The image, piece by piece. Equal states give equal bytes."""
+def state_image(replica: Replica) -> Image:
+    """Equal states give equal bytes. Nothing is copied: the image holds the state's own tensors."""
     packed = pack_optimizer(replica.optimizer)
-    return image_bytes({**model_tensors(replica), **packed.tensors}, {OPTIMIZER_KEY: packed.tree})
+    metadata = {OPTIMIZER_KEY: packed.tree}
+    if replica.shared_names:
+        # For those who read a checkpoint without building its model: state_dict has these tensors under more names.
+        metadata[SHARED_KEY] = json.dumps(replica.shared_names, sort_keys=True, separators=(",", ":"))
+    return make_image({**model_tensors(replica), **packed.tensors}, metadata)
 
 
 def model_tensors(replica: Replica) -> Dict[str, torch.Tensor]:
     """Parameters and the buffers of the state_dict, under names that cannot collide. Not copies."""
-    tensors: Dict[str, torch.Tensor] = {f"parameter.{name}": parameter.detach() for name, parameter in replica.named}
+    tensors: Dict[str, torch.Tensor] = {PARAMETER_PREFIX + name: parameter.detach() for name, parameter in replica.named}
     for slot in replica.buffers.persistent():
-        tensors[f"buffer.{slot.name}"] = slot.tensor
+        tensors[BUFFER_PREFIX + slot.name] = slot.tensor
     return tensors
 
 
 def state_digest(replica: Replica) -> str:
     """sha256 of the state's image: what export_state reports for the same state."""
     sha256 = hashlib.sha256()
-    for piece in state_image(replica):
+    for piece in state_image(replica).pieces():
         sha256.update(piece)
     return sha256.hexdigest()
 
@@ -52,7 +57,7 @@ def export_state(replica: Replica, fd: int) -> Tuple[int, str]:
     """Writes the image to the state memory, which becomes exactly as long. Returns its bytes and sha256."""
     sha256 = hashlib.sha256()
     at = 0
-    for piece in state_image(replica):
+    for piece in state_image(replica).pieces():
         sha256.update(piece)
         write_all(fd, piece, at)
         at += len(piece)

@@ -73,6 +73,7 @@ class EngineDriver:
     def __init__(self) -> None:
         self.exchange = os.memfd_create("exchange", os.MFD_CLOEXEC)
         self.state = os.memfd_create("state", os.MFD_CLOEXEC)
+        self.snapshot = os.memfd_create("snapshot", os.MFD_CLOEXEC)
         self.stdout = tempfile.TemporaryFile()
         self.stderr = tempfile.TemporaryFile()
         command_in, self.command_out = os.pipe()
@@ -81,14 +82,16 @@ class EngineDriver:
         self.buffer = b""
         self.next_id = 0
         self.elements = 0
-        self.pid = self.start([command_in, event_out, self.exchange, self.state, self.stdout.fileno(), self.stderr.fileno()])
+        self.pid = self.start(
+            [command_in, event_out, self.exchange, self.state, self.snapshot, self.stdout.fileno(), self.stderr.fileno()]
+        )
         os.close(command_in)
         os.close(event_out)
         self.started = self.read_event()
         assert self.started["event"] == "started", self.started
 
     def start(self, fds: Sequence[int]) -> int:
-        """fds: commands, events, exchange, state, stdout, stderr. Returns the engine's process id."""
+        """fds: commands, events, exchange, state, snapshot, stdout, stderr. Returns the engine's process id."""
         return fork_server().fork(fds)
 
     def wait(self) -> int:
@@ -142,7 +145,8 @@ class EngineDriver:
 
     def load(self, bundle: str, task: str, **overrides: Any) -> Dict[str, Any]:
         options = dict(
-            seed=7, microbatches=4, precision="fp32", clip_grad_norm=None, on_nonfinite="fail", deterministic=True, params={}
+            seed=7, microbatches=4, precision="fp32", clip_grad_norm=None, on_nonfinite="fail", deterministic=True, params={},
+            init_from=None,
         )
         answer = self.ask("load", bundle=bundle, task=task, **{**options, **overrides})
         self.elements = answer["elements"]
@@ -191,7 +195,7 @@ class EngineDriver:
         """Ends the engine by closing its commands. Returns its exit status."""
         os.close(self.command_out)
         status = self.wait()
-        for fd in (self.event_in, self.exchange, self.state):
+        for fd in (self.event_in, self.exchange, self.state, self.snapshot):
             os.close(fd)
         self.stdout.close()
         self.stderr.close()
@@ -203,15 +207,16 @@ class ExecutedEngineDriver(EngineDriver):
 
     def start(self, fds: Sequence[int]) -> int:
         # High copies first: the pipes may have been given the very numbers that they must not yet have.
-        high = {target: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 20) for target, fd in zip((3, 4, 5, 6), fds)}
+        high = {target: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 20) for target, fd in zip((3, 4, 5, 6, 7), fds)}
 
         def place() -> None:
             for target, fd in high.items():
                 os.dup2(fd, target, inheritable=True)
 
-        # close_fds would close 3 to 6 after `place` has put them there; all others close on exec by themselves.
+        # close_fds would close 3 to 7 after `place` has put them there; all others close on exec by themselves.
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "lockstep.engine", "--control-in", "3", "--control-out", "4", "--exchange", "5", "--state", "6"],
+            [sys.executable, "-m", "lockstep.engine", "--control-in", "3", "--control-out", "4", "--exchange", "5", "--state", "6",
+             "--snapshot", "7"],
             stdin=subprocess.DEVNULL, stdout=self.stdout, stderr=self.stderr, preexec_fn=place, close_fds=False,
             start_new_session=True, env={**os.environ, "PYTHONPATH": str(ENGINE_FOLDER), "OMP_NUM_THREADS": "1"},
         )

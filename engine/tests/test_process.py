@@ -23,7 +23,7 @@ def place():
         os.dup2(fd, target, inheritable=True)
     os.dup2(_, 16, inheritable=True)
 engine = subprocess.Popen([sys.executable, "-m", "lockstep.engine", "--control-in", "13", "--control-out", "14",
-                           "--exchange", "15", "--state", "15"], preexec_fn=place, close_fds=False)
+                           "--exchange", "15", "--state", "15", "--snapshot", "15"], preexec_fn=place, close_fds=False)
 os.read(events, 1)
 print(engine.pid, flush=True)
 engine.wait()
@@ -63,17 +63,18 @@ class ProcessTest(unittest.TestCase):
 
     def check_malformed_commands(self, driver):
         load = dict(bundle="/", task="t.py:T", seed=1, microbatches=1, precision="fp32", clip_grad_norm=None, on_nonfinite="fail",
-                    deterministic=True, params={})
+                    deterministic=True, params={}, init_from=None)
         cases = [
             (b"", "not JSON"), (b"{", "not JSON"), (b"[1]", "not a JSON object"), (b"\xff\xfe", "not JSON"), (b"null", "not a JSON object"),
             (b"[" * 100_000, "not JSON"), (b"x" * (8 * 1024 * 1024 + 1), "longer than"), (b'{"id":5}', "unknown command None"),
             (b'{"command":"__init__"}', "unknown command '__init__'"), (b'{"command":["load"]}', "unknown command"),
-            (b'{"command":"digest"}', "no task is loaded"),
+            (b'{"command":"digest"}', "no task is loaded"), (b'{"command":"snapshot"}', "no task is loaded"),
         ]
         bad_fields = [
             ({"seed": -1}, "seed"), ({"seed": 1.5}, "seed"), ({"seed": True}, "seed"), ({"seed": 2**60}, "seed"), ({"microbatches": 0}, "microbatches"),
             ({"precision": "fp8"}, "precision"), ({"clip_grad_norm": 0}, "clip_grad_norm"), ({"clip_grad_norm": float("nan")}, "clip_grad_norm"),
             ({"on_nonfinite": None}, "on_nonfinite"), ({"deterministic": 1}, "deterministic"), ({"params": []}, "params"), ({"task": "a\0b"}, "task"),
+            ({"init_from": 7}, "init_from"), ({"init_from": "a\0b"}, "init_from"),
         ]
         cases += [(json.dumps({"command": "load", **load, **bad}).encode(), f"{field} is ") for bad, field in bad_fields]
         cases += [(json.dumps({"command": "load", **{k: v for k, v in load.items() if k != name}}).encode(), f"{name} is missing") for name in load]
@@ -121,7 +122,7 @@ class ProcessTest(unittest.TestCase):
         self.assertIn("to stderr", driver.read_prints(driver.stderr))
 
     def check_descriptors(self, driver):
-        for fd in (3, 4, 5, 6):
+        for fd in (3, 4, 5, 6, 7):
             with open(f"/proc/{driver.pid}/fdinfo/{fd}") as file:
                 flags = int(next(line.split()[1] for line in file if line.startswith("flags:")), 8)
             self.assertTrue(flags & os.O_CLOEXEC, fd)

@@ -10,7 +10,7 @@ import torch
 
 import engine_path  # noqa: F401
 import lockstep
-from lockstep.safetensors import TYPE_NAMES, BadSafetensors, image_bytes
+from lockstep.safetensors import TYPE_NAMES, BadSafetensors, make_image
 
 
 def file_of(header: object, data: bytes = b"") -> bytes:
@@ -28,7 +28,8 @@ BAD_FILES = {
     "a header of 2^60 bytes": (struct.pack("<Q", 2**60) + b"{}", "at most 100000000"),
     "a header longer than the file": (struct.pack("<Q", 50) + b"{}", "the file has 10"),
     "a pickle": (file_of(b"\x80\x04\x95garbage"), "does not begin with '{'"),
-    "a zip archive, as torch.save writes": (b"PK\x03\x04" + b"\0" * 60, "header claims|not begin"),
+    "a zip archive, as torch.save writes": (b"PK\x03\x04\x00\x00\x08\x08" + b"\0" * 60, "torch.save wrote"),
+    "a pickle, as torch.save wrote": (b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20", "torch.save wrote"),
     "a header that is cut off": (file_of(b'{"a": '), "not JSON"),
     "a header that is not UTF-8": (file_of(b'{"\xff": 1}'), "not JSON"),
     "a header nested too deeply": (file_of(b'{"a":' + b"[" * 200_000 + b"]" * 200_000 + b"}"), "not JSON"),
@@ -84,7 +85,7 @@ class SafetensorsTest(unittest.TestCase):
         tensors = {f"t.{name}": (torch.arange(6).reshape(2, 3) % 2).to(dtype) for dtype, name in TYPE_NAMES.items()}
         tensors.update(scalar=torch.tensor(3.25), none=torch.empty(0, 4), strided=torch.arange(12.0).view(3, 4).t(), ünïcode=torch.ones(1))
         tensors["nan"] = torch.tensor([float("nan"), -0.0, float("inf")])
-        self.write(b"".join(image_bytes(tensors, {"format": "pt"})))
+        self.write(b"".join(make_image(tensors, {"format": "pt"}).pieces()))
         read = lockstep.load_model(self.path)
         self.assertEqual(read.keys(), tensors.keys())
         for name, expected in tensors.items():
@@ -93,7 +94,7 @@ class SafetensorsTest(unittest.TestCase):
                              expected.contiguous().numpy().tobytes() if expected.dtype is not torch.bfloat16 else expected.tolist(), name)
 
     def test_every_truncation_of_a_good_file_is_refused(self):
-        whole = b"".join(image_bytes({"a": torch.ones(3), "b": torch.ones(2, dtype=torch.int8)}, {}))
+        whole = b"".join(make_image({"a": torch.ones(3), "b": torch.ones(2, dtype=torch.int8)}, {}).pieces())
         for length in range(len(whole)):
             self.write(whole[:length])
             with self.assertRaises(BadSafetensors):

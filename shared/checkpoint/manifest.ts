@@ -1,4 +1,5 @@
 /** manifest.json: what a checkpoint consists of. docs/checkpoints.md describes the format for those who read it with other tools. */
+import type { ImageHeader } from './image_header.js';
 
 /** One file of a checkpoint: a safetensors file with some of the image's tensors. */
 export interface ShardFacts {
@@ -24,8 +25,25 @@ export interface CheckpointDescription {
   readonly datasetLength: number;
   readonly torch: string;
   readonly fingerprint: string;
-  readonly loss: number | null;
+  readonly loss?: number | undefined;
   readonly samplesLost: number;
   readonly samplesRepeated: number;
   readonly createdMs: number;
+}
+
+/** A shard, and the run of the image's bytes that its tensors are. */
+export interface ManifestShard extends ShardFacts {
+  readonly at: number;
+  readonly length: number;
+}
+
+export interface Manifest {
+  readonly description: CheckpointDescription;
+  /** sha256 of the spec as canonical JSON. */
+  readonly specDigest: string;
+  /** The image. */
+  readonly header: ImageHeader;
+  readonly stateSha256: string;
+  /** In the order of the image. */
+  readonly shards: readonly ManifestShard[];
 }

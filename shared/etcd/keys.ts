@@ -6,6 +6,7 @@
  *     workers/<name>                  a worker that runs, under its lease
  *     jobs/<job>                      spec and state of a job
  *     generations/<job>               the newest generation of a job
+ *     checkpoints/<job>               the published checkpoints of a job
  *     events/<job>/<sequence>         one event of a job; 16 digits, so that the order of keys is the order of events
  *     operations/<term>               last operation that the leader of that term stored (see Store); 16 digits
  */
@@ -17,6 +18,7 @@ export const coordinatorsFolder = 'coordinators/';
 export const workersFolder = 'workers/';
 export const jobsFolder = 'jobs/';
 export const generationsFolder = 'generations/';
+export const checkpointsFolder = 'checkpoints/';
 export const eventsFolder = 'events/';
 export const operationsFolder = 'operations/';
 
@@ -51,6 +53,10 @@ export function jobKey(job: string): string {
 
 export function generationKey(job: string): string {
   return generationsFolder + checkedName(job);
+}
+
+export function checkpointsKey(job: string): string {
+  return checkpointsFolder + checkedName(job);
 }
 
 /** Folder of one job's events. */

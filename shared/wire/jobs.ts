@@ -39,6 +39,12 @@ export const jobSpec = message({
   threads: uint32,
   determinism: choice({ strict: 'STRICT', loose: 'LOOSE' }),
   paramsJson: text(65_536),
+  checkpointEvery: uint32,
+  checkpointMinutes: uint32,
+  checkpointKeep: uint32,
+  checkpointKeepEvery: uint32,
+  maxRestores: uint32,
+  initFrom: optional(path),
 });
 export type JobSpec = Infer<typeof jobSpec>;
 
@@ -51,8 +57,11 @@ export const jobState = choice({
 });
 export type JobState = Infer<typeof jobState>;
 
-export const submitRequest = message({ operationId: id, spec: jobSpec, bundle: path, output: path });
+export const submitRequest = message({ operationId: id, spec: jobSpec, bundle: path, output: path, checkpoints: path });
 export type SubmitRequest = Infer<typeof submitRequest>;
+
+export const resumeRequest = message({ operationId: id, job: id, from: optional(uint53) });
+export type ResumeRequest = Infer<typeof resumeRequest>;
 
 export const jobReference = message({ job: id });
 export const empty = message({});
@@ -70,11 +79,26 @@ export const job = message({
   loss: optional(double),
   weightsDigest: text(64),
   output: path,
+  checkpoint: optional(uint53),
+  checkpoints: path,
+  resumedFrom: id,
 });
 export type Job = Infer<typeof job>;
 
 export const jobList = message({ jobs: list(job) });
 
+export const checkpoint = message({
+  step: uint53,
+  path,
+  bytes: uint53,
+  timeMs: uint53,
+  state: text(64),
+  damage: line,
+});
+export type Checkpoint = Infer<typeof checkpoint>;
+export const checkpointList = message({ checkpoints: list(checkpoint) });
+
+export const cancelRequest = message({ job: id, checkpoint: bool });
 export const watchRequest = message({ job: id, fromSequence: uint53, follow: bool });
 export const logsRequest = message({ job: id, follow: bool });
 export const logEntry = message({ timeMs: uint53, worker: id, stream: text(16), text: text(65_536) });
@@ -103,7 +127,13 @@ export const jobEvent = union(
   {
     workerJoined: message({ worker: id }),
     workerLost: message({ worker: id, detectedBy: text(32), detectMs: double, reason: line }),
-    generationStarted: message({ generation: uint53, step: uint53, workers: list(id), reason: line }),
+    generationStarted: message({
+      generation: uint53,
+      step: uint53,
+      workers: list(id),
+      reason: line,
+      restoredFrom: path,
+    }),
     stepCommitted: message({
       step: uint53,
       epoch: uint53,
@@ -133,6 +163,9 @@ export const jobEvent = union(
     evaluated: message({ step: uint53, metrics }),
     jobQueued: message({ name: text(63) }),
     workerRefused: message({ worker: id, reason: line }),
+    checkpointCommitted: message({ step: uint53, path, bytes: uint53, saveMs: double, writeMs: double }),
+    checkpointFailed: message({ step: uint53, error: line }),
+    checkpointRefused: message({ step: uint53, path, reason: line, damaged: bool }),
   },
   { sequence: uint53, timeMs: uint53, job: id },
 );

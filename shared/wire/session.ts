@@ -33,6 +33,28 @@ export const engineFacts = message({
 });
 export type EngineFacts = Infer<typeof engineFacts>;
 
+export const snapshotFacts = message({ committed: uint53, bytes: uint53 });
+export type SnapshotFacts = Infer<typeof snapshotFacts>;
+
+const shard = message({ shard: uint32, file: text(255), bytes: uint53, sha256: digest });
+
+export const checkpointDescription = message({
+  job: id,
+  name: text(63),
+  committed: uint53,
+  epoch: uint53,
+  stepOfEpoch: uint53,
+  specJson: text(131_072),
+  datasetDigest: digest,
+  datasetLength: uint53,
+  torch: text(64),
+  fingerprint: digest,
+  loss: optional(double),
+  samplesLost: uint53,
+  samplesRepeated: uint53,
+  createdMs: uint53,
+});
+
 export const holding = message({
   job: id,
   generation: uint53,
@@ -41,6 +63,7 @@ export const holding = message({
   facts: optional(engineFacts),
   engineStart: uint32,
   started: bool,
+  snapshot: optional(snapshotFacts),
 });
 export type Holding = Infer<typeof holding>;
 
@@ -56,7 +79,7 @@ export const workerMessage = union('message', {
     term: uint53,
     holding: optional(holding),
   }),
-  heartbeat: message({ enginePid: uint32, committed: uint53, microbatchMs: double }),
+  heartbeat: message({ enginePid: uint32, committed: uint53, microbatchMs: double, restoredPieces: uint53 }),
   loaded: message({ job: id, facts: engineFacts, engineStart: uint32 }),
   engineFailed: message({
     job: id,
@@ -101,6 +124,20 @@ export const workerMessage = union('message', {
   healed: message({ job: id, generation: uint53, committed: uint53 }),
   refused: message({ job: id, term: uint53, generation: uint53 }),
   leaving: message({}),
+  snapshotTaken: message({ job: id, snapshot: snapshotFacts }),
+  snapshotSkipped: message({ job: id, committed: uint53, reason: line }),
+  shardWritten: message({ job: id, save: id, shard }),
+  saveFailed: message({ job: id, save: id, reason: line }),
+  checkpointPublished: message({
+    job: id,
+    save: id,
+    path,
+    manifestSha256: digest,
+    stateSha256: digest,
+    bytes: uint53,
+  }),
+  checkpointRemoved: message({ job: id, path, error: line }),
+  restoreFailed: message({ job: id, generation: uint53, path, reason: line, damaged: bool }),
 });
 export type WorkerMessage = Infer<typeof workerMessage>;
 
@@ -118,6 +155,9 @@ export type Member = Infer<typeof member>;
 export const placement = message({ node: treeNode, rank: uint32, held: bool });
 export type Placement = Infer<typeof placement>;
 
+export const restore = message({ path, manifestSha256: digest });
+export type Restore = Infer<typeof restore>;
+
 export const coordinatorMessage = union(
   'message',
   {
@@ -133,11 +173,24 @@ export const coordinatorMessage = union(
       reducedAt: list(uint32),
       healFrom: list(uint32),
       reportsFrom: uint53,
+      restore: optional(restore),
     }),
     finish: message({ job: id }),
     unload: message({ job: id, reason: line }),
     acknowledge: message({ job: id, reportsBelow: uint53 }),
     reject: message({ job: id, reason: line }),
+    takeSnapshot: message({ job: id, at: uint53 }),
+    writeShard: message({ job: id, save: id, committed: uint53, folder: path, shard: uint32, shards: uint32 }),
+    publishCheckpoint: message({
+      job: id,
+      save: id,
+      committed: uint53,
+      folder: path,
+      shards: list(shard),
+      description: checkpointDescription,
+    }),
+    releaseSnapshot: message({ job: id, save: id, committed: uint53, folder: path, abandoned: bool }),
+    removeCheckpoint: message({ job: id, path }),
   },
   { term: uint53 },
 );

@@ -37,8 +37,36 @@ const lines: readonly (readonly [OtherEvent, string])[] = [
     'lost w2 (heartbeat, 1512 ms): silent',
   ],
   [
-    { ...common, kind: 'generationStarted', generation: 2, step: 12, workers: ['w1', 'w3'], reason: 'w2 was lost' },
+    {
+      ...common,
+      kind: 'generationStarted',
+      generation: 2,
+      step: 12,
+      workers: ['w1', 'w3'],
+      reason: 'w2 was lost',
+      restoredFrom: '',
+    },
     'generation 2 from step 12 with w1, w3: w2 was lost',
+  ],
+  [
+    {
+      ...common,
+      kind: 'checkpointCommitted',
+      step: 12,
+      path: '/c/j1/step-000000012',
+      bytes: 1_510_000,
+      saveMs: 80.4,
+      writeMs: 30,
+    },
+    'saved the state after step 12 (1.5 MB, 80 ms): /c/j1/step-000000012',
+  ],
+  [
+    { ...common, kind: 'checkpointFailed', step: 12, error: 'w1: /c: no space left on device' },
+    'the state after step 12 was not saved: w1: /c: no space left on device',
+  ],
+  [
+    { ...common, kind: 'checkpointRefused', step: 12, path: '/c/x', reason: 'w1: bad digest', damaged: true },
+    'the checkpoint of step 12 is damaged and not used any more: w1: bad digest',
   ],
   [
     { ...common, kind: 'recovered', generation: 2, step: 12, pauseMs: 240.6 },
@@ -124,7 +152,7 @@ describe('jobs, nodes and audits for programs', () => {
     );
     const job = jobJson({
       ...{ job: 'j1', spec, state: 'running', reason: '', submittedMs: 5, committed: 1, steps: 2, generation: 1 },
-      ...{ workers: ['w1'], loss: 0.5, weightsDigest: '', output: '/o' },
+      ...{ workers: ['w1'], loss: 0.5, weightsDigest: '', output: '/o', checkpoints: '/c', resumedFrom: '' },
     });
     expect(job).toMatchObject({ job: 'j1', name: 'x', submitted_ms: 5, weights_digest: '' });
     expect(job['spec']).toMatchObject({ workers_max: 2, params: { learningRate: 0.1 } });

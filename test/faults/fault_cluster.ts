@@ -17,7 +17,7 @@ import type { Node } from '../../shared/wire/jobs.js';
 import { type FaultJobOptions, writeFaultJob } from './fault_job.js';
 import type { Network } from './network.js';
 import { NetworkLauncher, type NetworkOptions } from './network_launcher.js';
-import { daemonPid, enginePid, processesOf } from './processes.js';
+import { daemonPid, enginePid, isAlive, processesOf } from './processes.js';
 import { repository } from './repository.js';
 import { until } from './until.js';
 import { WatchedJob } from './watched_job.js';
@@ -78,9 +78,11 @@ export class FaultCluster {
     this.etcd = connectEtcd({ endpoints: [launcher.etcdUrl], prefix: '/lockstep/', callTimeoutMs: ETCD_CALL_MS });
   }
 
-  /** On the loopback device, by `lockstep up`. */
-  static async start(size: ClusterSize): Promise<FaultCluster> {
-    const folder = mkdtempSync(join(tmpdir(), 'lockstep-faults-'));
+  /** On the loopback device, by `lockstep up`; in the folder of a cluster that was killed it goes on where that one was. */
+  static async start(
+    size: ClusterSize,
+    folder = mkdtempSync(join(tmpdir(), 'lockstep-faults-')),
+  ): Promise<FaultCluster> {
     return new FaultCluster(await LocalLauncher.start(folder, size), size);
   }
 
@@ -152,20 +154,40 @@ export class FaultCluster {
     return until(look, { limitMs, what: 'all workers to be idle', everyMs: 100 });
   }
 
-  submit(options: FaultJobOptions): Promise<WatchedJob> {
+  submit(options: FaultJobOptions, checkpoints?: string): Promise<WatchedJob> {
     this.#jobs += 1;
-    return this.submitFile(writeFaultJob(join(this.folder, `job${this.#jobs}`), options));
+    return this.submitFile(writeFaultJob(join(this.folder, `job${this.#jobs}`), options), checkpoints);
   }
 
-  async submitFile({ spec, bundle }: JobFileOnDisk): Promise<WatchedJob> {
+  /** A job of the cluster that was killed in the same folder. */
+  watch({ job, bundle }: Pick<WatchedJob, 'job' | 'bundle'>): WatchedJob {
+    return new WatchedJob(this.client, job, bundle);
+  }
+
+  async submitFile(
+    { spec, bundle }: JobFileOnDisk,
+    checkpoints = join(this.folder, 'checkpoints'),
+  ): Promise<WatchedJob> {
     const operationId = nanoid();
     const output = join(this.folder, 'models', operationId);
-    return new WatchedJob(this.client, await this.client.submit({ operationId, spec, bundle, output }), bundle);
+    const job = await this.client.submit({ operationId, spec, bundle, output, checkpoints });
+    return new WatchedJob(this.client, job, bundle);
   }
 
   /** The configuration of a daemon or the log of anything, for the messages of failed tests. */
   log(name: string): string {
     return readFileSync(join(this.folder, 'logs', `${name}.log`), 'utf8');
+  }
+
+  /** SIGKILL to every process, etcd and the launcher included, all at once: as if all machines lost power. The folder stays. */
+  async killAll(): Promise<void> {
+    this.#closed.abort();
+    this.client.close();
+    this.etcd.close();
+    const engines = this.workers.map((worker) => enginePid(daemonPid(this.folder, worker)));
+    for (const pid of [...processesOf(this.folder).map(({ pid }) => pid), ...engines]) killQuietly(pid);
+    await until(() => processesOf(this.folder).length === 0, { limitMs: STOP_MS, what: 'the end of all processes' });
+    await until(() => !engines.some(isAlive), { limitMs: STOP_MS, what: 'the end of all engines' });
   }
 
   /** Ends everything; the launcher's exit code, and what was left running. */
@@ -177,6 +199,14 @@ export class FaultCluster {
     const left = processesOf(this.folder).map(({ pid, command }) => `${pid} ${command.join(' ')}`);
     rmSync(this.folder, { recursive: true, force: true });
     return { code, left };
+  }
+}
+
+function killQuietly(pid: number): void {
+  try {
+    if (pid > 0) process.kill(pid, 'SIGKILL');
+  } catch {
+    // It has ended already.
   }
 }
 

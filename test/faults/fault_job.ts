@@ -10,7 +10,7 @@ const HELD_FROM = 0.8;
 
 export interface FaultJobOptions {
   readonly steps: number;
-  readonly class?: 'FaultTask' | 'CrashesAtStart' | 'RaisesAtStart';
+  readonly class?: 'FaultTask' | 'CrashesAtStart' | 'RaisesAtStart' | 'TooLarge';
   readonly name?: string;
   /** Other keys of the job file. */
   readonly keys?: Readonly<Record<string, unknown>>;
@@ -19,7 +19,7 @@ export interface FaultJobOptions {
    * With 3 workers a step has 4 microbatches in a row.
    */
   readonly microbatchMs?: number;
-  readonly fault?: 'exit_0' | 'segv' | 'sleep' | 'sleep_with_gil' | 'flip_bit' | 'slow';
+  readonly fault?: 'exit_0' | 'segv' | 'sleep' | 'sleep_with_gil' | 'flip_bit' | 'slow' | 'hoard';
   readonly atStep?: number;
   readonly poisoned?: number;
   /** Of the hidden layer: there are about 43 times as many parameters. */

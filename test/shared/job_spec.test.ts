@@ -43,6 +43,12 @@ describe('a job file', () => {
       threads: 1,
       determinism: 'strict',
       paramsJson: '{}',
+      checkpointEvery: 0,
+      checkpointMinutes: 10,
+      checkpointKeep: 2,
+      checkpointKeepEvery: 0,
+      maxRestores: 100,
+      initFrom: undefined,
     });
   });
 
@@ -65,11 +71,16 @@ describe('a job file', () => {
         'digest_every: 10',
         'threads: 2',
         'determinism: loose',
+        'checkpoint: {every: 50, minutes: 0, keep: 3, keep_every: 1000}',
+        'max_restores: 7',
+        'init_from: runs/first/model.safetensors',
         'params: {width: 128, rate: 3.0e-4, names: [a, b], deep: {on: true, off: null}}',
       ].join('\n'),
     );
     expect(spec).toMatchObject({ seed: 9007199254740991, epochs: 3, workersMin: 2, workersMax: 6, tail: 'keep' });
     expect(spec).toMatchObject({ shuffle: false, clipGradNorm: 1, threads: 2, determinism: 'loose' });
+    expect(spec).toMatchObject({ checkpointEvery: 50, checkpointMinutes: 0, checkpointKeep: 3 });
+    expect(spec).toMatchObject({ checkpointKeepEvery: 1000, maxRestores: 7, initFrom: 'runs/first/model.safetensors' });
     expect(JSON.parse(spec.paramsJson)).toEqual({
       width: 128,
       rate: 3e-4,
@@ -101,6 +112,13 @@ const refused: readonly (readonly [string, string, string, RegExp])[] = [
   ['a NUL escape in the name', jobWith('name: "a\\0"'), 'name', /must be 1 to 63/],
   ['a name of 10 MB', jobWith(`name: ${'x'.repeat(10_000_000)}`), '', /larger than 64 KiB/],
   ['a name of 64 characters', jobWith(`name: ${'x'.repeat(64)}`), 'name', /must be 1 to 63/],
+  ['no checkpoint to keep', jobWith('checkpoint: {keep: 0}'), 'checkpoint.keep', /from 1/],
+  [
+    'an unknown key of checkpoint',
+    jobWith('checkpoint: {often: true}'),
+    'checkpoint.often',
+    /unknown|not a key|no key/,
+  ],
   ['an empty name', jobWith('name: ""'), 'name', /must be 1 to 63/],
   ['a name that is a path', jobWith('name: ..'), 'name', /must be 1 to 63/],
   ['a look-alike letter in the name', jobWith(`name: ${cyrillicA}bc`), 'name', /not "\\u0430bc"/],

@@ -4,7 +4,7 @@ import { apply } from '../../coordinator/core/apply.js';
 import type { CoordinatorCommand } from '../../coordinator/core/command.js';
 import type { CoordinatorEvent } from '../../coordinator/core/event.js';
 import { type CoordinatorState, DEFAULT_SETTINGS, initialState } from '../../coordinator/core/state.js';
-import type { SubmitRequest } from '../../shared/wire/jobs.js';
+import type { ResumeRequest, SubmitRequest } from '../../shared/wire/jobs.js';
 import type { CoordinatorMessage, WorkerMessage } from '../../shared/wire/session.js';
 import { Election } from './election.js';
 import { SimulatedProcess } from './process.js';
@@ -18,13 +18,26 @@ export type Reply =
   | { readonly kind: 'refused'; readonly code: string };
 
 const MOST_WAITING = 2_000;
+/** A leader that is told to stop stays for so long to hear which workers leave, and then until their states are saved. */
+const HEAR_LEAVERS_MS = 250;
+const SAVE_MS = 60_000;
+const LOOK_MS = 50;
+/** Minutes would be longer than most clusters run here. */
+const SHORTENED = { askMs: 10_000, saveMs: 20_000 };
+/** Longer than what a request can wait for: two saves and what is asked for before each. */
+const LONGEST_REQUEST_MS = 90_000;
+
+interface Request {
+  readonly sinceMs: number;
+  readonly answer: (reply: Reply) => void;
+}
 
 export class CoordinatorHost extends SimulatedProcess {
   readonly state: CoordinatorState;
   readonly store = new Store(this);
   readonly #election: Election;
   readonly #sessions = new Map<string, Session>();
-  readonly #requests = new Map<string, (reply: Reply) => void>();
+  readonly #requests = new Map<string, Request>();
   readonly #queue: CoordinatorEvent[] = [];
   #draining = false;
   #counter = 0;
@@ -35,16 +48,12 @@ export class CoordinatorHost extends SimulatedProcess {
     private readonly restarts: number,
   ) {
     super(world, name);
-    this.state = initialState({ ...DEFAULT_SETTINGS, name, eventLimit: 300 });
+    this.state = initialState({ ...DEFAULT_SETTINGS, ...SHORTENED, name, eventLimit: 300 });
     this.#election = new Election({
       process: this,
       ttlMs: world.scenario.ttlMs,
       onElected: (term) => this.#lead(term),
-      onDeposed: () => {
-        this.#dispatch({ kind: 'deposed' });
-        for (const reply of this.#requests.values()) reply({ kind: 'refused', code: 'unavailable' });
-        this.#requests.clear();
-      },
+      onDeposed: () => this.#dispatch({ kind: 'deposed' }),
     });
   }
 
@@ -59,20 +68,33 @@ export class CoordinatorHost extends SimulatedProcess {
 
   /** SIGTERM: it gives up its leadership before it exits. */
   stop(): void {
-    this.deliver(() => this.#election.resign());
-    this.later(50, () => this.die());
+    this.deliver(() => this.#stopWhenSaved(0));
+  }
+
+  #stopWhenSaved(waitedMs: number): void {
+    const leave = [...this.state.workers.values()].some(({ leaving, job }) => leaving && job !== undefined);
+    const waits = waitedMs <= HEAR_LEAVERS_MS || leave;
+    if (this.state.leading !== undefined && waitedMs < SAVE_MS && waits) {
+      this.later(LOOK_MS, () => this.#stopWhenSaved(waitedMs + LOOK_MS));
+    } else {
+      this.#election.resign();
+      this.later(50, () => this.die());
+    }
   }
 
   override die(): void {
     super.die();
     if (this.vanished) return;
     for (const session of this.#sessions.values()) session.closeByCoordinator('the coordinator died');
-    for (const reply of this.#requests.values()) reply({ kind: 'refused', code: 'connection reset' });
+    for (const { answer } of this.#requests.values()) answer({ kind: 'refused', code: 'connection reset' });
   }
 
   protected ticked(): void {
     this.#election.ticked();
     this.#dispatch({ kind: 'ticked' });
+    for (const { sinceMs } of this.#requests.values()) {
+      if (this.nowMs - sinceMs > LONGEST_REQUEST_MS) this.broken('I11', 'a request waits and is never answered');
+    }
   }
 
   /** A worker connects; undefined if this coordinator refuses it. */
@@ -92,23 +114,37 @@ export class CoordinatorHost extends SimulatedProcess {
     return session;
   }
 
-  submit(submit: SubmitRequest, reply: (reply: Reply) => void): void {
+  #request(answer: (reply: Reply) => void): string {
     const request = this.#nextId;
-    this.#requests.set(request, reply);
+    this.#requests.set(request, { sinceMs: this.nowMs, answer });
+    return request;
+  }
+
+  submit(submit: SubmitRequest, reply: (reply: Reply) => void): void {
+    const request = this.#request(reply);
     this.#dispatch({ kind: 'submit', request, job: `job-${request}`, submit });
   }
 
-  cancel(job: string, reply: (reply: Reply) => void): void {
-    const request = this.#nextId;
-    this.#requests.set(request, reply);
-    this.#dispatch({ kind: 'cancel', request, job });
+  resume(resume: ResumeRequest, reply: (reply: Reply) => void): void {
+    const request = this.#request(reply);
+    this.#dispatch({ kind: 'resume', request, job: `job-${request}`, resume });
+  }
+
+  /** With `checkpoint` the state is saved first. */
+  cancel(job: string, checkpoint: boolean, reply: (reply: Reply) => void): void {
+    const request = this.#request(reply);
+    this.#dispatch({ kind: 'cancel', request, job, checkpoint });
   }
 
   #lead(term: number): void {
     const { etcd } = this.world;
     etcd.call(
       this,
-      () => ({ jobs: [...etcd.jobs.values()], generations: [...etcd.generations.values()] }),
+      () => ({
+        jobs: [...etcd.jobs.values()],
+        generations: [...etcd.generations.values()],
+        checkpoints: [...etcd.checkpoints.values()],
+      }),
       (result) => {
         if (this.#election.term() !== term) return;
         if (result.kind === 'failed') this.#election.stepDown();
@@ -123,6 +159,9 @@ export class CoordinatorHost extends SimulatedProcess {
     this.#draining = true;
     for (let next = this.#queue.shift(); next !== undefined; next = this.#queue.shift()) this.#handle(next);
     this.#draining = false;
+    if (this.state.leading === undefined && this.#requests.size > 0) {
+      this.broken('I11', `${this.#requests.size} requests are not answered, and it does not lead any more`);
+    }
   }
 
   #handle(event: CoordinatorEvent): void {
@@ -196,6 +235,6 @@ export class CoordinatorHost extends SimulatedProcess {
   #reply(request: string, reply: Reply): void {
     const waiting = this.#requests.get(request);
     this.#requests.delete(request);
-    waiting?.(reply);
+    waiting?.answer(reply);
   }
 }

@@ -1,6 +1,7 @@
 /** A simulated engine: commands in order, each takes a while; its weights are a hash of everything that it applied. */
 import { slotBytes } from '../../worker/collective/data_plane.js';
 import type { ComputeRun, EngineCommand, EngineEvent } from '../../worker/core/engine_protocol.js';
+import { IMAGE_BYTES, stateDigest } from './checkpoint/image.js';
 import { digestOf, hashText, mix } from './hashing.js';
 import { gradientOf, Memory } from './memory.js';
 import { applied, leafGradient, sumOver } from './reference.js';
@@ -116,7 +117,7 @@ export class SimulatedEngine {
         this.#answer(random.between(0.5, 6), () => ({
           event: 'digest',
           weights: digestOf(this.weights),
-          state: digestOf(mix(this.weights, 1)),
+          state: stateDigest(this),
         }));
         break;
       case 'evaluate':
@@ -130,6 +131,9 @@ export class SimulatedEngine {
         break;
       case 'export_state':
         this.#answer(random.between(1, 40), () => this.#exportState());
+        break;
+      case 'snapshot':
+        this.#snapshot(random.chance(0.05) ? random.between(5, 60) : random.between(0.2, 4));
         break;
       case 'import_state':
         this.#answer(random.between(1, 40), () => this.#importState());
@@ -231,14 +235,27 @@ export class SimulatedEngine {
   }
 
   #exportState(): EngineEvent {
-    this.memory.state = { committed: this.committed, weights: this.weights };
-    return { event: 'state_exported', bytes: 1, sha256: digestOf(mix(this.weights, 1)) };
+    this.memory.state.fill({ committed: this.committed, weights: this.weights });
+    return { event: 'state_exported', bytes: IMAGE_BYTES, sha256: this.memory.state.sha256 };
   }
 
+  /** Whatever reads the copy before is spoilt from the first byte on. */
+  #snapshot(copyMs: number): void {
+    this.host.world.oracle.checkpoints.snapshotBegins(this.host, this.memory.snapshot);
+    this.memory.snapshot.begin();
+    this.#answer(copyMs, () => {
+      this.memory.snapshot.end({ committed: this.committed, weights: this.weights });
+      this.host.world.onMoment('snapshot_taken', this.host.name);
+      return { event: 'snapshot_taken', bytes: IMAGE_BYTES, copy_ms: copyMs };
+    });
+  }
+
+  /** The engine verifies that the image is whole. */
   #importState(): EngineEvent {
-    const { state } = this.memory;
-    this.weights = state?.weights ?? GARBAGE;
-    this.committed = state?.committed ?? -1;
-    return { event: 'state_imported', state: digestOf(mix(this.weights, 1)) };
+    const { whole } = this.memory.state;
+    if (whole === undefined) return this.host.broken('I6', 'imports a state that is not whole');
+    this.weights = whole.weights;
+    this.committed = whole.committed;
+    return { event: 'state_imported', state: stateDigest(whole) };
   }
 }

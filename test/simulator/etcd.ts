@@ -1,8 +1,9 @@
 /**
- * The simulated etcd: a leader key with a lease, and the records of jobs and generations behind transactions that compare the leader key.
+ * The simulated etcd: a leader key with a lease, and the records of jobs, generations and checkpoints behind transactions that compare the
+ * leader key.
  * It always keeps what it has stored; what can fail is the way to it and back, and it can be gone for a while.
  */
-import type { GenerationRecord, JobRecord, Put } from '../../coordinator/core/state.js';
+import type { CheckpointsRecord, GenerationRecord, JobRecord, Put } from '../../coordinator/core/state.js';
 import type { SimulatedProcess } from './process.js';
 import type { World } from './world.js';
 
@@ -40,6 +41,7 @@ export class Etcd {
   leader: LeaderKey | undefined;
   readonly jobs = new Map<string, JobRecord>();
   readonly generations = new Map<string, GenerationRecord>();
+  readonly checkpoints = new Map<string, CheckpointsRecord>();
   readonly markers = new Map<number, Marker>();
   readonly #leases = new Map<number, Lease>();
   #leaseCounter = 0;
@@ -187,13 +189,20 @@ export class Etcd {
   }
 
   #put(put: Put): void {
-    this.world.oracle.stored(put, this.jobs, this.generations);
-    if (put.kind === 'job') this.jobs.set(put.record.job, put.record);
-    else this.generations.set(put.record.job, put.record);
-    this.world.note(
-      'etcd',
-      put.kind,
-      put.kind === 'generation' ? put.record.generation : put.record.progress.committed,
-    );
+    this.world.oracle.stored(put, this);
+    switch (put.kind) {
+      case 'job':
+        this.jobs.set(put.record.job, put.record);
+        this.world.note('etcd', put.kind, put.record.progress.committed);
+        break;
+      case 'generation':
+        this.generations.set(put.record.job, put.record);
+        this.world.note('etcd', put.kind, put.record.generation);
+        break;
+      case 'checkpoints':
+        this.checkpoints.set(put.record.job, put.record);
+        this.world.note('etcd', put.kind, put.record.checkpoints.length);
+        break;
+    }
   }
 }

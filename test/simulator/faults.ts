@@ -170,6 +170,77 @@ export class Faults {
       case 'slow_link':
         this.world.network.slowDown(near ?? random.pick(this.world.scenario.coordinators), random.scaled(5, 400));
         break;
+      case 'kill_job':
+        for (const worker of this.#workersOfAJob(near)) this.#killWorker(worker, random.chance(0.1));
+        break;
+      case 'kill_everything':
+      case 'stop_everything':
+        this.#endEverything(fault);
+        break;
+      case 'stop_last_worker':
+        this.#stopLastWorker(near);
+        break;
+      case 'spoil_checkpoint':
+      case 'part_storage':
+      case 'fill_storage':
+      case 'slow_storage':
+        this.#strikeStorage(fault);
+        break;
+    }
+  }
+
+  /** Everybody who has anything to do with one of the jobs. */
+  #workersOfAJob(near: string | undefined): readonly WorkerHost[] {
+    const job = this.#workerOf(near)?.state.run?.job;
+    return [...this.world.workers.values()].filter(({ alive, state }) => alive && state.run?.job === job);
+  }
+
+  #endEverything(fault: 'kill_everything' | 'stop_everything'): void {
+    for (const worker of this.world.workers.values()) {
+      if (!worker.alive) continue;
+      if (fault === 'kill_everything') this.#killWorker(worker, this.#random.chance(0.1));
+      else this.#stopWorker(worker);
+    }
+    for (const coordinator of this.world.coordinators.values()) {
+      if (!coordinator.alive) continue;
+      if (fault === 'kill_everything') this.#killCoordinator(coordinator);
+      else this.#stopCoordinator(coordinator);
+    }
+  }
+
+  /** The others of its job are gone, and then it is told to go, too. */
+  #stopLastWorker(near: string | undefined): void {
+    const [last, ...others] = this.#workersOfAJob(near);
+    for (const worker of others) this.#killWorker(worker, false);
+    this.#for(this.#random.scaled(1, 800), () => this.#stopWorker(last));
+  }
+
+  #strikeStorage(fault: 'spoil_checkpoint' | 'part_storage' | 'fill_storage' | 'slow_storage'): void {
+    const { storage } = this.world;
+    const random = this.#random;
+    switch (fault) {
+      case 'spoil_checkpoint':
+        if (random.chance(0.3)) for (const path of storage.paths) storage.spoil(path, random);
+        else if (storage.paths.length > 0) storage.spoil(random.pick(storage.paths), random);
+        break;
+      case 'part_storage':
+        storage.reachable = false;
+        this.#for(random.scaled(100, 9_000), () => {
+          storage.reachable = true;
+        });
+        break;
+      case 'fill_storage':
+        storage.failures = random.between(0.1, 1);
+        this.#for(random.scaled(300, 5_000), () => {
+          storage.failures = 0;
+        });
+        break;
+      case 'slow_storage':
+        storage.slowness = random.scaled(2, 50);
+        this.#for(random.scaled(300, 5_000), () => {
+          storage.slowness = 1;
+        });
+        break;
     }
   }
 
@@ -271,13 +342,17 @@ export class Faults {
 
   /** Everything works again, and whoever is dead comes back, except those that have left for good. */
   #repair(): void {
-    const { etcd, network, workers, coordinators, scenario } = this.world;
+    const { etcd, network, storage, workers, coordinators, scenario } = this.world;
     this.world.say('', '* everything is repaired');
     this.over = true;
+    this.world.oracle.repairedMs = this.world.agenda.nowMs;
     network.heal();
     etcd.lostReplies = 0;
     etcd.extraMs = 0;
     if (etcd.down) etcd.comeBack();
+    storage.reachable = true;
+    storage.failures = 0;
+    storage.slowness = 1;
     for (const worker of workers.values()) {
       worker.slowness = 1;
       this.#thawWorker(worker);

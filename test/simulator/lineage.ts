@@ -1,9 +1,11 @@
 /**
  * Histories of jobs. A lineage is the sequence of gradients that the generations of a job committed, and the weights that follow.
  *
- * There is one lineage a job, unless the furthest workers are all lost and a generation begins before the end of what they had: then the
- * history forks there. In a strict job both branches are the same numbers; in a loose one they differ, and no worker may mix them.
+ * There is one lineage a job, unless the furthest workers are all lost and a generation begins before the end of what they had, or restores
+ * a checkpoint: then the history forks there. In a strict job both branches are the same numbers; in a loose one they differ, and no worker
+ * may mix them.
  */
+import type { StateContent } from './checkpoint/image.js';
 import { applied } from './reference.js';
 import type { JobPlan } from './scenario.js';
 
@@ -36,7 +38,8 @@ export class Lineage {
 
 export class JobHistory {
   readonly lineages: Lineage[] = [];
-  readonly byGeneration = new Map<number, Lineage>();
+  /** By job and generation: a job and one that continues it have one history. */
+  readonly #byGeneration = new Map<string, Lineage>();
   readonly #firsts = new Map<number, Lineage>();
 
   constructor(readonly plan: JobPlan) {}
@@ -57,5 +60,18 @@ export class JobHistory {
     const lineage = from.fork(committed);
     this.lineages.push(lineage);
     return lineage;
+  }
+
+  ofGeneration(job: string, generation: number): Lineage | undefined {
+    return this.#byGeneration.get(`${job} ${generation}`);
+  }
+
+  place(job: string, generation: number, lineage: Lineage): void {
+    this.#byGeneration.set(`${job} ${generation}`, lineage);
+  }
+
+  /** The newest history that had this state. */
+  having({ committed, weights }: StateContent): Lineage | undefined {
+    return this.lineages.findLast((lineage) => lineage.weights[committed] === weights);
   }
 }

@@ -53,8 +53,10 @@ async function runMany(from: number, count: number): Promise<boolean> {
     failed += report.failures.length;
     const rate = (runs / (performance.now() - startedMs)) * 1000;
     const [commits, events] = [report.commits / report.runs, report.events / report.runs].map(Math.round);
+    const [saved, restored] = [report.saved / report.runs, report.restored / report.runs].map((one) => one.toFixed(2));
     say(
-      `${runs} seeds, ${failed} failures, ${rate.toFixed(0)} seeds/s, ${commits} commits and ${events} events a seed`,
+      `${runs} seeds, ${failed} failures, ${rate.toFixed(0)} seeds/s; a seed: ${commits} commits, ${events} events, ` +
+        `${saved} checkpoints, ${restored} restores`,
     );
   }
   return failed === 0;

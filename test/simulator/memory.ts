@@ -1,5 +1,6 @@
-/** An engine's memory: the slots of the exchange and the state, with what was really written there last. */
+/** An engine's memory: the slots of the exchange, the state and the snapshot, with what was really written there last. */
 import type { TreeNode } from '../../shared/tree.js';
+import { Image, SnapshotMemory } from './checkpoint/image.js';
 
 export interface PartialContent {
   readonly kind: 'partial';
@@ -24,14 +25,10 @@ export interface VectorContent {
 
 export type SlotContent = PartialContent | VectorContent | undefined;
 
-export interface StateContent {
-  readonly committed: number;
-  readonly weights: number;
-}
-
 export class Memory {
   readonly slots = new Map<number, SlotContent>();
-  state: StateContent | undefined;
+  readonly state = new Image();
+  readonly snapshot = new SnapshotMemory();
   /** Bytes that were reserved. */
   reserved = 0;
 }

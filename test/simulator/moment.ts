@@ -16,5 +16,12 @@ export const MOMENTS = [
   'model_described',
   'reported',
   'loaded',
+  'snapshot_taken',
+  'shard_written',
+  'published',
+  'checkpoint_stored',
+  'restore_begun',
+  'part_restored',
+  'state_corrupt',
 ] as const;
 export type Moment = (typeof MOMENTS)[number];

@@ -128,9 +128,9 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'a job is acknowledged before it is stored',
     file: 'coordinator/core/jobs.js',
-    find: "write(turn, { kind: 'submit', requests: [request], record });",
+    find: "write(turn, { kind: 'submit', requests: [request], ...(doubtful ?? { record, checkpoints: [] }) });",
     replace:
-      "write(turn, { kind: 'submit', requests: [], record });\n    turn.commands.push({ kind: 'reply', request, job: record.job });",
+      "write(turn, { kind: 'submit', requests: [], ...(doubtful ?? { record, checkpoints: [] }) });\n    turn.commands.push({ kind: 'reply', request, job: record.job });",
   },
   {
     name: 'a submit that is repeated becomes another job',
@@ -141,8 +141,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'a submit that may have been stored is stored again under another id',
     file: 'coordinator/core/jobs.js',
-    find: 'const record = doubtful ?? {',
-    replace: 'const record = {',
+    find: '...(doubtful ?? { record, checkpoints: [] })',
+    replace: 'record, checkpoints: []',
   },
   {
     name: 'a cancel is acknowledged before it is stored',
@@ -189,7 +189,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'a step is counted whichever is reported',
     file: 'coordinator/core/progress.js',
-    find: 'message.step !== progress.committed || ',
+    find: 'if (message.step !== progress.committed)\n        return;',
     replace: '',
   },
   {
@@ -197,5 +197,127 @@ export const MUTANTS: readonly Mutant[] = [
     file: 'coordinator/core/writes.js',
     find: 'entry.retryMs === undefined || turn.nowMs < entry.retryMs',
     replace: 'true',
+  },
+  {
+    name: 'a checkpoint is published before its last shard is written',
+    file: 'coordinator/core/saving.js',
+    find: 'if (open.length === 0) {',
+    replace: 'if (open.length <= 1) {',
+  },
+  {
+    name: 'a shard of an older save is taken for one of the new',
+    file: 'coordinator/core/saving.js',
+    find: 'save?.save === id ? save.shards[facts.shard] : undefined',
+    replace: 'save?.shards[facts.shard]',
+  },
+  {
+    name: 'the share of a lost writer is not taken over',
+    file: 'coordinator/core/saving.js',
+    find: '(shard.writer !== undefined && names.has(shard.writer))',
+    replace: 'shard.writer !== undefined',
+  },
+  {
+    name: 'snapshots are released before etcd has the checkpoint',
+    file: 'coordinator/core/saving.js',
+    find: 'run.checkpoints = kept;\n',
+    replace: 'run.checkpoints = kept;\n    endSave(turn, run, false);\n',
+  },
+  {
+    name: 'an old checkpoint is removed before etcd has the new one',
+    file: 'coordinator/core/saving.js',
+    find: 'run.saving.removing.add(one.path);',
+    replace:
+      "for (const holder of holdersOf(turn, run, save)) send(turn, holder, { kind: 'removeCheckpoint', job: run.record.job, path: one.path });",
+  },
+  {
+    name: 'a job removes the checkpoints of the one that it continues',
+    file: 'coordinator/core/saving.js',
+    find: ' && one.job === run.record.job',
+    replace: '',
+  },
+  {
+    name: 'a snapshot is replaced while it is being written',
+    file: 'worker/core/snapshot.js',
+    find: 'snapshot?.ordered || ',
+    replace: '',
+  },
+  {
+    name: 'a snapshot that is being written is forgotten when its worker heals',
+    file: 'worker/core/generation.js',
+    find: 'if (run.snapshot?.ordered !== true)',
+    replace: 'if (true)',
+  },
+  {
+    name: 'retention keeps the oldest checkpoints instead of the newest',
+    file: 'coordinator/core/retention.js',
+    find: 'committed >= oldestKept',
+    replace: 'committed <= oldestKept',
+  },
+  {
+    name: 'the oldest checkpoint is restored instead of the newest',
+    file: 'coordinator/core/retention.js',
+    find: 'return checkpoints.findLast(',
+    replace: 'return checkpoints.find(',
+  },
+  {
+    name: 'a checkpoint is restored though a peer has the state',
+    file: 'coordinator/core/generation_plan.js',
+    find: 'committed >= (input.checkpoint?.committed ?? 0)',
+    replace: 'committed > (input.checkpoint?.committed ?? -1)',
+  },
+  {
+    name: 'what is restored is taken for the newest step that anybody had',
+    file: 'coordinator/core/generation_plan.js',
+    find: 'planFrom(input, input.checkpoint.committed, ',
+    replace: 'planFrom(input, trust.committed, ',
+  },
+  {
+    name: 'a damaged checkpoint is restored again and again',
+    file: 'coordinator/core/restoring.js',
+    find: 'if (message.damaged) {',
+    replace: 'if (false) {',
+  },
+  {
+    name: 'a joiner interrupts a restore',
+    file: 'coordinator/core/formation.js',
+    find: ' || restores !== undefined)\n        return undefined;\n    const joins',
+    replace: ')\n        return undefined;\n    const joins',
+  },
+  {
+    name: 'a worker takes its own part of a checkpoint for all of it',
+    file: 'worker/core/restore.js',
+    find: 'if (missing.length === 0)',
+    replace: 'if (true)',
+  },
+  {
+    name: 'a worker that has read all of a checkpoint does not offer it to the others',
+    file: 'worker/core/restore.js',
+    find: "tellDataPlane(turn, run, { kind: 'publish_state'",
+    replace: "if (missing.length > 0)\n        tellDataPlane(turn, run, { kind: 'publish_state'",
+  },
+  {
+    name: 'steps that are done again after a restore count as new ones',
+    file: 'coordinator/core/progress.js',
+    find: 'if (message.step !== progress.committed)\n        return;',
+    replace:
+      'if (message.step > progress.committed)\n        return;\n    message = { ...message, step: progress.committed };',
+  },
+  {
+    name: 'a cancel that is to save the state first does not',
+    file: 'coordinator/core/jobs.js',
+    find: 'else if (checkpoint) {',
+    replace: 'else if (false) {',
+  },
+  {
+    name: 'a job that continues another counts from step 0',
+    file: 'coordinator/core/jobs.js',
+    find: 'progress: chosen.progress,',
+    replace: '',
+  },
+  {
+    name: 'a job that continues another begins anew when its checkpoints are damaged',
+    file: 'coordinator/core/formation.js',
+    find: 'if (plan === undefined || lacksParent) {',
+    replace: 'if (plan === undefined) {',
   },
 ];

@@ -9,9 +9,12 @@ import { nodeKey } from '../../shared/tree.js';
 import type { CoordinatorMessage, WorkerMessage } from '../../shared/wire/session.js';
 import type { ModelDescription, WorkerCommand } from '../../worker/core/command.js';
 import type { WorkerEvent } from '../../worker/core/event.js';
-import type { JobRun } from '../../worker/core/state.js';
+import type { Healing, JobRun } from '../../worker/core/state.js';
 import { REPORTS_KEPT } from '../../worker/core/step.js';
+import { stateDigest } from './checkpoint/image.js';
+import { CheckpointOracle, type SavingBefore } from './checkpoint_oracle.js';
 import type { CoordinatorHost } from './coordinator_host.js';
+import type { Etcd } from './etcd.js';
 import { digestOf } from './hashing.js';
 import { JobHistory, type Lineage } from './lineage.js';
 import { gradientOf } from './memory.js';
@@ -23,6 +26,9 @@ const MOST_WRITES = 60;
 const MOST_COMMANDS_AT_ENGINE = 40;
 const TIMES_KEPT = 101;
 const LINES_KEPT = 2_000;
+const LONGEST_REST_MS = 70_000;
+/** Of saves: those that are awaited, and those that a leader which is gone has asked for. */
+const MOST_SAVE_ACTS = 60;
 
 export interface WorkerBefore {
   readonly term: number;
@@ -30,6 +36,7 @@ export interface WorkerBefore {
   readonly generation: number;
   readonly committed: number;
   readonly started: boolean;
+  readonly healing: Healing | undefined;
   /** Microbatches of the step in flight that it holds or is computing. */
   readonly held: ReadonlySet<number>;
   /** The nodes of the tree that these are. */
@@ -37,8 +44,8 @@ export interface WorkerBefore {
 }
 
 export interface CoordinatorBefore {
-  readonly term: number | undefined;
   readonly knownSession: boolean;
+  readonly saving: SavingBefore;
 }
 
 interface Standing {
@@ -58,6 +65,7 @@ function heldBy({ inFlight, committed }: JobRun): ReadonlySet<number> {
 }
 
 export class Oracle {
+  readonly checkpoints: CheckpointOracle;
   readonly #histories = new Map<string, JobHistory>();
   /** The history of the state that each worker holds. */
   readonly #standings = new Map<string, Standing>();
@@ -67,10 +75,13 @@ export class Oracle {
   /** Faults that were done to engines, and to anything: what a job may rightly fail of. */
   engineFaults = 0;
   faults = 0;
+  /** When everything was repaired. */
+  repairedMs = Number.POSITIVE_INFINITY;
   commits = 0;
 
   constructor(private readonly world: World) {
     for (const plan of world.scenario.jobs) this.#histories.set(plan.spec.name, new JobHistory(plan));
+    this.checkpoints = new CheckpointOracle(world, (job) => this.#historyOf(job));
   }
 
   cancelRequested(job: string): void {
@@ -87,7 +98,7 @@ export class Oracle {
 
   /** The weights from which step `step` has to be computed in a generation. */
   weightsOf(job: string, generation: number, step: number): number | undefined {
-    return this.#historyOf(job)?.byGeneration.get(generation)?.weights[step];
+    return this.#historyOf(job)?.ofGeneration(job, generation)?.weights[step];
   }
 
   #broken(invariant: string, process: string, detail: string): never {
@@ -96,9 +107,18 @@ export class Oracle {
 
   // What etcd is told.
 
-  stored(put: Put, jobs: ReadonlyMap<string, JobRecord>, generations: ReadonlyMap<string, GenerationRecord>): void {
-    if (put.kind === 'job') this.#jobStored(put.record, jobs);
-    else this.#generationStored(put.record, generations.get(put.record.job));
+  stored(put: Put, { jobs, generations }: Pick<Etcd, 'jobs' | 'generations'>): void {
+    switch (put.kind) {
+      case 'job':
+        this.#jobStored(put.record, jobs);
+        break;
+      case 'generation':
+        this.#generationStored(put.record, generations.get(put.record.job));
+        break;
+      case 'checkpoints':
+        this.checkpoints.checkpointsStored(put.record);
+        break;
+    }
   }
 
   #jobStored(record: JobRecord, jobs: ReadonlyMap<string, JobRecord>): void {
@@ -107,6 +127,7 @@ export class Oracle {
     if (before === undefined) {
       const twin = [...jobs.values()].find((other) => other.operationId === record.operationId);
       if (twin !== undefined) this.#broken('I9', where, `operation ${record.operationId} is job ${twin.job} already`);
+      if (record.resumedFrom !== '') this.checkpoints.resumed(record);
       this.world.onMoment('submit_stored', this.world.etcd.leader?.name ?? '');
     } else {
       if (isTerminal(before.state) && record.state !== before.state) {
@@ -120,7 +141,11 @@ export class Oracle {
         );
       }
     }
-    const { samplesLost, samplesRepeated } = record.progress;
+    const { samplesLost, samplesRepeated, committed } = record.progress;
+    const lineages = this.#histories.get(record.spec.name)?.lineages ?? [];
+    if (committed > Math.max(0, ...lineages.map((lineage) => lineage.committed))) {
+      this.#broken('I4', where, `counts ${committed} steps, more than anybody has committed`);
+    }
     if (samplesLost > 0 || samplesRepeated > 0) this.#broken('I4', where, `${samplesLost} samples lost by the audit`);
     if (isTerminal(record.state) && before?.state !== record.state) this.#ended(record, where);
   }
@@ -136,11 +161,14 @@ export class Oracle {
       const user = plan.failsAt !== undefined && record.traceback !== '';
       const crashes = /crashed \d+ times/.test(record.reason) && this.engineFaults > 5;
       const unwritten = /could not be written/.test(record.reason) && this.faults > 5;
-      if (!user && !crashes && !unwritten) this.#broken('I12', where, `failed: ${record.reason}`);
+      const unsaved = this.checkpoints.mayFailUnsaved(record);
+      if (!user && !crashes && !unwritten && !unsaved) this.#broken('I12', where, `failed: ${record.reason}`);
     } else {
       const { steps } = plan.reference;
       const digests = history.lineages.map((lineage) => digestOf(lineage.weights[steps] ?? Number.NaN));
-      if (!digests.includes(record.weightsDigest)) this.#broken('I8', where, 'finished with weights that no run has');
+      const isReference = record.weightsDigest === digestOf(plan.reference.weights(steps));
+      const isRight = plan.spec.determinism === 'strict' ? isReference : digests.includes(record.weightsDigest);
+      if (!isRight) this.#broken('I8', where, 'finished with weights that no run has');
       if (record.progress.committed !== steps) {
         this.#broken('I4', where, `finished with ${record.progress.committed} of ${steps} steps`);
       }
@@ -182,12 +210,21 @@ export class Oracle {
   #placeInHistory(record: GenerationRecord, before: GenerationRecord | undefined, where: string): void {
     const history = this.#historyOf(record.job);
     if (history === undefined) return;
+    const isLoose = history.plan.spec.determinism === 'loose';
+    const restored = this.checkpoints.generationStored(record, before);
+    if (restored !== undefined) {
+      const saved = history.having(restored);
+      if (saved === undefined) return this.#broken('I6', where, 'restores a state that the job never had');
+      history.place(record.job, record.generation, isLoose ? history.fork(saved, record.committed) : saved);
+      return;
+    }
     const able = record.roster.filter((member) => !member.heals);
     const standing = able
       .map((member) => ({ member, one: this.#standings.get(member.incarnation) }))
       .find(({ member, one }) => one?.run.job === record.job && one.run.engineStart === member.engineStart)?.one;
     const first = history.firstOf(able[0]?.worker ?? '');
-    const current = before === undefined ? first : (history.byGeneration.get(before.generation) ?? first);
+    const current =
+      before === undefined ? first : (history.ofGeneration(record.job, before.generation) ?? first);
     const own = standing?.lineage ?? (record.committed === 0 ? first : current);
     if (record.committed > own.committed) {
       this.#broken(
@@ -200,8 +237,7 @@ export class Oracle {
       this.#checkFork(record, before, where);
     }
     // Whoever was left out may still commit the step that it has whole: in a loose job that is another history, which nobody shares.
-    const isOwn = history.plan.spec.determinism === 'loose';
-    history.byGeneration.set(record.generation, isOwn ? history.fork(own, record.committed) : own);
+    history.place(record.job, record.generation, isLoose ? history.fork(own, record.committed) : own);
   }
 
   /** History may fork only if nobody of the last generation who is in the new one had gone further. */
@@ -233,6 +269,7 @@ export class Oracle {
       generation: run?.generation ?? 0,
       committed: run?.committed ?? 0,
       started: run?.started ?? false,
+      healing: run?.healing,
       held: starts && run !== undefined ? heldBy(run) : NOTHING,
       nodes: new Set(starts ? run?.inFlight?.nodes.keys() : []),
     };
@@ -254,7 +291,7 @@ export class Oracle {
     } else if (event.kind === 'engine_event' && event.event.event === 'digest')
       this.#digested(host, run, event.event.weights);
     else if (event.kind === 'engine_event' && event.event.event === 'state_imported' && run.healing === undefined) {
-      this.world.onMoment('healed', name);
+      this.#healed(host, run, event.event.state, before.healing);
     }
     if (event.kind !== 'ticked') this.#checkBounds(host, run);
   }
@@ -317,7 +354,7 @@ export class Oracle {
   ): void {
     const { name } = host;
     const stored = this.world.etcd.generations.get(run.job);
-    const lineage = this.#historyOf(run.job)?.byGeneration.get(message.generation);
+    const lineage = this.#historyOf(run.job)?.ofGeneration(run.job, message.generation);
     if (stored === undefined || lineage === undefined || stored.generation < message.generation) {
       throw new Violation('I1', `${name}: starts in generation ${message.generation}, which is not in etcd`);
     }
@@ -388,20 +425,35 @@ export class Oracle {
     }
   }
 
-  #checkBounds({ name, state }: WorkerHost, run: JobRun): void {
+  /** Whether from peers or from a checkpoint: it is the state that the generation began with. */
+  #healed(host: WorkerHost, run: JobRun, state: string, healing: Healing | undefined): void {
+    if (healing === undefined) return;
+    const { committed, restore } = healing;
+    const weights = this.#standingOf(host, run).lineage.weights[committed];
+    if (weights === undefined || stateDigest({ committed, weights }) !== state) {
+      const from = restore === undefined ? 'peers' : restore.path;
+      this.#broken('I8', host.name, `has healed from ${from} to a state that its generation has not at step ${committed}`);
+    }
+    this.world.onMoment('healed', host.name);
+  }
+
+  #checkBounds({ name, state, checkpoints }: WorkerHost, run: JobRun): void {
     const over =
       run.outstanding.length > MOST_COMMANDS_AT_ENGINE ||
       (run.healing?.deferred.length ?? 0) > MOST_COMMANDS_AT_ENGINE ||
       run.applying.length > MOST_COMMANDS_AT_ENGINE ||
       run.reports.length > REPORTS_KEPT + 2 ||
       run.stepTimesMs.length > TIMES_KEPT ||
+      checkpoints.saves.underWay > MOST_SAVE_ACTS ||
       state.lines.length > LINES_KEPT;
     if (over) this.#broken('I11', name, 'a queue of the worker has outgrown its bound');
   }
 
   workerSends(host: WorkerHost, message: WorkerMessage): void {
-    if (message.kind === 'prepared') this.world.onMoment('prepared', host.name);
-    else if (message.kind === 'loaded') this.world.onMoment('loaded', host.name);
+    if (message.kind === 'prepared') {
+      this.checkpoints.prepared(host, message.job, message.generation, message.holding);
+      this.world.onMoment('prepared', host.name);
+    } else if (message.kind === 'loaded') this.world.onMoment('loaded', host.name);
     else if (message.kind === 'stepCommitted') this.world.onMoment('reported', host.name);
   }
 
@@ -422,9 +474,9 @@ export class Oracle {
 
   // Coordinators.
 
-  beforeCoordinator({ state }: CoordinatorHost, event: CoordinatorEvent): CoordinatorBefore {
-    const knownSession = event.kind !== 'session_message' || state.sessions.has(event.session);
-    return { term: state.leading?.term, knownSession };
+  beforeCoordinator(host: CoordinatorHost, event: CoordinatorEvent): CoordinatorBefore {
+    const knownSession = event.kind !== 'session_message' || host.state.sessions.has(event.session);
+    return { knownSession, saving: this.checkpoints.beforeCoordinator(host, event) };
   }
 
   afterCoordinator(
@@ -443,6 +495,8 @@ export class Oracle {
     if (stale && commands.some((command) => command.kind !== 'close_session')) {
       this.#broken('I5', name, `acts on ${event.message.kind} of a session that has ended`);
     }
+    this.checkpoints.afterCoordinator(host, event, commands, before.saving);
+    if (event.kind === 'ticked') this.#checkRest(host);
     for (const command of commands) {
       if (command.kind === 'send') this.#coordinatorSends(host, command.message);
       else if (command.kind === 'publish') this.#checkEvents(host, command.job);
@@ -450,10 +504,24 @@ export class Oracle {
     if (state.writes.size > MOST_WRITES) this.#broken('I11', name, `${state.writes.size} writes wait`);
   }
 
+  /** Only engines that hang, or faults, bring an exchange to rest. */
+  #checkRest({ name, state }: CoordinatorHost): void {
+    const { agenda, scenario } = this.world;
+    const calmMs = agenda.nowMs - this.repairedMs;
+    if (!(calmMs > LONGEST_REST_MS) || scenario.faults.includes('hang_engine')) return;
+    for (const { record, formation } of state.jobs.values()) {
+      if (formation.kind === 'preparing' && formation.afterStillness) {
+        this.#broken('I12', name, `${record.job} had come to rest though nothing fails: ${formation.reason}`);
+      }
+    }
+  }
+
   #coordinatorSends(host: CoordinatorHost, message: CoordinatorMessage): void {
     if (message.kind === 'welcome' || message.kind === 'unload' || message.kind === 'reject') return;
+    this.checkpoints.coordinatorSends(host, message);
     const run = host.state.jobs.get(message.job);
-    if (run === undefined || isTerminal(run.record.state)) {
+    const isEnding = message.kind === 'releaseSnapshot' && message.abandoned;
+    if (run === undefined || (isTerminal(run.record.state) && !isEnding)) {
       this.#broken('I10', host.name, `sends ${message.kind} of a job that has ended`);
     }
     const stored = this.world.etcd.jobs.get(message.job);

@@ -18,6 +18,8 @@ export interface TaskReport {
   readonly runs: number;
   readonly events: number;
   readonly commits: number;
+  readonly saved: number;
+  readonly restored: number;
   readonly failures: readonly { readonly seed: number; readonly failure: string }[];
 }
 
@@ -41,6 +43,8 @@ export async function runOnThreads(folder: string, task: SeedTask, threads: numb
     runs: sum(({ runs }) => runs),
     events: sum(({ events }) => events),
     commits: sum(({ commits }) => commits),
+    saved: sum(({ saved }) => saved),
+    restored: sum(({ restored }) => restored),
     failures: reports.flatMap(({ failures }) => failures).sort((left, right) => left.seed - right.seed),
   };
 }

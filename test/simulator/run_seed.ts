@@ -1,5 +1,4 @@
 /** Runs the cluster of one seed until its jobs have ended, and says what was broken. */
-import { isTerminal } from '../../coordinator/core/state.js';
 import { Faults } from './faults.js';
 import { type Level, scenarioOf } from './scenario.js';
 import { User } from './user.js';
@@ -20,6 +19,9 @@ export interface SeedResult {
   readonly trace: number;
   readonly events: number;
   readonly commits: number;
+  /** Checkpoints that were recorded, and generations that restored one. */
+  readonly saved: number;
+  readonly restored: number;
   readonly simulatedMs: number;
 }
 
@@ -40,7 +42,17 @@ export function runSeed(seed: number, { level = 'all', print }: SeedOptions = {}
         : `crash: ${error instanceof Error ? (error.stack ?? error.message) : error}`;
   }
   const { agenda, oracle, trace } = world;
-  return { seed, failure, trace, events: agenda.done, commits: oracle.commits, simulatedMs: agenda.nowMs };
+  const { saved, restored } = oracle.checkpoints;
+  return {
+    seed,
+    failure,
+    trace,
+    events: agenda.done,
+    commits: oracle.commits,
+    saved,
+    restored,
+    simulatedMs: agenda.nowMs,
+  };
 }
 
 /** Runs a seed twice: two different traces mean that something is not a function of the seed. */
@@ -57,7 +69,7 @@ function simulate(world: World): void {
   const { agenda, scenario } = world;
   const faults = new Faults(world);
   const users = scenario.jobs.map((plan) => new User(world, plan));
-  const ended = () => faults.over && users.every((user) => jobEnded(world, user));
+  const ended = () => faults.over && users.every((user) => user.hasAllItWanted);
   const hangMs = scenario.faults.includes('hang_engine') ? HANG_MS * scenario.stepScale : 0;
   runUntil(world, ended, SETTLE_MS + hangMs + scenario.faultsUntilMs + 6_000, () => unfinished(world, users));
   runUntil(
@@ -80,15 +92,11 @@ function runUntil(world: World, done: () => boolean, limitMs: number, complaint:
   }
 }
 
-function jobEnded({ etcd }: World, { job, plan, cancelled }: User): boolean {
-  const state = job === undefined ? undefined : etcd.jobs.get(job)?.state;
-  return state !== undefined && isTerminal(state) && (plan.cancelAtMs === undefined || cancelled);
-}
-
 function unfinished({ etcd, agenda, workers }: World, users: readonly User[]): string {
-  const jobs = users.map(({ job, plan }) => {
-    const record = etcd.jobs.get(job ?? '');
-    return `${plan.spec.name} is ${record?.state ?? 'not submitted'} with ${record?.progress.committed ?? 0} of ${plan.spec.steps} steps`;
+  const jobs = users.map(({ job, plan, resumed }) => {
+    const record = etcd.jobs.get(resumed ?? job ?? '');
+    const name = resumed === undefined ? plan.spec.name : `${plan.spec.name} (resumed)`;
+    return `${name} is ${record?.state ?? 'not submitted'} with ${record?.progress.committed ?? 0} of ${plan.spec.steps} steps`;
   });
   const held = [...workers.values()].map(({ name, alive, state }) => {
     const { run } = state;

@@ -28,33 +28,110 @@ export const FAULTS = [
   'revoke_leases',
   'jump_clock',
   'slow_link',
+  'kill_job',
+  'kill_everything',
+  'stop_everything',
+  'stop_last_worker',
+  'spoil_checkpoint',
+  'part_storage',
+  'fill_storage',
+  'slow_storage',
 ] as const;
 export type Fault = (typeof FAULTS)[number];
 
-/** Some seeds have these alone, whenever something is stored: what is in doubt then is too rare where everything fails. */
+/** They leave little standing for others to strike. */
+const RARE_FAULTS: ReadonlySet<Fault> = new Set(['kill_everything', 'stop_everything']);
+
+/**
+ * Most seeds have faults of many kinds. Some have those of etcd alone, whenever something is stored: what is in doubt then is too rare
+ * where everything fails. Others save often, and lose all that the workers have, again and again.
+ */
+type Kind = 'many' | 'etcd' | 'losses';
+
 const ETCD_FAULTS: readonly Fault[] = ['stop_etcd', 'lose_replies', 'slow_etcd'];
-const STORED: readonly Moment[] = ['submit_stored', 'end_stored', 'generation_stored', 'reported'];
+const STORED: readonly Moment[] = [
+  'submit_stored',
+  'end_stored',
+  'generation_stored',
+  'reported',
+  'published',
+  'checkpoint_stored',
+];
+
+const LOSSES: readonly Fault[] = [
+  'kill_job',
+  'kill_job',
+  'kill_everything',
+  'stop_everything',
+  'stop_last_worker',
+  'kill_worker',
+  'kill_coordinator',
+  'spoil_checkpoint',
+  'spoil_checkpoint',
+  'part_storage',
+  'fill_storage',
+  'lose_replies',
+];
+const SAVED: readonly Moment[] = [
+  'snapshot_taken',
+  'shard_written',
+  'published',
+  'checkpoint_stored',
+  'restore_begun',
+  'part_restored',
+  'state_corrupt',
+  'elected',
+];
+
+export interface JobPlanOptions {
+  readonly spec: JobSpec;
+  readonly datasetLength: number;
+  readonly submitAtMs: number;
+  /** Its user cancels it, perhaps so that its state is saved first. */
+  readonly cancel: { readonly atMs: number; readonly checkpoint: boolean } | undefined;
+  /** Its user lets another job go on from its checkpoint when it has failed or was cancelled. */
+  readonly isResumed: boolean;
+  /** Step at which the user's code raises. */
+  readonly failsAt: number | undefined;
+  /** Workers of another kind, which compute other bits. */
+  readonly odd: ReadonlySet<string>;
+}
 
 export class JobPlan {
   readonly reference: Reference;
   readonly #plans = new Map<number, StepPlan>();
 
-  constructor(
-    readonly spec: JobSpec,
-    readonly datasetLength: number,
-    readonly submitAtMs: number,
-    readonly cancelAtMs: number | undefined,
-    /** Step at which the user's code raises. */
-    readonly failsAt: number | undefined,
-    /** Workers of another kind, which compute other bits. */
-    private readonly odd: ReadonlySet<string>,
-  ) {
-    this.reference = new Reference(spec, datasetLength);
+  constructor(private readonly options: JobPlanOptions) {
+    this.reference = new Reference(options.spec, options.datasetLength);
+  }
+
+  get spec(): JobSpec {
+    return this.options.spec;
+  }
+
+  get datasetLength(): number {
+    return this.options.datasetLength;
+  }
+
+  get submitAtMs(): number {
+    return this.options.submitAtMs;
+  }
+
+  get cancel(): JobPlanOptions['cancel'] {
+    return this.options.cancel;
+  }
+
+  get isResumed(): boolean {
+    return this.options.isResumed;
+  }
+
+  get failsAt(): number | undefined {
+    return this.options.failsAt;
   }
 
   /** A strict job would refuse some of them, and which depends on who comes first: there all are alike. */
   isOdd(worker: string): boolean {
-    return this.spec.determinism === 'loose' && this.odd.has(worker);
+    return this.spec.determinism === 'loose' && this.options.odd.has(worker);
   }
 
   initialWeightsOn(worker: string): number {
@@ -113,12 +190,29 @@ export interface Scenario {
   readonly longestFreezeMs: number;
   /** How likely a fault draws another one within a moment. */
   readonly pairs: number;
+  /** Factor on everything that the storage of checkpoints does. */
+  readonly storageScale: number;
+  /** How likely a peer serves bad bytes of a state. */
+  readonly spoiltPieces: number;
 }
 
 /** Which faults a run may have at all: for the first tests of the simulator itself. */
 export type Level = 'none' | 'kills' | 'all';
 
-function specOf(random: Random, index: number, workers: number): JobSpec {
+interface JobOptions {
+  readonly index: number;
+  readonly kind: Kind;
+  /** Those that stay. */
+  readonly workers: number;
+  readonly odd: ReadonlySet<string>;
+}
+
+/** Minutes are too long for a cluster that runs for seconds here, and the core takes fractions. */
+function checkpointMinutes(random: Random): number {
+  return random.chance(0.15) ? random.between(0.01, 0.08) : 0;
+}
+
+function specOf(random: Random, { index, kind, workers }: JobOptions): JobSpec {
   const microbatches = random.chance(0.5) ? random.whole(1, 4) : random.whole(1, 12);
   const workersMin = random.whole(1, Math.min(3, workers));
   return {
@@ -142,16 +236,25 @@ function specOf(random: Random, index: number, workers: number): JobSpec {
     threads: 1,
     determinism: random.chance(0.3) ? 'loose' : 'strict',
     paramsJson: '{}',
+    checkpointEvery: random.chance(kind === 'losses' ? 0.9 : 0.5) ? random.whole(1, 4) : 0,
+    checkpointMinutes: checkpointMinutes(random),
+    checkpointKeep: random.whole(1, 3),
+    checkpointKeepEvery: random.chance(0.3) ? random.whole(1, 6) : 0,
+    maxRestores: random.chance(0.05) ? random.whole(1, 4) : 100,
+    initFrom: undefined,
   };
 }
 
-function jobOf(random: Random, index: number, workers: number, odd: ReadonlySet<string>): JobPlan {
-  const spec = specOf(random, index, workers);
+function jobOf(random: Random, options: JobOptions): JobPlan {
+  const { index, kind, odd } = options;
+  const spec = specOf(random, options);
   const datasetLength = spec.batch * random.whole(1, 5) + random.whole(0, spec.batch - 1);
   const submitAtMs = index === 0 ? random.between(0, 500) : random.between(0, 3_000);
-  const cancelAtMs = random.chance(0.12) ? submitAtMs + random.between(0, 6_000) : undefined;
+  const cancel = random.chance(0.2)
+    ? { atMs: submitAtMs + random.between(0, 6_000), checkpoint: random.chance(0.5) }
+    : undefined;
   const failsAt = random.chance(0.04) ? random.whole(0, 10) : undefined;
-  return new JobPlan(spec, datasetLength, submitAtMs, cancelAtMs, failsAt, odd);
+  return new JobPlan({ spec, datasetLength, submitAtMs, cancel, isResumed: random.chance(kind === 'losses' ? 0.9 : 0.5), failsAt, odd });
 }
 
 function workersOf(random: Random, level: Level): readonly WorkerPlan[] {
@@ -165,19 +268,43 @@ function workersOf(random: Random, level: Level): readonly WorkerPlan[] {
   }));
 }
 
+function kindOf(random: Random, level: Level): Kind {
+  if (level !== 'all') return 'many';
+  const drawn = random.unit();
+  return drawn < 0.05 ? 'etcd' : drawn < 0.2 ? 'losses' : 'many';
+}
+
+/** What is of the same kind in all seeds of a kind. */
+function narrowed(random: Random, kind: Kind, plan: Scenario): Scenario {
+  switch (kind) {
+    case 'many':
+      return plan;
+    case 'etcd': {
+      const often = { momentFaults: 8, momentChance: 0.8, faultsUntilMs: 10_000 };
+      return { ...plan, ...often, faults: ETCD_FAULTS, moments: STORED };
+    }
+    case 'losses': {
+      const often = { momentFaults: 8, momentChance: random.scaled(0.05, 0.8), faultsUntilMs: 10_000 };
+      const moments = SAVED.filter(() => random.chance(0.5));
+      return { ...plan, ...often, faults: LOSSES, moments, timedFaults: 3, stepScale: random.scaled(3, 30) };
+    }
+  }
+}
+
 export function scenarioOf(seed: number, level: Level = 'all'): Scenario {
   const random = new Random(seed);
+  const kind = kindOf(random, level);
   const workers = workersOf(random, level);
   const staying = workers.filter((worker) => worker.leavesAtMs === undefined).length;
   const mixed = random.chance(0.3);
   const odd = new Set(workers.flatMap(({ name }) => (mixed && random.chance(0.4) ? [name] : [])));
   const jobCount = random.chance(0.6) ? 1 : random.whole(2, 3);
-  const jobs = Array.from({ length: jobCount }, (_, index) => jobOf(random, index, staying, odd));
+  const jobs = Array.from({ length: jobCount }, (_, index) => jobOf(random, { index, kind, workers: staying, odd }));
   const share = random.between(0.1, 0.5);
-  const enabled = FAULTS.filter(() => random.chance(share));
+  const enabled = FAULTS.filter((fault) => random.chance(RARE_FAULTS.has(fault) ? share / 2 : share));
   const faults: readonly Fault[] = level === 'none' ? [] : level === 'kills' ? ['kill_worker'] : enabled;
   const calm = level === 'none' || faults.length === 0 || random.chance(0.02);
-  const plan: Scenario = {
+  return narrowed(random, kind, {
     seed,
     coordinators: Array.from({ length: random.whole(1, 3) }, (_, index) => `c${index + 1}`),
     workers,
@@ -192,7 +319,7 @@ export function scenarioOf(seed: number, level: Level = 'all'): Scenario {
     momentChance: random.scaled(0.03, 0.8),
     longestFreezeMs: random.chance(0.5) ? 1_500 : 9_000,
     pairs: random.chance(0.5) ? 0 : random.between(0.1, 0.6),
-  };
-  if (level !== 'all' || random.chance(0.95)) return plan;
-  return { ...plan, faults: ETCD_FAULTS, moments: STORED, momentFaults: 8, momentChance: 0.8, faultsUntilMs: 10_000 };
+    storageScale: random.scaled(0.2, 10),
+    spoiltPieces: level === 'all' && random.chance(0.1) ? random.scaled(0.01, 0.3) : 0,
+  });
 }

@@ -1,13 +1,15 @@
 /** A worker daemon: the real core, driven as worker/io/driver.ts and session_client.ts drive it, over simulated everything else. */
 import type { CoordinatorMessage, WorkerMessage } from '../../shared/wire/session.js';
+import type { CheckpointEvent } from '../../worker/checkpoint/checkpoints.js';
 import type { DataPlaneEvent } from '../../worker/collective/data_plane.js';
 import { apply } from '../../worker/core/apply.js';
-import type { WorkerCommand } from '../../worker/core/command.js';
+import type { CoreCheckpointCommand, WorkerCommand } from '../../worker/core/command.js';
 import type { EngineEvent } from '../../worker/core/engine_protocol.js';
 import type { WorkerEvent } from '../../worker/core/event.js';
 import { initialState, type WorkerState } from '../../worker/core/state.js';
+import { CheckpointThread } from './checkpoint/checkpoint_thread.js';
+import { SimulatedDataPlane } from './collective/data_plane.js';
 import type { CoordinatorHost } from './coordinator_host.js';
-import { SimulatedDataPlane } from './data_plane.js';
 import { SimulatedEngine } from './engine.js';
 import type { LeaderKey } from './etcd.js';
 import type { Memory } from './memory.js';
@@ -19,7 +21,10 @@ import { Violation, type World } from './world.js';
 const FIRST_RETRY_MS = 50;
 const MAX_RETRY_MS = 1_000;
 const GREETING_MS = 3_000;
+/** Time for the others to go on without a worker that was told to stop, and for its state to be saved where only it has one. */
 const DRAIN_MS = 5_000;
+const SAVE_MS = 60_000;
+const LOOK_MS = 100;
 
 interface Connection {
   /** Present once the coordinator has accepted it. */
@@ -32,6 +37,7 @@ export class WorkerHost extends SimulatedProcess {
   readonly incarnation: string;
   readonly state: WorkerState;
   readonly dataPlane: SimulatedDataPlane;
+  readonly checkpoints: CheckpointThread;
   readonly engines = new Map<number, SimulatedEngine>();
   /** Factor on everything that its engines do in a step. */
   slowness = 1;
@@ -54,6 +60,7 @@ export class WorkerHost extends SimulatedProcess {
     };
     this.state = initialState(identity);
     this.dataPlane = new SimulatedDataPlane(this);
+    this.checkpoints = new CheckpointThread(this);
     world.etcd.watchLeader(this, (leader) => this.#follow(leader));
   }
 
@@ -77,7 +84,12 @@ export class WorkerHost extends SimulatedProcess {
   /** SIGTERM: it hands over what it has, and exits by itself. */
   stop(): void {
     this.deliver(() => this.#dispatch({ kind: 'stop_requested' }));
-    this.later(DRAIN_MS, () => this.die());
+    this.later(DRAIN_MS, () => this.#stopWhenSaved(DRAIN_MS));
+  }
+
+  #stopWhenSaved(waitedMs: number): void {
+    if (waitedMs >= SAVE_MS || this.state.run?.snapshot === undefined) this.die();
+    else this.later(LOOK_MS, () => this.#stopWhenSaved(waitedMs + LOOK_MS));
   }
 
   cutSession(): void {
@@ -99,6 +111,10 @@ export class WorkerHost extends SimulatedProcess {
 
   dataPlaneSaid(event: Exclude<DataPlaneEvent, { kind: 'listening' }>): void {
     this.#dispatch({ kind: 'data_plane_event', event });
+  }
+
+  checkpointThreadSaid(event: CheckpointEvent): void {
+    this.#dispatch({ kind: 'checkpoint_event', event });
   }
 
   protected ticked(): void {
@@ -155,6 +171,9 @@ export class WorkerHost extends SimulatedProcess {
       case 'tell_data_plane':
         this.dataPlane.tell(command.command, this.#memoryOf(command.start));
         break;
+      case 'tell_checkpoints':
+        this.#tellCheckpoints(command.start, command.command);
+        break;
       case 'describe_model':
         this.world.oracle.described(this, command.model);
         this.world.onMoment('model_described', this.name);
@@ -168,6 +187,11 @@ export class WorkerHost extends SimulatedProcess {
       case 'log':
         break;
     }
+  }
+
+  /** What needs the memory of an engine that is gone is not told. */
+  #tellCheckpoints(start: number, command: CoreCheckpointCommand): void {
+    this.checkpoints.tell(command, this.#memoryOf(start));
   }
 
   #memoryOf(start: number): Memory | undefined {

@@ -1,5 +1,6 @@
-/** What everything in a simulated cluster shares: time, chance, the network, etcd, the processes, and who watches over them. */
+/** What everything in a simulated cluster shares: time, chance, the network, etcd, storage, the processes, and who watches over them. */
 import { Agenda } from './agenda.js';
+import { Storage } from './checkpoint/storage.js';
 import type { CoordinatorHost } from './coordinator_host.js';
 import { Etcd } from './etcd.js';
 import { hashText, mix } from './hashing.js';
@@ -25,6 +26,7 @@ export class World {
   readonly random: Random;
   readonly network: Network;
   readonly etcd: Etcd;
+  readonly storage: Storage;
   readonly oracle: Oracle;
   /** The processes that run, or ran last, under each name. */
   readonly workers = new Map<string, WorkerHost>();
@@ -43,6 +45,7 @@ export class World {
     this.random = new Random(scenario.seed, 1);
     this.network = new Network(this);
     this.etcd = new Etcd(this);
+    this.storage = new Storage(this);
     this.oracle = new Oracle(this);
   }
 

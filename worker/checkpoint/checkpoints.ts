@@ -30,7 +30,8 @@ export interface SaveName {
 export type CheckpointCommand =
   /**
    * Write shard number `shard` of `shards` of the image in `fd`, `bytes` long. The descriptor is the thread's from here on: it reads the
-   * image from offset 0 and closes the descriptor when it is done, whatever the outcome. Answer: shard_written or save_failed.
+   * image from offset 0 and closes the descriptor before it answers, whatever the outcome. A frozen writer may wake when another has written
+   * the same shard, so it is written under a name of its own (O_EXCL) and renamed when it is whole. Answer: shard_written or save_failed.
    */
   | (SaveName & {
       readonly kind: 'write_shard';
@@ -41,8 +42,9 @@ export type CheckpointCommand =
     })
   /**
    * All shards are written, by whomever: write the manifest, make the checkpoint visible under its final name, read everything back
-   * and verify it. Done again, also by another worker, or beside one that does the same, it has the same outcome. `fd` as above (for the header of the image).
-   * Answer: published or save_failed.
+   * and verify it. Done again, also by another worker, or beside one that does the same, it has the same outcome. `fd` as above (for the header
+   * and the sha256 of the image). The checkpoint may be another save's that was there already, with the same state. Answer: published or
+   * save_failed.
    */
   | (SaveName & {
       readonly kind: 'publish';
@@ -51,13 +53,17 @@ export type CheckpointCommand =
       readonly fd: number;
       readonly bytes: number;
     })
-  /** Stop whatever is under way for the save, and remove what it has left if it is not published. No answer. */
+  /**
+   * Stop whatever is under way for the save, and remove what it has left if it is not published. No answer. A checkpoint that is visible
+   * already is verified to the end all the same, and answered with published or save_failed.
+   */
   | (SaveName & { readonly kind: 'abandon_save' })
   /** Remove a published checkpoint, in an order that never leaves half of one that looks whole. Answer: removed (also if it is not there). */
   | { readonly kind: 'remove'; readonly job: string; readonly path: string }
   /**
    * Read part number `part` of `parts` of a checkpoint (the shards whose number is `part` modulo `parts`), and the image's header, into `fd`, each at its place in the
-   * image, and verify what was read. `fd` is the thread's from here on. A newer restore or stop_restore of the job ends it without an answer.
+   * image, and verify what was read. `fd` is the thread's from here on; the file grows if need be, and never shrinks. A newer restore or stop_restore of the
+   * job ends it without an answer; a piece of a few MiB that is just being written may still land.
    * Answer: part_restored or restore_failed; on the way restore_progressed.
    */
   | {
@@ -114,6 +120,11 @@ export type CheckpointEvent =
       readonly path: string;
       /** One line that names the file and what is wrong with it. */
       readonly reason: string;
+      /**
+       * The checkpoint is not whole: it will never be restored, and an older one is used. False when the storage cannot be reached
+       * or read (the folder of checkpoints is gone, an I/O error, a time-out): then it is tried again.
+       */
+      readonly damaged: boolean;
     }
   /** At least once a second while a restore reads. */
   | { readonly kind: 'restore_progressed'; readonly job: string; readonly generation: number; readonly bytes: number };

@@ -6,6 +6,7 @@
  * vector of step s is in slot s % 2; partials are in slots 2 and up, as the worker's core says.
  */
 import type { TreeNode } from '../../shared/tree.js';
+import type { ByteRange } from '../checkpoint/checkpoints.js';
 
 /** Slots 0 and 1 hold reduced vectors. */
 export const FIRST_PARTIAL_SLOT = 2;
@@ -77,7 +78,10 @@ export type DataPlaneCommand =
     }
   /** Pull the whole reduced vector of a step that others have committed, from the first of `ranks` that gives it. Answer: reduced. */
   | { readonly kind: 'fetch_reduced'; readonly job: string; readonly step: number; readonly ranks: readonly number[] }
-  /** The engine has exported its state after `committed` steps to `fd`; serve it. Replaces an earlier one. */
+  /**
+   * The state after `committed` steps is in `fd`, or those runs of it that `ranges` names: exported by the engine, or read from a checkpoint.
+   * Serve it. `bytes` and `sha256` are the whole state's. It replaces an earlier one, outlives the generation, and ends with close_job.
+   */
   | {
       readonly kind: 'publish_state';
       readonly job: string;
@@ -85,14 +89,27 @@ export type DataPlaneCommand =
       readonly fd: number;
       readonly bytes: number;
       readonly sha256: string;
+      /** Sorted, without overlap. Absent: all of the state. */
+      readonly ranges?: readonly ByteRange[];
     }
-  /** Pull a state from several peers in parallel into `fd` (sized by the data plane) and verify it. Answer: state_fetched. */
+  /**
+   * Pull a state from several peers in parallel into `fd` (sized by the data plane) and verify the whole file. Each of `ranks` is asked for
+   * what it has, and answers when it has published; pulling begins with the first answer. Answer: state_fetched.
+   *
+   * With `expected` it is that very state that is put together from peers which have different parts of it, as in a restore from a
+   * checkpoint; a peer with another one is left out. A peer that has not got it yet, or not all that is missing, is asked again.
+   * Answer: state_fetched or state_corrupt.
+   */
   | {
       readonly kind: 'fetch_state';
       readonly job: string;
       readonly committed: number;
       readonly ranks: readonly number[];
       readonly fd: number;
+      /** The whole state's. Absent: of whatever state a peer has. */
+      readonly expected?: { readonly bytes: number; readonly sha256: string };
+      /** Only together with `expected`: the runs to pull, each wholly in one peer's ranges. The others are in `fd`. Absent: all of it. */
+      readonly missing?: readonly ByteRange[];
     };
 
 export type DataPlaneEvent =
@@ -116,6 +133,16 @@ export type DataPlaneEvent =
       readonly generation: number;
       readonly committed: number;
       readonly bytes: number;
+    }
+  /**
+   * Everything that was missing of the expected state has been pulled, but the whole file has another sha256. Which part is bad, and
+   * whose, is not known. The fetch has ended.
+   */
+  | {
+      readonly kind: 'state_corrupt';
+      readonly job: string;
+      readonly generation: number;
+      readonly committed: number;
     }
   /** A peer's stream broke or stalled while something was wanted from it. */
   | {

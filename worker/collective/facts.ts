@@ -1,5 +1,7 @@
 /** The two small JSON documents that peers exchange: what goes with a partial, and what goes with a state. */
 import { z } from 'zod';
+import type { ByteRange } from '../checkpoint/checkpoints.js';
+import { areRangesOf, MOST_RANGES } from './byte_ranges.js';
 import type { PartialFacts } from './data_plane.js';
 
 /** JSON has no NaN, no infinities and no negative zero; a loss may be any of them. */
@@ -7,12 +9,23 @@ const double = z.union([z.number(), z.enum(['NaN', 'Infinity', '-Infinity', '-0'
 
 const partialFacts = z.object({ loss: double, weight: double, consumed: z.array(z.string().max(64)).max(65_535) });
 
-const stateFacts = z.object({
-  bytes: z.number().int().nonnegative(),
-  sha256: z.string().regex(/^[0-9a-f]{64}$/),
-});
-/** Length and digest of an exported state. */
-export type StateFacts = z.infer<typeof stateFacts>;
+/** Length and digest of a whole state, and which runs of it can be pulled. */
+export interface StateFacts {
+  readonly bytes: number;
+  readonly sha256: string;
+  /** Sorted, without overlap, within `bytes`; at most MOST_RANGES of them. */
+  readonly ranges: readonly ByteRange[];
+}
+
+const count = z.number().int().nonnegative();
+
+const stateFacts: z.ZodType<StateFacts> = z
+  .object({
+    bytes: count,
+    sha256: z.string().regex(/^[0-9a-f]{64}$/),
+    ranges: z.array(z.object({ at: count, length: count })).max(MOST_RANGES),
+  })
+  .refine(({ bytes, ranges }) => areRangesOf(bytes, ranges));
 
 function jsonDouble(value: number): number | string {
   if (Object.is(value, -0)) return '-0';
@@ -30,8 +43,9 @@ export function decodePartialFacts(bytes: Uint8Array): PartialFacts | undefined 
   return read(partialFacts, bytes);
 }
 
-export function encodeStateFacts({ bytes, sha256 }: StateFacts): Buffer {
-  return Buffer.from(JSON.stringify({ bytes, sha256 }));
+export function encodeStateFacts({ bytes, sha256, ranges }: StateFacts): Buffer {
+  const plain = ranges.map(({ at, length }) => ({ at, length }));
+  return Buffer.from(JSON.stringify({ bytes, sha256, ranges: plain }));
 }
 
 /** Undefined when the bytes are malformed. */

@@ -1,19 +1,23 @@
 /**
  * Pulls a training state from several peers at once and verifies it.
  *
- * Peers that give the same length and digest are taken to hold the same state, and each sends some of its pieces. When the whole
- * does not match its digest, one of them sent bad bytes: then each peer is tried alone, and the bad one is named.
+ * A worker that heals takes whatever state its peers have. Those that give the same length and digest are taken to hold the same state, and
+ * each sends some of its pieces. When the whole does not match its digest, one of them sent bad bytes: then each peer is tried alone, and
+ * the bad one is named.
+ *
+ * A worker that restores has read its part of a checkpoint, knows which state it is putting together, and pulls each missing range from the
+ * peers that have read it. When the whole does not match there is no telling who has sent bad bytes, and the fetch ends.
  */
-import { createHash } from 'node:crypto';
-import { fstatSync, ftruncateSync, readSync, writeSync } from 'node:fs';
-import { setImmediate } from 'node:timers/promises';
+import { fstatSync, ftruncateSync, writeSync } from 'node:fs';
+import type { ByteRange } from '../checkpoint/checkpoints.js';
+import { covers } from './byte_ranges.js';
 import type { Peer } from './data_plane.js';
 import { decodeStateFacts, type StateFacts } from './facts.js';
 import type { Pull, PullName, PullOwner, Refusal } from './peer_stream.js';
 import type { Run, RunContext } from './run.js';
+import { isSameState, StateAttempt, type StateIdentity, type StateSource } from './state_attempt.js';
+import { stateDigest } from './state_digest.js';
 
-const PIECE_BYTES = 4 * 1024 * 1024;
-const PIECES_IN_FLIGHT = 2;
 const AGAIN_AFTER_MS = 500;
 
 export interface FetchStateOptions {
@@ -22,66 +26,61 @@ export interface FetchStateOptions {
   readonly committed: number;
   readonly ranks: readonly number[];
   readonly fd: number;
+  /** The state to put together; absent: whatever the sources have. */
+  readonly expected: StateIdentity | undefined;
+  /** What is not in the file yet; absent: all of it. */
+  readonly missing: readonly ByteRange[] | undefined;
   /** The whole, verified state of `bytes` bytes is in the file. */
   readonly done: (bytes: number) => void;
+  /** Everything has been pulled, and the whole is not the expected state. */
+  readonly corrupt: () => void;
 }
 
-interface Source {
-  readonly peer: Peer;
-  facts: StateFacts | undefined;
-  /** Why it is out of the question for now. */
-  failure: string | undefined;
-  piecesInFlight: number;
+interface Source extends StateSource {
+  /** It has been said that this source has another state. */
+  leftOut: boolean;
 }
 
-interface Piece {
-  readonly at: number;
-  readonly length: number;
-}
-
-/** One try to get the whole state, from every source with the same facts or from a single one. */
-interface Attempt {
-  readonly facts: StateFacts;
-  readonly only: Source | undefined;
-  readonly todo: Piece[];
-  readonly contributors: Set<Source>;
-  missingBytes: number;
-}
+type Attempt = StateAttempt<Source>;
 
 interface Pulling {
   readonly source: Source;
   /** Absent when the facts are pulled. */
-  readonly piece: Piece | undefined;
+  readonly piece: ByteRange | undefined;
   received: number;
 }
 
 export class FetchState implements Run, PullOwner {
   readonly #context: RunContext;
   readonly #sources: readonly Source[];
-  readonly #pulling: Pulling[] = [];
+  /** What is being pulled, by tag. */
+  readonly #pulling = new Map<number, Pulling>();
+  #nextTag = 0;
   #attempt: Attempt | undefined;
   /** A mix of sources gave a bad whole: from now on one source at a time. */
   #oneAtATime = false;
+  #verifying = false;
+  #saidThatStuck = false;
   #timer: NodeJS.Timeout | undefined;
   #ended = false;
 
   constructor(private readonly options: FetchStateOptions) {
-    const { context, ranks } = options;
+    const { context, ranks, expected, missing } = options;
+    if (missing !== undefined && expected === undefined) throw new Error('a part of no particular state is fetched');
     this.#context = context;
     this.#sources = [...new Set(ranks)].map((rank) => {
       const peer = context.generation.roster[rank];
       if (peer === undefined) throw new Error(`rank ${rank} is not in the roster`);
-      return { peer, facts: undefined, failure: undefined, piecesInFlight: 0 };
+      return { peer, facts: undefined, failure: undefined, pullsInFlight: 0, leftOut: false };
     });
   }
 
   start(): void {
-    this.#timer = undefined;
-    for (const source of this.#sources) {
-      source.failure = undefined;
-      source.facts = undefined;
-      this.#want(source, undefined);
-    }
+    const { expected, missing } = this.options;
+    if (expected !== undefined)
+      this.#attempt = this.#attemptAt(expected, missing ?? [wholeOf(expected)], this.#sources);
+    for (const source of this.#sources) this.#want(source, undefined);
+    this.#proceed();
   }
 
   stop(): void {
@@ -90,12 +89,45 @@ export class FetchState implements Run, PullOwner {
     this.#context.cancel(this);
   }
 
-  #want(source: Source, piece: Piece | undefined): void {
-    const tag = this.#pulling.push({ source, piece, received: 0 }) - 1;
+  #attemptAt(state: StateIdentity, missing: readonly ByteRange[], sources: readonly Source[]): Attempt {
+    const { fd } = this.options;
+    if (fstatSync(fd).size < state.bytes) ftruncateSync(fd, state.bytes);
+    return new StateAttempt({ state, missing, sources });
+  }
+
+  /** Hands out what can be pulled by what is known now, and sees to it when something cannot be had from anybody. */
+  #proceed(): void {
+    if (this.#ended || this.#verifying) return;
+    this.#attempt = this.#attemptToMake();
+    const attempt = this.#attempt;
+    if (attempt === undefined) {
+      if (this.#sources.every(({ failure }) => failure !== undefined)) this.#giveUp();
+      return;
+    }
+    attempt.assign((source, piece) => this.#want(source, piece));
+    if (attempt.whole) void this.#verify(attempt);
+    else if (attempt.lacksSource) this.#giveUp();
+  }
+
+  /** When no particular state is expected and the one being fetched has no source left, another state or another source is tried. */
+  #attemptToMake(): Attempt | undefined {
+    if (this.options.expected !== undefined || this.#attempt?.hasSource === true) return this.#attempt;
+    for (const source of this.#sources) {
+      const { facts } = source;
+      if (facts !== undefined)
+        return this.#attemptAt(facts, [wholeOf(facts)], this.#oneAtATime ? [source] : this.#sources);
+    }
+    return undefined;
+  }
+
+  #want(source: Source, piece: ByteRange | undefined): void {
+    const tag = this.#nextTag++;
+    this.#pulling.set(tag, { source, piece, received: 0 });
+    source.pullsInFlight++;
     this.#context.want(source.peer, [{ owner: this, tag, name: this.#nameOf(piece) }]);
   }
 
-  #nameOf(piece: Piece | undefined): PullName {
+  #nameOf(piece: ByteRange | undefined): PullName {
     const { job, generation } = this.#context;
     return {
       kind: piece === undefined ? 'stateFacts' : 'state',
@@ -113,107 +145,79 @@ export class FetchState implements Run, PullOwner {
     };
   }
 
-  chunkArrived({ tag }: Pull, offset: number, payload: Buffer): void {
-    const pulling = this.#pulling[tag];
+  #pullingOf({ tag }: Pull): Pulling {
+    const pulling = this.#pulling.get(tag);
     if (pulling === undefined) throw new Error(`no pull has tag ${tag}`);
-    if (pulling.piece === undefined) this.#factsArrived(pulling.source, decodeStateFacts(payload));
-    else this.#bytesArrived(pulling, pulling.piece, offset, payload);
+    return pulling;
+  }
+
+  chunkArrived(pull: Pull, offset: number, payload: Buffer): void {
+    const pulling = this.#pullingOf(pull);
+    const { source, piece } = pulling;
+    pulling.received += payload.length;
+    if (piece !== undefined) {
+      writeSync(this.options.fd, payload, 0, payload.length, piece.at + offset);
+      if (pulling.received < piece.length) return;
+    }
+    this.#pulling.delete(pull.tag);
+    source.pullsInFlight--;
+    if (piece === undefined) this.#factsArrived(source, decodeStateFacts(payload));
+    else this.#pieceArrived(source);
+  }
+
+  #pieceArrived(source: Source): void {
+    this.#attempt?.pulled(source);
+    this.#proceed();
   }
 
   #factsArrived(source: Source, facts: StateFacts | undefined): void {
-    source.facts = facts;
-    if (facts === undefined) {
-      this.#sourceFailed(source, 'sent malformed facts');
-      return;
-    }
-    if (this.#attempt === undefined) this.#tryNext();
-    else if (!sameFacts(facts, this.#attempt.facts)) {
-      this.#warn(`${source.peer.worker} has another state than the one being fetched: ${facts.sha256}`);
-    }
-    this.#assign();
-  }
-
-  #bytesArrived(pulling: Pulling, piece: Piece, offset: number, payload: Buffer): void {
-    const attempt = this.#attempt;
-    if (attempt === undefined) return;
-    writeSync(this.options.fd, payload, 0, payload.length, piece.at + offset);
-    pulling.received += payload.length;
-    attempt.missingBytes -= payload.length;
-    if (pulling.received < piece.length) return;
-    pulling.source.piecesInFlight--;
-    attempt.contributors.add(pulling.source);
-    if (attempt.missingBytes === 0) void this.#verify(attempt);
-    else this.#assign();
-  }
-
-  /** Chooses what to fetch next among the sources whose facts are known and that have not failed. */
-  #tryNext(): void {
-    this.#attempt = undefined;
-    const source = this.#sources.find(({ facts, failure }) => facts !== undefined && failure === undefined);
-    if (source?.facts !== undefined) this.#begin(source.facts, this.#oneAtATime ? source : undefined);
-    else if (this.#sources.every(({ failure }) => failure !== undefined)) this.#allFailed();
-  }
-
-  #begin(facts: StateFacts, only: Source | undefined): void {
-    const { fd } = this.options;
-    if (fstatSync(fd).size < facts.bytes) ftruncateSync(fd, facts.bytes);
-    const todo: Piece[] = [];
-    for (let at = 0; at < facts.bytes; at += PIECE_BYTES) {
-      todo.push({ at, length: Math.min(PIECE_BYTES, facts.bytes - at) });
-    }
-    this.#attempt = { facts, only, todo, contributors: new Set(), missingBytes: facts.bytes };
-    if (facts.bytes === 0) void this.#verify(this.#attempt);
-    else this.#assign();
-  }
-
-  #assign(): void {
-    const attempt = this.#attempt;
-    if (attempt === undefined) return;
-    for (let round = 0; round < PIECES_IN_FLIGHT; round++) {
-      for (const source of this.#sources) {
-        if (!canSend(source, attempt) || source.piecesInFlight > round) continue;
-        const piece = attempt.todo.shift();
-        if (piece === undefined) return;
-        source.piecesInFlight++;
-        this.#want(source, piece);
-      }
+    if (facts === undefined) this.#sourceFailed(source, 'sent malformed facts');
+    else if (this.options.expected === undefined && !covers(facts.ranges, wholeOf(facts))) this.#askLater(source);
+    else {
+      source.facts = facts;
+      this.#proceed();
+      if (this.#attempt !== undefined && !isSameState(facts, this.#attempt.state)) this.#warnOfLeftOut(source, facts);
     }
   }
 
   async #verify(attempt: Attempt): Promise<void> {
-    const sha256 = await this.#digest(attempt.facts.bytes);
+    const { fd, expected, done, corrupt } = this.options;
+    this.#verifying = true;
+    const sha256 = await stateDigest(fd, attempt.state.bytes, () => this.#ended);
+    this.#verifying = false;
     if (this.#ended) return;
-    if (sha256 === attempt.facts.sha256) {
+    if (sha256 === attempt.state.sha256) {
       this.stop();
-      this.options.done(attempt.facts.bytes);
-      return;
+      done(attempt.state.bytes);
+    } else if (expected !== undefined) {
+      this.stop();
+      this.#warn(
+        `the state put together from several parts is corrupt: sha256 ${sha256} instead of ${expected.sha256}`,
+      );
+      corrupt();
+    } else {
+      this.#suspect(attempt, sha256);
+      this.#attempt = undefined;
+      this.#proceed();
     }
-    const [first, ...others] = attempt.contributors;
-    if (first !== undefined && others.length === 0) {
-      first.failure = 'served a corrupt state';
-      this.#warn(`${first.peer.worker} served a corrupt state: sha256 ${sha256} instead of ${attempt.facts.sha256}`);
+  }
+
+  #suspect({ culprit, state }: Attempt, sha256: string | undefined): void {
+    if (culprit !== undefined) {
+      this.#release(culprit);
+      culprit.failure = 'served a corrupt state';
+      this.#warn(`${culprit.peer.worker} served a corrupt state: sha256 ${sha256} instead of ${state.sha256}`);
     } else {
       this.#oneAtATime = true;
       this.#warn('the state pulled from several workers is corrupt; trying each of them alone');
     }
-    this.#tryNext();
   }
 
-  /** Hashed piece by piece, so that the thread's other work goes on. */
-  async #digest(bytes: number): Promise<string> {
-    const hash = createHash('sha256');
-    const piece = Buffer.alloc(Math.min(PIECE_BYTES, bytes));
-    for (let at = 0; at < bytes && !this.#ended; at += PIECE_BYTES) {
-      const length = readSync(this.options.fd, piece, 0, Math.min(PIECE_BYTES, bytes - at), at);
-      hash.update(piece.subarray(0, length));
-      await setImmediate();
-    }
-    return hash.digest('hex');
-  }
-
-  refused({ tag }: Pull, reason: Refusal): void {
-    const source = this.#pulling[tag]?.source;
-    if (source !== undefined) this.#sourceFailed(source, `answers ${reason}`);
+  refused(pull: Pull, reason: Refusal): void {
+    const { source } = this.#pullingOf(pull);
+    // All members restore at once: one that has not opened the job yet, or has its part of another checkpoint still, will have this one.
+    if (reason === 'unknown' && this.options.expected !== undefined) this.#askLater(source);
+    else this.#sourceFailed(source, `answers ${reason}`);
   }
 
   peerFailing(peer: Peer, reason: string): void {
@@ -221,30 +225,62 @@ export class FetchState implements Run, PullOwner {
     if (source !== undefined) this.#sourceFailed(source, reason);
   }
 
-  /** What the source was to send is left to the others. */
   #sourceFailed(source: Source, reason: string): void {
     if (source.failure !== undefined || this.#ended) return;
+    this.#release(source);
     source.failure = reason;
-    source.piecesInFlight = 0;
-    this.#context.cancel(this, source.peer);
-    const attempt = this.#attempt;
-    for (const pulling of this.#pulling) {
-      if (pulling.source !== source || pulling.piece === undefined || pulling.received === pulling.piece.length)
-        continue;
-      attempt?.todo.push(pulling.piece);
-      if (attempt !== undefined) attempt.missingBytes += pulling.received;
-      pulling.received = pulling.piece.length;
-    }
-    const verifying = attempt?.missingBytes === 0;
-    if (verifying) return;
-    if (attempt !== undefined && this.#sources.some((other) => canSend(other, attempt))) this.#assign();
-    else this.#tryNext();
+    // Others may be busy for minutes before it shows that this one is needed; a link that was down for a moment should be back by then.
+    if (this.options.expected !== undefined) this.#askAgainSoon();
+    this.#proceed();
   }
 
-  #allFailed(): void {
-    for (const { peer, failure } of this.#sources) this.#context.peerFailed(peer.worker, failure ?? 'no answer');
+  /** The source has not got what is wanted of it, but may have it soon. */
+  #askLater(source: Source): void {
+    this.#release(source);
+    this.#askAgainSoon();
+    this.#proceed();
+  }
+
+  /** What the source was to send is left to the others. */
+  #release(source: Source): void {
+    source.facts = undefined;
+    source.pullsInFlight = 0;
+    this.#context.cancel(this, source.peer);
+    for (const [tag, pulling] of this.#pulling) {
+      if (pulling.source !== source) continue;
+      this.#pulling.delete(tag);
+      if (pulling.piece !== undefined) this.#attempt?.giveBack(pulling.piece);
+    }
+  }
+
+  /** Nobody can send what is missing: those that have failed are reported, and all are asked again a little later. */
+  #giveUp(): void {
+    const failed = this.#sources.filter(({ failure }) => failure !== undefined);
+    for (const { peer, failure } of failed) this.#context.peerFailed(peer.worker, failure ?? '');
+    if (failed.length === 0 && !this.#saidThatStuck) {
+      this.#saidThatStuck = true;
+      this.#warn(`no worker has all that is missing of the state after ${this.options.committed} steps; asking again`);
+    }
     this.#oneAtATime = false;
-    this.#timer ??= setTimeout(() => this.start(), AGAIN_AFTER_MS);
+    this.#askAgainSoon();
+  }
+
+  #askAgainSoon(): void {
+    this.#timer ??= setTimeout(() => {
+      this.#timer = undefined;
+      for (const source of this.#sources) {
+        if (source.pullsInFlight > 0) continue;
+        source.failure = undefined;
+        source.facts = undefined;
+        this.#want(source, undefined);
+      }
+    }, AGAIN_AFTER_MS);
+  }
+
+  #warnOfLeftOut(source: Source, { sha256 }: StateFacts): void {
+    if (source.leftOut) return;
+    source.leftOut = true;
+    this.#warn(`${source.peer.worker} has another state than the one being fetched: ${sha256}`);
   }
 
   #warn(line: string): void {
@@ -252,11 +288,6 @@ export class FetchState implements Run, PullOwner {
   }
 }
 
-function sameFacts(a: StateFacts, b: StateFacts): boolean {
-  return a.bytes === b.bytes && a.sha256 === b.sha256;
-}
-
-function canSend(source: Source, attempt: Attempt): boolean {
-  if (source.failure !== undefined || source.facts === undefined) return false;
-  return attempt.only === undefined ? sameFacts(source.facts, attempt.facts) : source === attempt.only;
+function wholeOf({ bytes }: StateIdentity): ByteRange {
+  return { at: 0, length: bytes };
 }

@@ -116,23 +116,28 @@ export class JobExchange {
     this.around.emit({ kind: 'reduced', job: this.#job, generation, ...result });
   }
 
-  publishState({ committed, fd, bytes, sha256 }: CommandOf<'publish_state'>): void {
-    this.shelf.publishState({ committed, fd, bytes, sha256 });
+  publishState({ committed, fd, bytes, sha256, ranges }: CommandOf<'publish_state'>): void {
+    const whole = { at: 0, length: bytes };
+    this.shelf.publishState({ committed, fd, bytes, sha256, ranges: ranges ?? [whole] });
     this.around.wake(this.#job, shelfEvent.state);
   }
 
-  fetchState({ committed, ranks, fd }: CommandOf<'fetch_state'>): void {
+  fetchState({ committed, ranks, fd, expected, missing }: CommandOf<'fetch_state'>): void {
     const generation = this.#current();
+    const name = { job: this.#job, generation: generation.generation, committed };
+    const ended = (event: DataPlaneEvent): void => {
+      this.#runs.delete(run);
+      this.around.emit(event);
+    };
     const run = new FetchState({
       context: this.#context(generation),
       committed,
       ranks,
       fd,
-      done: (bytes) => {
-        this.#runs.delete(run);
-        const event = { job: this.#job, generation: generation.generation, committed, bytes };
-        this.around.emit({ kind: 'state_fetched', ...event });
-      },
+      expected,
+      missing,
+      done: (bytes) => ended({ kind: 'state_fetched', ...name, bytes }),
+      corrupt: () => ended({ kind: 'state_corrupt', ...name }),
     });
     this.#runs.add(run);
     run.start();

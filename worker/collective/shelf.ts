@@ -8,6 +8,7 @@
  */
 import { nodeKey, rootOf, type TreeNode } from '../../shared/tree.js';
 import type { PullRequest } from '../../shared/wire/peer.js';
+import { areRangesOf, covers, MOST_RANGES } from './byte_ranges.js';
 import type { PartialFacts, Peer } from './data_plane.js';
 import type { StateFacts } from './facts.js';
 import { bucketSpan, segmentSpan } from './segments.js';
@@ -125,6 +126,8 @@ export class Shelf {
   }
 
   publishState(state: PublishedState): void {
+    if (!areRangesOf(state.bytes, state.ranges) || state.ranges.length > MOST_RANGES)
+      throw new Error(`the published ranges of the state after ${state.committed} steps are no runs of its bytes`);
     this.#state = state;
   }
 
@@ -196,7 +199,7 @@ export class Shelf {
     if (state === undefined || state.committed < request.step) return { kind: 'wait', event: shelfEvent.state };
     if (state.committed > request.step) return UNKNOWN;
     if (request.kind === 'stateFacts') return { kind: 'found', located: { kind: 'state_facts', facts: state } };
-    if (request.offset + request.length > state.bytes) return UNKNOWN;
+    if (!covers(state.ranges, { at: request.offset, length: request.length })) return UNKNOWN;
     return {
       kind: 'found',
       located: { kind: 'state', fd: state.fd, at: request.offset, length: request.length },

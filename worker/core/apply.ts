@@ -1,12 +1,15 @@
 /** The worker as a deterministic machine: an event in, commands out. */
 import type { CoordinatorMessage } from '../../shared/wire/session.js';
+import type { CheckpointEvent } from '../checkpoint/checkpoints.js';
 import type { WorkerCommand } from './command.js';
 import * as engineLife from './engine_life.js';
 import type { EngineEvent } from './engine_protocol.js';
 import type { At, WorkerEvent } from './event.js';
 import * as finish from './finish.js';
 import * as generation from './generation.js';
+import * as restore from './restore.js';
 import * as session from './session.js';
+import * as snapshot from './snapshot.js';
 import type { JobRun, WorkerState } from './state.js';
 import * as step from './step.js';
 import { log, type Turn } from './turn.js';
@@ -40,6 +43,9 @@ function handle(turn: Turn, event: WorkerEvent): void {
       break;
     case 'data_plane_event':
       if (run?.job === event.event.job && !run.unloading) dataPlaneEvent(turn, run, event.event);
+      break;
+    case 'checkpoint_event':
+      checkpointEvent(turn, event.event);
       break;
     case 'model_described':
       if (run?.job === event.job) finish.modelDescribed(turn, run, event.path);
@@ -95,6 +101,21 @@ function coordinatorMessage(turn: Turn, message: CoordinatorMessage): void {
     case 'acknowledge':
       step.acknowledged(turn, run, message.reportsBelow);
       break;
+    case 'takeSnapshot':
+      snapshot.takeSnapshot(turn, run, message);
+      break;
+    case 'writeShard':
+      snapshot.writeShard(turn, run, message);
+      break;
+    case 'publishCheckpoint':
+      snapshot.publish(turn, run, message);
+      break;
+    case 'releaseSnapshot':
+      snapshot.releaseSnapshot(turn, run, message);
+      break;
+    case 'removeCheckpoint':
+      snapshot.removeCheckpoint(turn, run, message);
+      break;
   }
 }
 
@@ -106,12 +127,16 @@ const TELLS_OF_STATE: ReadonlySet<EngineEvent['event']> = new Set([
   'exported',
   'state_exported',
   'state_imported',
+  'snapshot_taken',
 ]);
 
 function engineEvent(turn: Turn, run: JobRun, event: EngineEvent): void {
   run.busySinceMs = turn.nowMs;
   const { committed, stale } = run.outstanding[0] ?? { committed: 0, stale: false };
-  if (event.event !== 'started' && event.event !== 'partial') run.outstanding.shift();
+  if (event.event !== 'started' && event.event !== 'partial') {
+    run.outstanding.shift();
+    generation.fetchIfFree(turn, run);
+  }
   if (stale && TELLS_OF_STATE.has(event.event)) return;
   switch (event.event) {
     case 'started':
@@ -138,6 +163,9 @@ function engineEvent(turn: Turn, run: JobRun, event: EngineEvent): void {
       break;
     case 'state_exported':
       generation.stateExported(turn, run, committed, event);
+      break;
+    case 'snapshot_taken':
+      snapshot.snapshotTaken(turn, run, committed, event);
       break;
     case 'state_imported':
       generation.stateImported(turn, run);
@@ -168,8 +196,37 @@ function dataPlaneEvent(
     case 'state_fetched':
       generation.stateFetched(turn, run, event);
       break;
+    case 'state_corrupt':
+      restore.stateCorrupt(turn, run, event);
+      break;
     case 'peer_failed':
       generation.peerFailed(turn, run, event);
+      break;
+  }
+}
+
+function checkpointEvent(turn: Turn, event: CheckpointEvent): void {
+  const { run } = turn.state;
+  switch (event.kind) {
+    case 'shard_written':
+    case 'published':
+    case 'save_failed':
+    case 'removed':
+      snapshot.saveProgressed(turn, event);
+      return;
+    default:
+      break;
+  }
+  if (run?.job !== event.job || run.unloading) return;
+  switch (event.kind) {
+    case 'part_restored':
+      generation.partArrived(turn, run, event);
+      break;
+    case 'restore_failed':
+      restore.restoreFailed(turn, run, event);
+      break;
+    case 'restore_progressed':
+      restore.restoreProgressed(run, event);
       break;
   }
 }

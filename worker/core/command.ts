@@ -1,6 +1,7 @@
 /** What a worker's core wants done. */
 import type { JobSpec } from '../../shared/wire/jobs.js';
 import type { WorkerMessage } from '../../shared/wire/session.js';
+import type { CheckpointCommand } from '../checkpoint/checkpoints.js';
 import type { DataPlaneCommand } from '../collective/data_plane.js';
 import type { EngineCommand } from './engine_protocol.js';
 
@@ -8,6 +9,9 @@ type WithoutDescriptors<C> = C extends unknown ? Omit<C, 'exchangeFd' | 'fd'> : 
 
 /** The data plane's commands; io/ adds the descriptors of the engine's memory. */
 export type CoreDataPlaneCommand = WithoutDescriptors<DataPlaneCommand>;
+
+/** The checkpoint thread's commands; io/ adds descriptors of the engine's memory. */
+export type CoreCheckpointCommand = WithoutDescriptors<CheckpointCommand>;
 
 /** Everything that model.json says. */
 export interface ModelDescription {
@@ -40,6 +44,8 @@ export type WorkerCommand =
   /** Make the exchange memory at least so long. Always before a command that names the bytes. */
   | { readonly kind: 'reserve_memory'; readonly start: number; readonly bytes: number }
   | { readonly kind: 'tell_data_plane'; readonly start: number; readonly command: CoreDataPlaneCommand }
+  /** Answers: checkpoint events. */
+  | { readonly kind: 'tell_checkpoints'; readonly start: number; readonly command: CoreCheckpointCommand }
   /** Nothing is held any more: the daemon may exit. */
   | { readonly kind: 'exit' }
   /** Write model.json beside the exported model. Answer: model_described or model_failed. */

@@ -4,6 +4,7 @@ import { medianOf } from '../../shared/median.js';
 import type { CoordinatorMessage, EngineFacts, WorkerMessage } from '../../shared/wire/session.js';
 import { FIRST_PARTIAL_SLOT, slotBytes } from '../collective/data_plane.js';
 import type { EngineEvent, EngineOp } from './engine_protocol.js';
+import { stopRestore } from './restore.js';
 import { type JobRun, newRun } from './state.js';
 import { log, send, type Turn, tellDataPlane, tellEngine } from './turn.js';
 
@@ -37,12 +38,14 @@ export function unload(turn: Turn, job: string): void {
   }
   if (run.unloading) return;
   run.unloading = true;
+  stopRestore(turn, run);
   tellDataPlane(turn, run, { kind: 'close_job', job });
   turn.commands.push({ kind: 'kill_engine', start: run.engineStart });
 }
 
 export function failRun(turn: Turn, run: JobRun, failure: Failure): void {
   turn.state.run = undefined;
+  stopRestore(turn, run);
   tellDataPlane(turn, run, { kind: 'close_job', job: run.job });
   turn.commands.push({ kind: 'kill_engine', start: run.engineStart });
   log(turn, 'error', 'engine failed', { job: run.job, phase: failure.phase, reason: failure.message });
@@ -76,6 +79,7 @@ export function engineStarted(turn: Turn, run: JobRun, event: Extract<EngineEven
     on_nonfinite: spec.onNonfinite,
     deterministic: spec.determinism === 'strict',
     params: JSON.parse(spec.paramsJson),
+    init_from: spec.initFrom ?? null,
   });
 }
 

@@ -20,6 +20,7 @@ export type EngineCommand =
       readonly on_nonfinite: 'fail' | 'skip';
       readonly deterministic: boolean;
       readonly params: unknown;
+      readonly init_from: string | null;
     }
   | { readonly command: 'compute'; readonly step: number; readonly runs: readonly ComputeRun[] }
   | {
@@ -34,6 +35,7 @@ export type EngineCommand =
   | { readonly command: 'finish' }
   | { readonly command: 'export_model'; readonly path: string }
   | { readonly command: 'export_state' }
+  | { readonly command: 'snapshot' }
   | { readonly command: 'import_state'; readonly bytes: number }
   | { readonly command: 'stop' };
 
@@ -80,6 +82,7 @@ export type EngineEvent =
   | { readonly event: 'finished' }
   | { readonly event: 'exported'; readonly bytes: number; readonly sha256: string }
   | { readonly event: 'state_exported'; readonly bytes: number; readonly sha256: string }
+  | { readonly event: 'snapshot_taken'; readonly bytes: number; readonly copy_ms: number }
   | { readonly event: 'state_imported'; readonly state: string }
   | {
       readonly event: 'failed';

@@ -1,5 +1,6 @@
 /** What can happen to a worker. Time, randomness and ids come in here. */
 import type { CoordinatorMessage } from '../../shared/wire/session.js';
+import type { CheckpointEvent } from '../checkpoint/checkpoints.js';
 import type { DataPlaneEvent } from '../collective/data_plane.js';
 import type { EngineEvent } from './engine_protocol.js';
 
@@ -19,6 +20,7 @@ export type WorkerEvent =
   | { readonly kind: 'engine_exited'; readonly start: number; readonly reason: string }
   | { readonly kind: 'lines_printed'; readonly start: number; readonly lines: readonly PrintedLine[] }
   | { readonly kind: 'data_plane_event'; readonly event: Exclude<DataPlaneEvent, { kind: 'listening' }> }
+  | { readonly kind: 'checkpoint_event'; readonly event: CheckpointEvent }
   | { readonly kind: 'model_described'; readonly job: string; readonly path: string }
   | { readonly kind: 'model_failed'; readonly job: string; readonly reason: string }
   /** The daemon was told to stop. */

@@ -1,13 +1,20 @@
 /** How a worker leaves one generation and enters the next: prepare, start, catch up, heal. */
 import type { CoordinatorMessage } from '../../shared/wire/session.js';
+import type { CheckpointEvent } from '../checkpoint/checkpoints.js';
 import type { DataPlaneEvent } from '../collective/data_plane.js';
 import { openJob } from './engine_life.js';
+import type { EngineOp } from './engine_protocol.js';
+import { partRestored, readPart, stopRestore } from './restore.js';
 import type { JobRun } from './state.js';
 import { runStep, writeSlot } from './step.js';
 import { holdingOf, log, send, type Turn, tellDataPlane, tellEngine, tellNow, totalSteps } from './turn.js';
 
 type Message<K extends CoordinatorMessage['kind']> = Extract<CoordinatorMessage, { kind: K }>;
 type Start = Message<'start'>;
+/** Operations of the engine that read or write the state memory. */
+const USES_STATE_MEMORY: ReadonlySet<EngineOp> = new Set(['export_state', 'import_state']);
+
+type StateFetched = Extract<DataPlaneEvent, { kind: 'state_fetched' }>;
 
 /**
  * Stops exchanging and says what is held. The reduce in flight is thrown away, so that no step mixes two generations' sums; partials
@@ -24,6 +31,7 @@ export function prepare(turn: Turn, run: JobRun, message: Message<'prepare'>): v
   run.membership = undefined;
   run.resumeWith = undefined;
   run.waitsForSlot = undefined;
+  stopRestore(turn, run);
   tellDataPlane(turn, run, { kind: 'stop_generation', job: run.job });
   const nodes =
     holding.hasState && run.inFlight?.step === run.committed
@@ -99,7 +107,7 @@ function reopen(turn: Turn, run: JobRun): void {
 }
 
 /**
- * Takes the state over from peers. Meanwhile this worker already reduces its segments of the step in flight, for which it needs no
+ * Takes the state over from peers, or with them from a checkpoint. Meanwhile this worker already reduces its segments of the step in flight, for which it needs no
  * parameters; what its engine has to do waits until the state is there.
  */
 function heal(turn: Turn, run: JobRun, message: Start): void {
@@ -108,22 +116,49 @@ function heal(turn: Turn, run: JobRun, message: Start): void {
   run.inFlight = undefined;
   run.lastDigest = undefined;
   run.finishing = undefined;
+  // What is being written of a snapshot must stay as it is, whatever becomes of the state.
+  if (run.snapshot?.ordered !== true) run.snapshot = undefined;
+  run.snapshotAt = undefined;
   for (const outstanding of run.outstanding) outstanding.stale = true;
   // What waited for a state that will not be fetched any more was never told to the engine, so it will not answer it.
   const untold = (run.healing?.deferred ?? []).filter(({ what }) => what.command === 'apply').length;
   run.applying.splice(run.applying.length - untold);
   for (const applying of run.applying) applying.discarded = true;
-  run.healing = { committed: message.committed, generation: message.generation, stage: 'fetching', deferred: [] };
-  tellDataPlane(turn, run, {
-    kind: 'fetch_state',
-    job: run.job,
-    committed: message.committed,
-    ranks: message.healFrom,
-  });
+  const { committed, generation, restore, healFrom } = message;
+  run.healing = {
+    committed,
+    generation,
+    restore,
+    healFrom,
+    begun: false,
+    failure: undefined,
+    readBytes: 0,
+    stage: 'fetching',
+    deferred: [],
+  };
+  fetchIfFree(turn, run);
   runStep(turn, run, message.inFlight);
 }
 
-export function stateFetched(turn: Turn, run: JobRun, event: Extract<DataPlaneEvent, { kind: 'state_fetched' }>): void {
+/**
+ * Called after each answer of the engine: begins to fill the state memory once the engine is done with it. A slow engine may have an
+ * export or an import before it still, which would overwrite what is fetched, or read half of it.
+ */
+export function fetchIfFree(turn: Turn, run: JobRun): void {
+  const { healing, membership, job } = run;
+  if (healing === undefined || healing.begun || membership === undefined) return;
+  if (healing.generation !== run.generation || run.outstanding.some(({ what }) => USES_STATE_MEMORY.has(what))) return;
+  healing.begun = true;
+  const { committed, restore, healFrom } = healing;
+  if (restore !== undefined) readPart(turn, run, membership);
+  else tellDataPlane(turn, run, { kind: 'fetch_state', job, committed, ranks: healFrom });
+}
+
+export function partArrived(turn: Turn, run: JobRun, event: Extract<CheckpointEvent, { kind: 'part_restored' }>): void {
+  if (partRestored(turn, run, event)) stateFetched(turn, run, event);
+}
+
+export function stateFetched(turn: Turn, run: JobRun, event: Pick<StateFetched, 'generation' | 'bytes'>): void {
   const { healing } = run;
   if (healing?.stage !== 'fetching' || !run.started || event.generation !== run.generation) return;
   healing.stage = 'importing';

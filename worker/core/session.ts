@@ -26,6 +26,7 @@ export function welcomed(turn: Turn, message: Extract<CoordinatorMessage, { kind
   if (run !== undefined) {
     resendReports(turn, run, 0);
     if (run.lastDigest !== undefined) send(turn, run.lastDigest);
+    if (run.healing?.failure !== undefined && run.started) send(turn, run.healing.failure);
   }
   if (turn.state.leaving) send(turn, { kind: 'leaving' });
   sendLines(turn);
@@ -47,6 +48,7 @@ export function heartbeat(turn: Turn): void {
     enginePid: run?.enginePid ?? 0,
     committed: run?.committed ?? 0,
     microbatchMs: medianOf(run?.microbatchTimesMs ?? []),
+    restoredPieces: run?.restoredPieces ?? 0,
   });
 }
 

@@ -1,7 +1,7 @@
 /** Everything that a worker knows. Only apply.ts and what it calls change it. */
 import type { TreeNode } from '../../shared/tree.js';
 import type { JobSpec } from '../../shared/wire/jobs.js';
-import type { EngineFacts, Member, Placement, WorkerMessage } from '../../shared/wire/session.js';
+import type { EngineFacts, Member, Placement, Restore, WorkerMessage } from '../../shared/wire/session.js';
 import type { PartialFacts } from '../collective/data_plane.js';
 import type { CoreDataPlaneCommand } from './command.js';
 import type { EngineCommand, EngineOp } from './engine_protocol.js';
@@ -57,9 +57,29 @@ export interface Outstanding extends Labelled<EngineOp> {
 export interface Healing {
   readonly committed: number;
   readonly generation: number;
+  /** From a checkpoint; undefined: from peers. */
+  readonly restore: Restore | undefined;
+  /** Ranks of peers that have the state. */
+  readonly healFrom: readonly number[];
+  /** The state memory is being filled. Before that the engine has to answer what it was told to do with it. */
+  begun: boolean;
+  /** Why the checkpoint cannot be restored; said again to a leader that may not have heard it. */
+  failure: Extract<WorkerMessage, { kind: 'restoreFailed' }> | undefined;
+  /** Bytes of the checkpoint that have been read. */
+  readBytes: number;
   stage: 'fetching' | 'importing';
   /** What the engine is to do once it has the state. */
   readonly deferred: Labelled<EngineCommand>[];
+}
+
+/** A copy of the state in the engine's snapshot memory, for a checkpoint. */
+export interface Snapshot {
+  /** Steps that the copied state has committed. */
+  readonly committed: number;
+  /** undefined until the engine has made it. */
+  bytes: number | undefined;
+  /** It is being saved, so it must stay as it is until the coordinator says otherwise. */
+  ordered: boolean;
 }
 
 export interface Finishing {
@@ -101,6 +121,11 @@ export interface JobRun {
   reducedStep: number | undefined;
   inFlight: InFlight | undefined;
   healing: Healing | undefined;
+  snapshot: Snapshot | undefined;
+  /** A snapshot is to be taken after so many committed steps. */
+  snapshotAt: number | undefined;
+  /** Grows while a checkpoint is being read: a sign of life. */
+  restoredPieces: number;
   /** Placements of the step in flight, for a worker that must first commit the one before. */
   resumeWith: readonly Placement[] | undefined;
   readonly applying: Applying[];
@@ -179,6 +204,9 @@ export function newRun(
     reducedStep: undefined,
     inFlight: undefined,
     healing: undefined,
+    snapshot: undefined,
+    snapshotAt: undefined,
+    restoredPieces: 0,
     resumeWith: undefined,
     applying: [],
     waitsForSlot: undefined,

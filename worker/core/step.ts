@@ -5,6 +5,7 @@ import { coverOf, nodeKey, type TreeNode } from '../../shared/tree.js';
 import type { EngineFacts } from '../../shared/wire/session.js';
 import { type DataPlaneEvent, FIRST_PARTIAL_SLOT, slotBytes } from '../collective/data_plane.js';
 import type { EngineEvent } from './engine_protocol.js';
+import { snapshotIfDue } from './snapshot.js';
 import type { Applying, JobRun, Membership, OwnNode, SlotWriter, StepReport } from './state.js';
 import { planShapeOf, send, type Turn, tellDataPlane, tellEngine, totalSteps } from './turn.js';
 
@@ -150,6 +151,7 @@ export function reduced(turn: Turn, run: JobRun, event: Extract<DataPlaneEvent, 
 function afterCommit(turn: Turn, run: JobRun, facts: EngineFacts, membership: Membership): void {
   const { digestEvery, evaluateEvery } = run.spec;
   const last = run.committed >= totalSteps(run, facts);
+  if (!last) snapshotIfDue(turn, run);
   if (last || (digestEvery > 0 && run.committed % digestEvery === 0)) tellEngine(turn, run, { command: 'digest' });
   if (!last && evaluateEvery > 0 && run.committed % evaluateEvery === 0 && membership.rank === 0) {
     tellEngine(turn, run, { command: 'evaluate' });

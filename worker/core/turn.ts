@@ -1,7 +1,7 @@
 /** One turn of the core: an event comes in, commands go out. What every part of the core uses to speak. */
 import { type PlanShape, stepsPerEpoch } from '../../shared/plan.js';
-import type { EngineFacts, Holding, WorkerMessage } from '../../shared/wire/session.js';
-import type { CoreDataPlaneCommand, WorkerCommand } from './command.js';
+import type { EngineFacts, Holding, SnapshotFacts, WorkerMessage } from '../../shared/wire/session.js';
+import type { CoreCheckpointCommand, CoreDataPlaneCommand, WorkerCommand } from './command.js';
 import type { EngineCommand } from './engine_protocol.js';
 import type { JobRun, Labelled, WorkerState } from './state.js';
 
@@ -38,6 +38,10 @@ export function tellDataPlane(turn: Turn, run: JobRun, command: CoreDataPlaneCom
   turn.commands.push({ kind: 'tell_data_plane', start: run.engineStart, command });
 }
 
+export function tellCheckpoints(turn: Turn, run: JobRun, command: CoreCheckpointCommand): void {
+  turn.commands.push({ kind: 'tell_checkpoints', start: run.engineStart, command });
+}
+
 export function log(
   turn: Turn,
   level: 'info' | 'warn' | 'error',
@@ -57,6 +61,11 @@ export function totalSteps(run: JobRun, facts: EngineFacts): number {
   return run.spec.steps ?? (run.spec.epochs ?? 0) * stepsPerEpoch(planShapeOf(run, facts));
 }
 
+function snapshotOf({ snapshot }: JobRun): SnapshotFacts | undefined {
+  if (snapshot?.bytes === undefined) return undefined;
+  return { committed: snapshot.committed, bytes: snapshot.bytes };
+}
+
 export function holdingOf(run: JobRun): Holding {
   return {
     job: run.job,
@@ -67,5 +76,6 @@ export function holdingOf(run: JobRun): Holding {
     facts: run.facts,
     engineStart: run.engineStart,
     started: run.started,
+    snapshot: snapshotOf(run),
   };
 }

@@ -1,9 +1,10 @@
 /** Turns what happens into events for the core, one at a time, and the core's commands into acts. */
 import type { Logger } from '../../shared/logger.js';
 import { Orphans } from '../../shared/orphans.js';
+import type { Checkpoints } from '../checkpoint/checkpoints.js';
 import type { DataPlane, DataPlaneCommand } from '../collective/data_plane.js';
 import { apply } from '../core/apply.js';
-import type { CoreDataPlaneCommand, WorkerCommand } from '../core/command.js';
+import type { CoreCheckpointCommand, CoreDataPlaneCommand, WorkerCommand } from '../core/command.js';
 import type { WorkerEvent } from '../core/event.js';
 import type { WorkerState } from '../core/state.js';
 import { EngineProcess } from './engine_process.js';
@@ -20,6 +21,7 @@ export interface DriverOptions {
   readonly python: string;
   readonly environment: Readonly<Record<string, string>>;
   readonly dataPlane: DataPlane;
+  readonly checkpoints: Checkpoints;
   /** The worker was told to stop and holds nothing any more. */
   readonly onExit: () => void;
   readonly log: Logger;
@@ -42,6 +44,11 @@ export class Driver {
 
   connect(session: SessionClient): void {
     this.#session = session;
+  }
+
+  /** It holds a copy of a state that is to be saved. */
+  get isSaving(): boolean {
+    return this.#options.state.run?.snapshot !== undefined;
   }
 
   /** Handles an event now, or after the one that is being handled. */
@@ -86,6 +93,9 @@ export class Driver {
         break;
       case 'tell_data_plane':
         this.#tellDataPlane(command.start, command.command);
+        break;
+      case 'tell_checkpoints':
+        this.#tellCheckpoints(command.start, command.command);
         break;
       case 'exit':
         this.#options.onExit();
@@ -142,6 +152,23 @@ export class Driver {
         break;
       default:
         dataPlane.tell(command);
+    }
+  }
+
+  /** The thread gets descriptors of its own: what it reads must not go away with the engine. */
+  #tellCheckpoints(start: number, command: CoreCheckpointCommand): void {
+    const engine = this.#engines.get(start);
+    const { checkpoints } = this.#options;
+    switch (command.kind) {
+      case 'write_shard':
+      case 'publish':
+        if (engine !== undefined) checkpoints.tell({ ...command, fd: engine.snapshot.reopen() });
+        break;
+      case 'restore':
+        if (engine !== undefined) checkpoints.tell({ ...command, fd: engine.state.reopen() });
+        break;
+      default:
+        checkpoints.tell(command);
     }
   }
 

@@ -52,6 +52,7 @@ const engineEvent = z.discriminatedUnion('event', [
   z.object({ event: z.literal('finished') }),
   z.object({ event: z.literal('exported'), bytes: count, sha256: hash }),
   z.object({ event: z.literal('state_exported'), bytes: count, sha256: hash }),
+  z.object({ event: z.literal('snapshot_taken'), bytes: count, copy_ms: ms }),
   z.object({ event: z.literal('state_imported'), state: hash }),
   z.object({
     event: z.literal('failed'),

@@ -17,6 +17,9 @@ const PRINT_BATCH_LINES = 500;
 /** Time for the last lines of an engine that has exited, should somebody else hold its pipes open. */
 const LAST_WORDS_MS = 200;
 
+/** In the order of the stdio list. */
+const DESCRIPTORS = '--control-in 3 --control-out 4 --exchange 5 --state 6 --snapshot 7'.split(' ');
+
 export interface EngineOptions {
   readonly python: string;
   readonly threads: number;
@@ -60,6 +63,7 @@ function closed(stream: Readable | Writable | null | undefined): Promise<void> {
 export class EngineProcess {
   readonly exchange = MemoryFile.create('lockstep-exchange');
   readonly state = MemoryFile.create('lockstep-state');
+  readonly snapshot = MemoryFile.create('lockstep-snapshot');
   readonly #options: EngineOptions;
   readonly #child: ChildProcess;
   readonly #control: Writable;
@@ -71,16 +75,12 @@ export class EngineProcess {
   constructor(options: EngineOptions) {
     this.#options = options;
     // A process group of its own, so that it can be killed together with everything that the user's code starts.
-    this.#child = spawn(
-      options.python,
-      ['-m', 'lockstep.engine', '--control-in', '3', '--control-out', '4', '--exchange', '5', '--state', '6'],
-      {
-        cwd: options.bundle,
-        env: environmentOf(options),
-        detached: true,
-        stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe', this.exchange.fd, this.state.fd],
-      },
-    );
+    this.#child = spawn(options.python, ['-m', 'lockstep.engine', ...DESCRIPTORS], {
+      cwd: options.bundle,
+      env: environmentOf(options),
+      detached: true,
+      stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe', this.exchange.fd, this.state.fd, this.snapshot.fd],
+    });
     const [, stdout, stderr, control, events] = this.#child.stdio;
     this.#control = control instanceof Writable ? control : new Writable();
     this.#control.on('error', () => undefined); // A dead engine is seen by its exit.
@@ -123,6 +123,7 @@ export class EngineProcess {
     this.#options.onExit(reason);
     this.exchange.close();
     this.state.close();
+    this.snapshot.close();
   }
 
   #received(line: string): void {

@@ -9,7 +9,7 @@
  * private zero pages over the same addresses, so that a forgotten view reads zeros instead of crashing the process.
  * Never transfer such an ArrayBuffer (postMessage, structuredClone): the memory would outlive what keeps it mapped.
  */
-import { closeSync, fstatSync } from 'node:fs';
+import { closeSync, fstatSync, openSync } from 'node:fs';
 import koffi from 'koffi';
 
 const MFD_CLOEXEC = 1;
@@ -150,6 +150,11 @@ export class MemoryFile {
     if (ftruncate(this.fd, bytes) !== 0) {
       throw new MemoryFileError('ftruncate', koffi.errno(), `descriptor ${this.fd} to ${bytes} bytes`);
     }
+  }
+
+  /** Another descriptor of the same memory, for whoever outlives this file; it closes it. */
+  reopen(): number {
+    return openSync(`/proc/self/fd/${this.fd}`, 'r+');
   }
 
   /** Maps `length` bytes at `offset`, a multiple of the page size. The same run asked for twice is mapped twice. */

@@ -90,6 +90,48 @@ class TiedTask(Plain):
         return torch.optim.AdamW(model.parameters(), lr=0.05, weight_decay=0.3)
 
 
+class Mixture(nn.Module):
+    """A tensor of every kind that a state can hold: of other types, transposed, empty, without dimensions."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(6, 3)
+        self.turned = nn.Parameter(torch.randn(3, 6).t())
+        self.narrow = nn.Parameter(torch.randn(5).bfloat16(), requires_grad=False)
+        self.nothing = nn.Parameter(torch.empty(0, 4), requires_grad=False)
+        self.register_buffer("total", torch.tensor(0.1, dtype=torch.float64))
+        self.register_buffer("count", torch.tensor(3))
+        self.register_buffer("flags", torch.tensor([True, False, True]))
+        self.register_buffer("scratch", torch.ones(2), persistent=False)
+        self.register_buffer("total_again", self.total)
+
+    def forward(self, x):
+        if self.training:
+            self.total.add_(x.double().sum())
+            self.count.add_(len(x))
+        return self.layer(x) + x @ self.turned
+
+
+class Mixed(Plain):
+    def model(self):
+        return Mixture()
+
+    def evaluate(self, model):
+        points = self.points
+        return {"noisy_loss": functional.cross_entropy(model(points.x) + torch.rand(40, 3), points.y).item(), "total": model.total}
+
+    def dataset(self):
+        self.points = Points()
+        return self.points
+
+
+class Wide(Plain):
+    """Two million parameters, so that a copy of the state cannot be overlooked."""
+
+    def model(self):
+        return nn.Sequential(nn.Linear(6, 200_000), nn.Tanh(), nn.Linear(200_000, 3))
+
+
 class Randomised(Plain):
     """Draws from all three global generators, in the data and in the loss."""
 

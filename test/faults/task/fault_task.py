@@ -23,6 +23,7 @@ import lockstep
 INPUTS, CLASSES, SAMPLES = 32, 8, 2400
 # Longer than any deadline of the product.
 HANG_SECONDS = 3600
+HOARD_BYTES = 1_000_000_000
 
 
 class FaultTask(lockstep.Task):
@@ -97,11 +98,18 @@ class FaultTask(lockstep.Task):
         if fault == "sleep_with_gil":
             # PyDLL keeps the interpreter's lock during the call. usleep's argument has 32 bits.
             ctypes.PyDLL(None).usleep(ctypes.c_uint(3_600_000_000))
+        if fault == "hoard":
+            self.hoard = torch.ones(HOARD_BYTES, dtype=torch.uint8)
 
 
 class CrashesAtStart(FaultTask):
     def model(self):
         os.kill(os.getpid(), signal.SIGSEGV)
+
+
+class TooLarge(FaultTask):
+    def model(self):
+        return nn.Linear(2**22, 2**22)
 
 
 class RaisesAtStart(FaultTask):

@@ -3,8 +3,9 @@ import { createHash } from 'node:crypto';
 import { createInterface } from 'node:readline';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { MemoryFile } from '../../../worker/io/memory_file.js';
-import { repository } from './built_thread.js';
+import { repository } from '../built_threads.js';
 import { FaultyProxy } from './faulty_proxy.js';
+import { stateImage } from './state_image.js';
 import { bitsOf, Cluster, Gradients, placementsFor, reduceOn, type TestWorker } from './test_worker.js';
 
 let cluster: Cluster;
@@ -102,17 +103,9 @@ console.log(plane.port);
 describe('a state', () => {
   const BYTES = 9_000_001;
 
-  function stateFile(seed: number): { readonly file: MemoryFile; readonly bytes: Buffer; readonly sha256: string } {
-    const file = MemoryFile.create('state');
-    file.grow(BYTES);
-    const bytes = file.map(0, BYTES).bytes(0, BYTES);
-    for (let at = 0; at + 4 <= BYTES; at += 4) bytes.writeUInt32LE((Math.imul(at, 2_654_435_761) + seed) >>> 0, at);
-    return { file, bytes, sha256: createHash('sha256').update(bytes).digest('hex') };
-  }
-
   it('is pulled from two peers and verified', async () => {
     const [first, second, third] = three(cluster.begin(3, { elements: 1000, microbatches: 2 }));
-    const state = stateFile(1);
+    const state = stateImage(BYTES, 1);
     const target = MemoryFile.create('target');
     third.tell({ kind: 'fetch_state', job: third.job, committed: 7, ranks: [0, 1], fd: target.fd });
     for (const worker of [first, second]) {
@@ -123,26 +116,29 @@ describe('a state', () => {
     expect(target.map(0, BYTES).bytes(0, BYTES).equals(state.bytes)).toBe(true);
   });
 
-  it.each([0, 1])('is taken from the good peer when rank %i serves corrupt bytes', async (bad) => {
-    const workers = three(cluster.begin(3, { elements: 1000, microbatches: 2 }));
-    const third = workers[2];
-    const state = stateFile(2);
-    const corrupt = stateFile(2);
-    // One wrong bit in every piece of 4 MiB.
-    for (let at = 5; at < BYTES; at += 1_000_000) corrupt.bytes.writeUInt8(corrupt.bytes.readUInt8(at) ^ 1, at);
-    workers.slice(0, 2).forEach((worker, rank) => {
-      const { fd } = rank === bad ? corrupt.file : state.file;
-      worker.tell({ kind: 'publish_state', job: worker.job, committed: 3, fd, bytes: BYTES, sha256: state.sha256 });
-    });
-    const target = MemoryFile.create('target');
-    third.tell({ kind: 'fetch_state', job: third.job, committed: 3, ranks: [0, 1], fd: target.fd });
-    await third.next('state_fetched');
-    expect(target.map(0, BYTES).bytes(0, BYTES).equals(state.bytes)).toBe(true);
-  });
+  it.each([0, 1])(
+    'row 25: of which rank %i serves corrupt bytes is refused by its digest, and taken from the other peer',
+    async (bad) => {
+      const workers = three(cluster.begin(3, { elements: 1000, microbatches: 2 }));
+      const third = workers[2];
+      const state = stateImage(BYTES, 2);
+      const corrupt = stateImage(BYTES, 2);
+      // One wrong bit in every piece of 4 MiB.
+      for (let at = 5; at < BYTES; at += 1_000_000) corrupt.bytes.writeUInt8(corrupt.bytes.readUInt8(at) ^ 1, at);
+      workers.slice(0, 2).forEach((worker, rank) => {
+        const { fd } = rank === bad ? corrupt.file : state.file;
+        worker.tell({ kind: 'publish_state', job: worker.job, committed: 3, fd, bytes: BYTES, sha256: state.sha256 });
+      });
+      const target = MemoryFile.create('target');
+      third.tell({ kind: 'fetch_state', job: third.job, committed: 3, ranks: [0, 1], fd: target.fd });
+      await third.next('state_fetched');
+      expect(target.map(0, BYTES).bytes(0, BYTES).equals(state.bytes)).toBe(true);
+    },
+  );
 
-  it('that only a corrupt peer has is never taken, and the peer is reported', async () => {
+  it('row 25: that only a corrupt peer has is never taken, and the peer is reported', async () => {
     const [first, , third] = three(cluster.begin(3, { elements: 1000, microbatches: 2 }));
-    const state = stateFile(3);
+    const state = stateImage(BYTES, 3);
     const sha256 = createHash('sha256').update('something else').digest('hex');
     first.tell({ kind: 'publish_state', job: first.job, committed: 3, fd: state.file.fd, bytes: BYTES, sha256 });
     const target = MemoryFile.create('target');

@@ -1,4 +1,4 @@
-/** A TCP proxy in front of a data plane that damages or cuts what the data plane sends. */
+/** A TCP proxy in front of a data plane that damages or cuts what the data plane sends, or dies in its place. */
 import { connect, createServer, type Server, type Socket } from 'node:net';
 
 export class FaultyProxy {
@@ -6,6 +6,8 @@ export class FaultyProxy {
   readonly #sockets = new Set<Socket>();
   /** Bytes after which one bit is flipped, once; counted over all connections. */
   #flipAt = Number.POSITIVE_INFINITY;
+  /** Bytes after which everything is cut and no connection is accepted any more. */
+  #dieAt = Number.POSITIVE_INFINITY;
   #passed = 0;
   connections = 0;
   flips = 0;
@@ -22,6 +24,7 @@ export class FaultyProxy {
       puller.pipe(server);
       server.on('data', (bytes) => {
         this.#damage(bytes);
+        if (this.#passed >= this.#dieAt) this.#die();
         if (!puller.write(bytes)) server.pause();
       });
       puller.on('drain', () => server.resume());
@@ -30,9 +33,9 @@ export class FaultyProxy {
     });
   }
 
-  static async start(targetPort: number): Promise<FaultyProxy> {
+  static async start(targetPort: number, port = 0): Promise<FaultyProxy> {
     const proxy = new FaultyProxy(targetPort);
-    await new Promise<void>((resolve) => proxy.#server.listen(0, '127.0.0.1', resolve));
+    await new Promise<void>((resolve) => proxy.#server.listen(port, '127.0.0.1', resolve));
     return proxy;
   }
 
@@ -45,6 +48,16 @@ export class FaultyProxy {
   /** Flips one bit of the byte that comes `bytes` bytes from now. */
   flipAfter(bytes: number): void {
     this.#flipAt = this.#passed + bytes;
+  }
+
+  /** To its pullers the data plane is dead once it has sent `bytes` bytes from now. */
+  dieAfter(bytes: number): void {
+    this.#dieAt = this.#passed + bytes;
+  }
+
+  #die(): void {
+    this.#server.close();
+    this.resetConnections();
   }
 
   #damage(bytes: Buffer): void {
@@ -63,6 +76,6 @@ export class FaultyProxy {
 
   async close(): Promise<void> {
     for (const socket of this.#sockets) socket.destroy();
-    await new Promise((resolve) => this.#server.close(resolve));
+    if (this.#server.listening) await new Promise((resolve) => this.#server.close(resolve));
   }
 }

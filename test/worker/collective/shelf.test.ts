@@ -1,5 +1,7 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import type { PullRequest } from '../../../shared/wire/peer.js';
+import type { ByteRange } from '../../../worker/checkpoint/checkpoints.js';
+import { MOST_RANGES } from '../../../worker/collective/byte_ranges.js';
 import { BUCKET_BYTES } from '../../../worker/collective/segments.js';
 import { Shelf } from '../../../worker/collective/shelf.js';
 
@@ -114,7 +116,7 @@ describe('a request', () => {
   });
 
   it('for a state finds the very export that it names', () => {
-    shelf.publishState({ committed: 10, fd: 9, bytes: 100, sha256: 'x' });
+    shelf.publishState({ committed: 10, fd: 9, bytes: 100, sha256: 'x', ranges: [{ at: 0, length: 100 }] });
     const at = { offset: 36, length: 64 };
     expect(shelf.lookUp(ask({ kind: 'state', ...at }))).toEqual({
       kind: 'found',
@@ -123,5 +125,44 @@ describe('a request', () => {
     expect(shelf.lookUp(ask({ kind: 'state', offset: 37, length: 64 }))).toEqual(unknown);
     expect(shelf.lookUp(ask({ kind: 'state', step: 9 }))).toEqual(unknown);
     expect(shelf.lookUp(ask({ kind: 'state', step: 11 })).kind).toBe('wait');
+  });
+
+  it.each([
+    { offset: 0, length: 10, kind: 'found' },
+    { offset: 0, length: 11, kind: 'refused' },
+    { offset: 10, length: 1, kind: 'refused' },
+    { offset: 19, length: 2, kind: 'refused' },
+    { offset: 20, length: 30, kind: 'found' },
+    { offset: 25, length: 10, kind: 'found' },
+    { offset: 49, length: 2, kind: 'refused' },
+    { offset: 5, length: 20, kind: 'refused' },
+    { offset: 90, length: 10, kind: 'refused' },
+  ])('for $length bytes at $offset of a state that is published in parts is $kind', ({ offset, length, kind }) => {
+    const ranges = [
+      { at: 0, length: 10 },
+      { at: 20, length: 10 },
+      { at: 30, length: 20 },
+    ];
+    shelf.publishState({ committed: 10, fd: 9, bytes: 100, sha256: 'x', ranges });
+    const answer = shelf.lookUp(ask({ kind: 'state', offset, length }));
+    expect(answer.kind).toBe(kind);
+    if (kind === 'refused') expect(answer).toEqual(unknown);
+  });
+
+  it('for the facts of a state that is published in parts says which parts', () => {
+    const state = { committed: 10, fd: 9, bytes: 100, sha256: 'x', ranges: [{ at: 20, length: 30 }] };
+    shelf.publishState(state);
+    expect(shelf.lookUp(ask({ kind: 'stateFacts' }))).toEqual({
+      kind: 'found',
+      located: { kind: 'state_facts', facts: state },
+    });
+  });
+
+  it('never comes upon ranges that are not runs of the state', () => {
+    const publish = (ranges: readonly ByteRange[]) => () =>
+      shelf.publishState({ committed: 10, fd: 9, bytes: 100, sha256: 'x', ranges });
+    expect(publish([{ at: 90, length: 11 }])).toThrow('no runs of its bytes');
+    expect(publish(Array.from({ length: MOST_RANGES + 1 }, () => ({ at: 0, length: 0 })))).toThrow();
+    expect(publish(Array.from({ length: MOST_RANGES }, () => ({ at: 0, length: 0 })))).not.toThrow();
   });
 });

@@ -11,7 +11,7 @@ import {
 } from '../../../worker/collective/data_plane.js';
 import { startDataPlane } from '../../../worker/collective/start_data_plane.js';
 import { MemoryFile } from '../../../worker/io/memory_file.js';
-import { ensureBuilt } from './built_thread.js';
+import { ensureBuilt } from '../built_threads.js';
 
 const WAIT_MS = 10_000;
 

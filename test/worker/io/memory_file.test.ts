@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { closeSync, fstatSync, openSync } from 'node:fs';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { MemoryFile, MemoryFileError, MemoryFileTooShortError } from '../../../worker/io/memory_file.js';
-import { ensureBuilt, repository } from '../collective/built_thread.js';
+import { ensureBuilt, repository } from '../built_threads.js';
 
 beforeAll(ensureBuilt);
 

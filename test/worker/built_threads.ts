@@ -1,22 +1,23 @@
-/** The tests start the data plane's thread from dist/ (Node 20 cannot start one from TypeScript): builds it when it is older than its source. */
+/** The tests start the daemon's threads from dist/ (Node 20 cannot start one from TypeScript): builds them when they are older than their source. */
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, rmdirSync, statSync } from 'node:fs';
 import { setTimeout } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 
-export const repository = fileURLToPath(new URL('../../../', import.meta.url));
-const built = `${repository}dist/worker/collective/thread.js`;
+export const repository = fileURLToPath(new URL('../../', import.meta.url));
+const sources = ['worker/collective', 'worker/checkpoint', 'worker/io', 'shared', 'shared/wire', 'shared/checkpoint'];
 const lock = `${repository}node_modules/.lockstep_test_build`;
 const LOCK_STALE_MS = 60_000;
 
+/** Output keeps the time of its own build, source that of its last change. */
 function isCurrent(): boolean {
-  if (!existsSync(built)) return false;
-  const builtAt = statSync(built).mtimeMs;
-  const folders = ['worker/collective', 'worker/io', 'shared', 'shared/wire'].map((folder) => `${repository}${folder}`);
-  return folders.every((folder) =>
-    readdirSync(folder)
+  return sources.every((folder) =>
+    readdirSync(`${repository}${folder}`)
       .filter((name) => name.endsWith('.ts'))
-      .every((name) => statSync(`${folder}/${name}`).mtimeMs <= builtAt),
+      .every((name) => {
+        const output = `${repository}dist/${folder}/${name.replace(/ts$/, 'js')}`;
+        return existsSync(output) && statSync(output).mtimeMs >= statSync(`${repository}${folder}/${name}`).mtimeMs;
+      }),
   );
 }
 
@@ -38,7 +39,7 @@ function build(): void {
   }
 }
 
-/** Call before the first data plane of a test file starts. */
+/** Call before the first thread of a test file starts. */
 export async function ensureBuilt(): Promise<void> {
   while (!isCurrent()) {
     if (!takeLock()) {

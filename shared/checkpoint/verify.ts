@@ -1,0 +1,64 @@
+/** Verifies a whole checkpoint: its manifest, every shard, and the image that they make up. */
+import { createHash } from 'node:crypto';
+import { type ReadOptions, readManifest, readShard } from './checkpoint_reader.js';
+import { DamagedCheckpoint } from './errors.js';
+import { headerBytes } from './image_header.js';
+import type { Manifest } from './manifest.js';
+import { manifestPath } from './manifest_text.js';
+import { openCheckpoint, type StorageOptions } from './open_storage.js';
+import type { Storage } from './storage.js';
+
+export interface VerifiedCheckpoint {
+  readonly path: string;
+  readonly manifest: Manifest;
+  readonly manifestSha256: string;
+  /** All files together. */
+  readonly bytes: number;
+}
+
+export interface VerifyOptions extends ReadOptions {
+  /** What sha256 the manifest must have, where that is known. Without it a manifest that was rewritten with care is believed. */
+  readonly manifestSha256?: string | undefined;
+}
+
+/**
+ * `path`: a checkpoint's folder or s3:// URL. Reads everything. Rejects with DamagedCheckpoint, whose message names the file and what is
+ * wrong with it, and with StorageFailure when it cannot be read.
+ */
+export function verifyCheckpoint(
+  path: string,
+  options: VerifyOptions & StorageOptions = {},
+): Promise<VerifiedCheckpoint> {
+  const { storage, name } = openCheckpoint(path, options);
+  return verifyIn(storage, name, options);
+}
+
+export async function verifyIn(
+  storage: Storage,
+  name: string,
+  options: VerifyOptions = {},
+): Promise<VerifiedCheckpoint> {
+  const { manifest, sha256, bytes } = await readManifest(storage, name, options.manifestSha256);
+  const path = storage.pathOf(name);
+  const image = createHash('sha256').update(headerBytes(manifest.header.text));
+  for (const shard of manifest.shards) {
+    await readShard(storage, name, { manifest, shard }, (piece) => void image.update(piece), options);
+  }
+  checkImage(path, manifest, image.digest('hex'));
+  return {
+    path,
+    manifest,
+    manifestSha256: sha256,
+    bytes: manifest.shards.reduce((sum, shard) => sum + shard.bytes, bytes),
+  };
+}
+
+/** Each shard may be what the manifest says, and yet the state be another than the one whose digest it gives. */
+export function checkImage(path: string, manifest: Manifest, sha256: string): void {
+  if (sha256 !== manifest.stateSha256) {
+    throw new DamagedCheckpoint(
+      manifestPath(path),
+      `says the state has sha256 ${manifest.stateSha256}, but it has ${sha256}`,
+    );
+  }
+}

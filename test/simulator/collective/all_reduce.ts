@@ -1,0 +1,129 @@
+/** Reduces and gathers one step: pulls the partials of the own segment, adds them up, and pulls everybody else's segments. */
+import { additionsFor, nodeKey } from '../../../shared/tree.js';
+import type { CoreDataPlaneCommand } from '../../../worker/core/command.js';
+import type { VectorContent } from '../memory.js';
+import { add } from '../reference.js';
+import type { Exchange } from './exchange.js';
+import { type Given, Run } from './pulls.js';
+
+type Placement = Extract<CoreDataPlaneCommand, { readonly kind: 'reduce' }>['placements'][number];
+
+export class AllReduce extends Run {
+  override readonly isPatient = true;
+  /** The own segment, once it is added up. */
+  own: number | undefined;
+  readonly #content: VectorContent;
+  readonly #values: (Extract<Given, { readonly kind: 'partial' }> | undefined)[];
+
+  constructor(
+    private readonly exchange: Exchange,
+    readonly step: number,
+    private readonly placements: readonly Placement[],
+  ) {
+    super(exchange.shelf.job, exchange.generation);
+    this.#values = placements.map(() => undefined);
+    this.#checkCover();
+    this.#content = exchange.shelf.emptyVector(exchange.generation, step, exchange.generation.roster.length);
+  }
+
+  override failing(rank: number, reason: string): void {
+    this.exchange.peerFailed(rank, reason);
+  }
+
+  #checkCover(): void {
+    const { host, shelf } = this.exchange;
+    const leaves = this.placements.flatMap(({ node }) => Array.from({ length: node.length }, (_, i) => node.lo + i));
+    const once = new Set(leaves);
+    if (leaves.length === shelf.microbatches && once.size === leaves.length) return;
+    const nodes = this.placements.map(({ node }) => nodeKey(node)).join(' ');
+    host.broken('I3', `placements ${nodes} of ${shelf.microbatches}`);
+  }
+
+  start(): void {
+    this.placements.forEach((placement, input) => this.#pullPartial(placement, input));
+    this.generation.roster.forEach((_, segment) => {
+      if (segment !== this.generation.rank) this.#pullSegment(segment);
+    });
+    this.takeOwn();
+  }
+
+  #pullPartial({ node, rank }: Placement, input: number): void {
+    const { exchange, step, generation } = this;
+    if (rank === generation.rank) return;
+    exchange.pull({
+      run: this,
+      rank,
+      wanted: { kind: 'partial', step, node },
+      over: () => this.ended,
+      arrived: (given) => {
+        if (given.kind === 'partial') this.#values[input] = given;
+        this.#fold();
+      },
+      refused: () => {
+        const { worker } = generation.roster[rank] ?? {};
+        exchange.host.broken('I3', `worker ${worker} never has ${nodeKey(node)} of step ${step}`);
+      },
+    });
+  }
+
+  #pullSegment(segment: number): void {
+    const { exchange, step, generation } = this;
+    exchange.pull({
+      run: this,
+      rank: segment,
+      wanted: { kind: 'segment', step, segment },
+      over: () => this.ended,
+      arrived: (given) => {
+        if (given.kind !== 'segment') return;
+        this.#content.segments[segment] = given.value;
+        this.#content.taint ??= given.taint;
+        this.#finishIfWhole();
+      },
+      refused: () => {
+        const { worker } = generation.roster[segment] ?? {};
+        exchange.host.broken('I1', `worker ${worker} has no segment of step ${step}`);
+      },
+    });
+  }
+
+  /** The own partials that are published by now. */
+  takeOwn(): void {
+    this.placements.forEach(({ node, rank }, input) => {
+      if (rank !== this.generation.rank || this.#values[input] !== undefined) return;
+      const given = this.exchange.shelf.partialHere(this.generation.generation, this.step, node);
+      if (given !== undefined) this.#values[input] = given;
+    });
+    this.#fold();
+  }
+
+  /** Adds up the own segment once every partial is there. */
+  #fold(): void {
+    if (this.ended || this.own !== undefined || this.#values.some((value) => value === undefined)) return;
+    const { microbatches } = this.exchange.shelf;
+    const sums = new Map<string, number>();
+    this.placements.forEach(({ node }, input) => {
+      sums.set(nodeKey(node), this.#values[input]?.value ?? 0);
+      this.#content.taint ??= this.#values[input]?.taint;
+    });
+    const nodes = this.placements.map(({ node }) => node);
+    for (const { left, right, into } of additionsFor(nodes, microbatches)) {
+      sums.set(nodeKey(into), add(sums.get(nodeKey(left)) ?? 0, sums.get(nodeKey(right)) ?? 0));
+    }
+    this.own = sums.get(nodeKey({ lo: 0, length: microbatches })) ?? 0;
+    this.#content.segments[this.generation.rank] = this.own;
+    this.exchange.wake();
+    this.#finishIfWhole();
+  }
+
+  #finishIfWhole(): void {
+    if (this.ended || this.#content.segments.some((segment) => segment === undefined)) return;
+    if (this.#values.some((value) => value === undefined)) return;
+    const facts = this.placements.map(({ node }, input) => ({ node, facts: this.#values[input]?.facts }));
+    facts.sort((left, right) => left.node.lo - right.node.lo);
+    this.exchange.whole(this, this.step, {
+      loss: facts.reduce((sum, one) => sum + (one.facts?.loss ?? 0), 0),
+      weight: facts.reduce((sum, one) => sum + (one.facts?.weight ?? 0), 0),
+      consumed: facts.flatMap((one) => one.facts?.consumed ?? []),
+    });
+  }
+}
