@@ -2,11 +2,12 @@
  * `npm run bench:checkpoint`: what saving a large state costs the training and how fast it is, beside `dd` with fsync on the same disk and
  * one memory copy of the state; and whether resuming takes longer the further a job has come.
  */
-import { execFileSync } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import Table from 'cli-table3';
 import { Command } from 'commander';
 import { nanoid } from 'nanoid';
@@ -45,25 +46,25 @@ const options: Options = new Command('bench:checkpoint')
 
 const folder = mkdtempSync(join(options.folder, 'lockstep-bench-'));
 const ended = AbortSignal.timeout(RUN_MS);
+const run = promisify(execFile);
 const say = (line: string): void => void process.stdout.write(`${line}\n`);
 
 type StepCommitted = Extract<JobEvent, { kind: 'stepCommitted' }>;
 type Saved = Extract<JobEvent, { kind: 'checkpointCommitted' }>;
 
 /** MiB/s of dd, to the same folder. */
-function ddSpeed(bytes: number): number {
+async function ddSpeed(bytes: number): Promise<number> {
   const target = join(folder, 'dd');
   const began = performance.now();
-  execFileSync('dd', ['if=/dev/zero', `of=${target}`, 'bs=4M', `count=${Math.ceil(bytes / (4 * MIB))}`, 'conv=fsync'], {
-    stdio: 'ignore',
-  });
+  const count = `count=${Math.ceil(bytes / (4 * MIB))}`;
+  await run('dd', ['if=/dev/zero', `of=${target}`, 'bs=4M', count, 'conv=fsync']);
   const seconds = (performance.now() - began) / 1000;
   rmSync(target);
   return bytes / MIB / seconds;
 }
 
-function copyMs(bytes: number): number {
-  return Number(execFileSync(chosenPython(), [join(bench, 'checkpoint_copy.py'), String(bytes)], { encoding: 'utf8' }));
+async function copyMs(bytes: number): Promise<number> {
+  return Number((await run(chosenPython(), [join(bench, 'checkpoint_copy.py'), String(bytes)])).stdout);
 }
 
 function specOf(keys: Readonly<Record<string, unknown>>) {
@@ -88,7 +89,9 @@ interface SaveFigures {
   readonly longestStepMs: readonly number[];
   readonly saveMs: readonly number[];
   readonly writeMs: readonly number[];
+  /** Of dd while the same job trained, after each save; and when nothing else ran. */
   readonly ddSpeeds: readonly number[];
+  readonly ddAloneSpeeds: readonly number[];
   readonly copyMs: number;
 }
 
@@ -112,11 +115,26 @@ async function measureSaves(client: JobsClient): Promise<SaveFigures> {
   });
   const stateBytes = 36 * options.width ** 2;
   const ddSpeeds: number[] = [];
+  const ddAloneSpeeds: number[] = [];
+  /** Steps that dd was in the way of. */
+  const beside = new Set<number>();
+  let dd: Promise<void> | undefined;
   const steps: StepCommitted[] = [];
   const saved: Saved[] = [];
   const job = await submit(client, spec);
   for await (const event of client.watch(job, 1, true)) {
-    if (event.kind === 'stepCommitted') steps.push(event);
+    if (event.kind === 'stepCommitted') {
+      steps.push(event);
+      if (dd !== undefined) beside.add(event.step);
+      // Half-way between two saves.
+      if (event.step % every === every / 2 + 1 && event.step > every) {
+        beside.add(event.step + 1);
+        dd = ddSpeed(stateBytes).then((speed) => {
+          ddSpeeds.push(speed);
+          dd = undefined;
+        });
+      }
+    }
     if (event.kind === 'checkpointFailed') throw new Error(`step ${event.step} was not saved: ${event.error}`);
     if (event.kind === 'checkpointCommitted') {
       saved.push(event);
@@ -126,12 +144,14 @@ async function measureSaves(client: JobsClient): Promise<SaveFigures> {
     }
     if (event.kind === 'jobFinished' && event.state !== 'finished') throw new Error(event.reason);
   }
-  // Beside the saves in time, but not in the way of the training that they are part of.
-  for (let one = 0; one < options.saves; one++) ddSpeeds.push(ddSpeed(stateBytes));
+  await dd;
+  for (let one = 0; one < options.saves; one++) ddAloneSpeeds.push(await ddSpeed(stateBytes));
   // The first save touches its memory for the first time.
   const measured = saved.slice(1, 1 + options.saves);
   const inSaves = measured.map((save) => stepsDuring(steps, save));
-  const others = steps.slice(1).filter((step) => !inSaves.some((during) => during.includes(step)));
+  const others = steps
+    .slice(1)
+    .filter((one) => !beside.has(one.step) && !saved.some((save) => stepsDuring(steps, save).includes(one)));
   return {
     stateBytes,
     medianStepMs: medianOf(others.map(({ stepMs }) => stepMs)),
@@ -139,7 +159,8 @@ async function measureSaves(client: JobsClient): Promise<SaveFigures> {
     saveMs: measured.map(({ saveMs }) => saveMs),
     writeMs: measured.map(({ writeMs }) => writeMs),
     ddSpeeds,
-    copyMs: copyMs(stateBytes),
+    ddAloneSpeeds,
+    copyMs: await copyMs(stateBytes),
   };
 }
 
@@ -207,8 +228,21 @@ async function untilIdle(client: JobsClient): Promise<void> {
   }
 }
 
+function listed(speeds: readonly number[]): string {
+  return `${medianOf(speeds).toFixed(0)} MiB/s (${speeds.map((one) => one.toFixed(0)).join(', ')})`;
+}
+
 function printSaves(figures: SaveFigures): boolean {
-  const { stateBytes, medianStepMs, longestStepMs, saveMs, writeMs, ddSpeeds, copyMs: oneCopyMs } = figures;
+  const {
+    stateBytes,
+    medianStepMs,
+    longestStepMs,
+    saveMs,
+    writeMs,
+    ddSpeeds,
+    ddAloneSpeeds,
+    copyMs: oneCopyMs,
+  } = figures;
   const limitMs = 1.5 * medianStepMs + oneCopyMs;
   const longest = Math.max(...longestStepMs);
   const speed = (ms: readonly number[]) => stateBytes / MIB / (medianOf(ms) / 1000);
@@ -218,7 +252,8 @@ function printSaves(figures: SaveFigures): boolean {
     ['median step without a save', `${medianStepMs.toFixed(0)} ms`],
     ['one memory copy of the state', `${oneCopyMs.toFixed(0)} ms`],
     ['longest step during a save', `${longest.toFixed(0)} ms (limit 1.5 x median + copy: ${limitMs.toFixed(0)} ms)`],
-    ['dd with fsync', `${dd.toFixed(0)} MiB/s (${ddSpeeds.map((one) => one.toFixed(0)).join(', ')})`],
+    ['dd with fsync, while the job trains', listed(ddSpeeds)],
+    ['dd with fsync, when nothing else runs', listed(ddAloneSpeeds)],
     ['writing the shards', `${speed(writeMs).toFixed(0)} MiB/s, ${((100 * speed(writeMs)) / dd).toFixed(0)}% of dd`],
     [
       'the whole save, verified and recorded',

@@ -13,17 +13,25 @@ export function finishIfDone(turn: Turn, run: JobRun): void {
   const steps = totalSteps(run);
   if (run.ending || run.record.state !== 'running' || steps === 0 || run.record.progress.committed < steps) return;
   if (isFinishing(turn, run)) return;
+  countTry(turn, run);
   run.finishing = undefined;
   if (agreedDigest(turn, run, steps) === undefined) return;
-  const able = liveMembers(turn, run).find((worker) => run.digests.get(steps)?.has(worker.worker));
+  const able = liveMembers(turn, run).find(
+    (worker) => !worker.leaving && run.digests.get(steps)?.has(worker.worker) === true,
+  );
   if (able === undefined) return;
-  run.finishTries += 1;
-  if (run.finishTries > FINISH_TRIES) {
+  if (run.finishTries >= FINISH_TRIES) {
     endJob(turn, run, 'failed', `the finished model could not be written after ${FINISH_TRIES} tries`, '');
     return;
   }
   run.finishing = { worker: able.worker, session: able.session, deadlineMs: turn.nowMs + turn.state.settings.finishMs };
   send(turn, able, { kind: 'finish', job: run.record.job });
+}
+
+/** One that is still there could not do it. That others are lost or leave is no sign that nobody can. */
+function countTry(turn: Turn, run: JobRun): void {
+  const worker = turn.state.workers.get(run.finishing?.worker ?? '');
+  if (worker !== undefined && worker.session === run.finishing?.session && !worker.leaving) run.finishTries += 1;
 }
 
 function isFinishing(turn: Turn, run: JobRun): boolean {
@@ -48,6 +56,7 @@ export function finished(
   const agreed = agreedDigest(turn, run, totalSteps(run));
   if (agreed !== undefined && agreed.weights !== message.weights) {
     run.finishing = undefined;
+    run.finishTries += 1;
     expel(turn, run, worker, 'the weights that it wrote are not those that all had agreed on');
     return;
   }

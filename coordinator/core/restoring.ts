@@ -63,6 +63,10 @@ export function restoreFailed(
   if (message.damaged) {
     run.checkpoints = run.checkpoints.map((one) => (one.path === path ? { ...one, damage: reason } : one));
     write(turn, { kind: 'checkpoints', job: run.record.job, committed: undefined });
+    // An older one is tried at once, and the list of them has an end.
+    const { restores } = run.record;
+    run.record = { ...run.record, restores: { ...restores, count: Math.max(0, restores.count - 1) } };
+    run.restoreNotBeforeMs = 0;
   }
   run.formation = { kind: 'gathering', sinceMs: turn.nowMs };
 }

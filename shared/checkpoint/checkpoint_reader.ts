@@ -72,7 +72,8 @@ export async function readShard(
   }
 }
 
-async function readOpenShard(
+/** The same of a file that is open, wherever it lies. */
+export async function readOpenShard(
   file: FileReader,
   { manifest, shard }: { readonly manifest: Manifest; readonly shard: ManifestShard },
   take: (piece: Buffer, at: number) => void,

@@ -76,6 +76,10 @@ export class Directory implements Storage {
     return published;
   }
 
+  openDraftFile(draft: Draft, file: string): Promise<FileReader | undefined> {
+    return openReader(this.files, `${this.#draftPath(draft)}/${file}`);
+  }
+
   async discard(draft: Draft): Promise<void> {
     await this.#deleteByName(this.#draftPath(draft), draft.step);
     const names = await unless(['ENOENT'], `list ${this.folder}`, this.files.readdir(this.folder));

@@ -61,6 +61,10 @@ export class S3 implements Storage {
     return new S3Publication(this.client, keyOf, manifest, verify).run();
   }
 
+  openDraftFile({ step }: Draft, file: string): Promise<FileReader | undefined> {
+    return openObject(this.client, this.#layout.key(checkpointName(step), file));
+  }
+
   async discard({ step, save }: Draft): Promise<void> {
     const name = checkpointName(step);
     const objects = await listObjects(this.client, `${this.prefix}${name}/`);

@@ -51,6 +51,8 @@ export interface Storage {
    * already and has the same state is taken instead; any other of that step is replaced. Returns what is there now.
    */
   publish(draft: Draft, manifest: NewManifest, verify: () => Promise<VerifiedCheckpoint>): Promise<VerifiedCheckpoint>;
+  /** A finished file of a draft; undefined when it is not there (any more). */
+  openDraftFile(draft: Draft, file: string): Promise<FileReader | undefined>;
   /** Removes what is left of a draft that is not published. */
   discard(draft: Draft): Promise<void>;
   openFile(name: string, file: string): Promise<FileReader>;

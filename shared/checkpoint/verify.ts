@@ -45,12 +45,29 @@ export async function verifyIn(
     await readShard(storage, name, { manifest, shard }, (piece) => void image.update(piece), options);
   }
   checkImage(path, manifest, image.digest('hex'));
-  return {
-    path,
-    manifest,
-    manifestSha256: sha256,
-    bytes: manifest.shards.reduce((sum, shard) => sum + shard.bytes, bytes),
-  };
+  return verified(path, manifest, sha256, bytes);
+}
+
+/**
+ * Of a checkpoint whose files were read and verified before they got their names: with the manifest that was written for them, it is
+ * enough that they are there. Any other is read.
+ */
+export async function verifyNamed(storage: Storage, name: string, manifestSha256: string): Promise<VerifiedCheckpoint> {
+  const { manifest, sha256, bytes } = await readManifest(storage, name);
+  if (sha256 !== manifestSha256) return verifyIn(storage, name);
+  for (const shard of manifest.shards) {
+    const file = await storage.openFile(name, shard.file);
+    await file.close();
+    if (file.bytes !== shard.bytes) {
+      throw new DamagedCheckpoint(file.path, `has ${file.bytes} bytes, but the manifest says ${shard.bytes}`);
+    }
+  }
+  return verified(storage.pathOf(name), manifest, sha256, bytes);
+}
+
+function verified(path: string, manifest: Manifest, manifestSha256: string, manifestBytes: number): VerifiedCheckpoint {
+  const bytes = manifest.shards.reduce((sum, shard) => sum + shard.bytes, manifestBytes);
+  return { path, manifest, manifestSha256, bytes };
 }
 
 /** Each shard may be what the manifest says, and yet the state be another than the one whose digest it gives. */

@@ -103,9 +103,8 @@ export class Faults {
   #strike(fault: Fault, near: string | undefined): void {
     const random = this.#random;
     if (random.chance(this.world.scenario.pairs)) this.#for(random.scaled(0.1, 300), () => this.#strikeAnything());
-    const { etcd, oracle } = this.world;
+    const { etcd } = this.world;
     this.world.say(near ?? '', `* ${fault}`);
-    oracle.faults += 1;
     switch (fault) {
       case 'kill_worker':
       case 'vanish_worker':

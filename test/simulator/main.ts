@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { replayCommand, runOnThreads } from './pool.js';
 import { runSeedTwice } from './run_seed.js';
-import type { Level } from './scenario.js';
+import { LEVELS, type Level } from './scenario.js';
 
 const { values } = parseArgs({
   options: {
@@ -20,7 +20,7 @@ const { values } = parseArgs({
     once: { type: 'boolean', default: false },
   },
 });
-const level: Level = values.level === 'none' || values.level === 'kills' ? values.level : 'all';
+const level: Level = LEVELS.find((one) => one === values.level) ?? 'all';
 /** Seeds of one report. */
 const BATCH = 5_000;
 

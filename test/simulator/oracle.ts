@@ -72,9 +72,8 @@ export class Oracle {
   readonly #cancelled = new Set<string>();
   /** By coordinator: one that was slow to begin may follow a newer one, and etcd lets only that one write. */
   readonly #newestTerms = new Map<string, number>();
-  /** Faults that were done to engines, and to anything: what a job may rightly fail of. */
+  /** Faults that were done to engines: what a job may rightly fail of. */
   engineFaults = 0;
-  faults = 0;
   /** When everything was repaired. */
   repairedMs = Number.POSITIVE_INFINITY;
   commits = 0;
@@ -160,7 +159,7 @@ export class Oracle {
     } else if (record.state === 'failed') {
       const user = plan.failsAt !== undefined && record.traceback !== '';
       const crashes = /crashed \d+ times/.test(record.reason) && this.engineFaults > 5;
-      const unwritten = /could not be written/.test(record.reason) && this.faults > 5;
+      const unwritten = /could not be written/.test(record.reason) && this.engineFaults > 4;
       const unsaved = this.checkpoints.mayFailUnsaved(record);
       if (!user && !crashes && !unwritten && !unsaved) this.#broken('I12', where, `failed: ${record.reason}`);
     } else {

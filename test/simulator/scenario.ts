@@ -196,8 +196,9 @@ export interface Scenario {
   readonly spoiltPieces: number;
 }
 
-/** Which faults a run may have at all: for the first tests of the simulator itself. */
-export type Level = 'none' | 'kills' | 'all';
+/** Which faults a run may have at all: for the first tests of the simulator itself, and to look long for what goes wrong in few seeds. */
+export const LEVELS = ['none', 'kills', 'losses', 'all'] as const;
+export type Level = (typeof LEVELS)[number];
 
 interface JobOptions {
   readonly index: number;
@@ -220,7 +221,7 @@ function specOf(random: Random, { index, kind, workers }: JobOptions): JobSpec {
     name: `job${index}`,
     task: 'task.py:Task',
     seed: random.whole(0, 2 ** 31),
-    steps: random.whole(3, random.chance(0.3) ? 25 : 12),
+    steps: kind === 'losses' ? random.whole(6, 25) : random.whole(3, random.chance(0.3) ? 25 : 12),
     epochs: undefined,
     batch: microbatches * random.whole(1, 2),
     microbatches,
@@ -257,18 +258,23 @@ function jobOf(random: Random, options: JobOptions): JobPlan {
   return new JobPlan({ spec, datasetLength, submitAtMs, cancel, isResumed: random.chance(kind === 'losses' ? 0.9 : 0.5), failsAt, odd });
 }
 
+function mayBeAnything(level: Level): boolean {
+  return level === 'all' || level === 'losses';
+}
+
 function workersOf(random: Random, level: Level): readonly WorkerPlan[] {
   const count = random.whole(1, random.chance(0.3) ? 6 : 4);
   const stays = random.whole(Math.ceil(count / 2), count);
-  const late = level === 'all' && random.chance(0.4);
+  const late = mayBeAnything(level) && random.chance(0.4);
   return Array.from({ length: count }, (_, index) => ({
     name: `w${index + 1}`,
     startsAtMs: late && random.chance(0.4) ? random.between(0, 6_000) : random.between(0, 100),
-    leavesAtMs: level === 'all' && index >= stays && random.chance(0.3) ? random.between(1_000, 8_000) : undefined,
+    leavesAtMs: mayBeAnything(level) && index >= stays && random.chance(0.3) ? random.between(1_000, 8_000) : undefined,
   }));
 }
 
 function kindOf(random: Random, level: Level): Kind {
+  if (level === 'losses') return 'losses';
   if (level !== 'all') return 'many';
   const drawn = random.unit();
   return drawn < 0.05 ? 'etcd' : drawn < 0.2 ? 'losses' : 'many';
@@ -320,6 +326,6 @@ export function scenarioOf(seed: number, level: Level = 'all'): Scenario {
     longestFreezeMs: random.chance(0.5) ? 1_500 : 9_000,
     pairs: random.chance(0.5) ? 0 : random.between(0.1, 0.6),
     storageScale: random.scaled(0.2, 10),
-    spoiltPieces: level === 'all' && random.chance(0.1) ? random.scaled(0.01, 0.3) : 0,
+    spoiltPieces: mayBeAnything(level) && random.chance(0.1) ? random.scaled(0.01, 0.3) : 0,
   });
 }
