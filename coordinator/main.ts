@@ -33,11 +33,11 @@ function configPath(args: readonly string[]): string {
 }
 
 /** Leadership is kept while workers that leave, too, need it to save their state. */
-async function untilSaved(driver: Driver): Promise<void> {
+async function untilSaved(driver: Driver, isAbandoned: () => boolean): Promise<void> {
   const startMs = performance.now();
   for (;;) {
     const waitedMs = performance.now() - startMs;
-    if (driver.state.leading === undefined || waitedMs > SAVE_MS) return;
+    if (driver.state.leading === undefined || waitedMs > SAVE_MS || isAbandoned()) return;
     if (waitedMs > HEAR_LEAVERS_MS && !driver.workersLeave) return;
     await delay(LOOK_MS);
   }
@@ -57,7 +57,7 @@ function advertised(config: CoordinatorConfig, port: number): string {
   return config.advertise ?? `${host}:${port}`;
 }
 
-async function run(config: CoordinatorConfig): Promise<void> {
+async function run(config: CoordinatorConfig, isAbandoned: () => boolean): Promise<void> {
   const log = createLogger('coordinator', config.name, config.log.level);
   const client = connectEtcd({
     endpoints: config.etcd.endpoints,
@@ -121,7 +121,7 @@ async function run(config: CoordinatorConfig): Promise<void> {
     if (stopping) return;
     stopping = true;
     log.info('stopping', { signal });
-    await untilSaved(driver);
+    await untilSaved(driver, isAbandoned);
     setTimeout(() => process.exit(0), CLOSE_MS).unref();
     leaderWatch.close();
     await Promise.allSettled([election?.resign(), registration.close()]);
@@ -136,8 +136,7 @@ async function run(config: CoordinatorConfig): Promise<void> {
 
 try {
   const config = readCoordinatorConfig(configPath(process.argv.slice(2)));
-  if (config.dieWithParent) dieWithParent();
-  await run(config);
+  await run(config, config.dieWithParent ? dieWithParent() : () => false);
 } catch (error) {
   process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
   process.exit(error instanceof ConfigError ? EXIT_BAD_CONFIG : 1);

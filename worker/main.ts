@@ -136,7 +136,8 @@ async function run(config: WorkerConfig, isAbandoned: () => boolean): Promise<vo
   const stopWhenSaved = async () => {
     const startMs = performance.now();
     for (let waitedMs = 0; waitedMs < SAVE_MS; waitedMs = performance.now() - startMs) {
-      if (waitedMs > DRAIN_MS && driver?.isSaving !== true) break;
+      // Without the launcher the coordinators go, too: there is nobody to hand over to.
+      if (isAbandoned() || (waitedMs > DRAIN_MS && driver?.isSaving !== true)) break;
       await delay(LOOK_MS);
     }
     await stop();
@@ -146,10 +147,8 @@ async function run(config: WorkerConfig, isAbandoned: () => boolean): Promise<vo
     if (leaving) return;
     leaving = true;
     log.info('leaving', { signal });
-    // Without the launcher the coordinators go, too: there is nobody to hand over to.
     dispatch({ kind: 'stop_requested' });
-    if (isAbandoned()) void stop();
-    else void stopWhenSaved();
+    void stopWhenSaved();
   };
   // Not once: the kernel can send several when the launcher dies, and without a handler the second would kill.
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => drain(signal));

@@ -45,7 +45,7 @@ function veterans({ candidates, last }: PlanInput): readonly Candidate[] {
 }
 
 interface Trust {
-  /** Steps committed by the furthest whose state counts: one of the last generation if there is one, else any. */
+  /** Steps committed by the furthest whose state counts: in a loose job one of the last generation if there is one, else any. */
   readonly committed: number;
   /** Those who need not heal if they are at that step. The states of others may have another history. */
   readonly trusted: ReadonlySet<Candidate>;
@@ -59,7 +59,7 @@ function initialState({ answer: { holding } }: Candidate): string | undefined {
 function trustOf(input: PlanInput): Trust {
   const old = veterans(input);
   const all = withState(input.candidates);
-  const counting = old.length > 0 ? old : all;
+  const counting = input.strict || old.length === 0 ? all : old;
   const committed = Math.max(0, ...counting.map(({ answer }) => answer.holding.committed));
   if (input.strict) return { committed, trusted: new Set(all) };
   if (old.length > 0) return { committed, trusted: new Set(old) };

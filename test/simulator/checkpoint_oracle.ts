@@ -31,6 +31,9 @@ export interface SavingBefore {
   readonly restoring: readonly GenerationRecord[];
 }
 
+/** What a checkpoint holds whose shards are of several states, or of none. */
+const MIXTURE: StateContent = { committed: -1, weights: Number.NaN };
+
 /** One checkpoint: another of the same step may take its place. */
 function keyOf({ path, manifestSha256 }: { readonly path: string; readonly manifestSha256: string }): string {
   return `${path} ${manifestSha256}`;
@@ -96,9 +99,8 @@ export class CheckpointOracle {
 
   /** A draft has got the name of a checkpoint. */
   named(path: string, { manifest, image }: Folder): void {
-    const content = image.whole;
     if (manifest === undefined) this.#broken('I6', 'storage', `${path} is published without a manifest`);
-    if (content !== undefined) this.#contents.set(keyOf({ path, manifestSha256: manifest.sha256 }), content);
+    this.#contents.set(keyOf({ path, manifestSha256: manifest.sha256 }), image.whole ?? MIXTURE);
   }
 
   /** A fault has struck it. */

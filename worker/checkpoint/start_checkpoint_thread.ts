@@ -1,4 +1,5 @@
 /** The main thread's side of the checkpoint thread: starts it and passes messages. */
+import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import type { StorageOptions } from '../../shared/checkpoint/open_storage.js';
@@ -22,17 +23,9 @@ function threadFile(): string {
   return import.meta.url.endsWith('.ts') ? `${here}../../dist/worker/checkpoint/thread.js` : `${here}thread.js`;
 }
 
+/** The thread starts with the first command: a worker that neither saves nor restores has none. */
 export function startCheckpointThread(options: CheckpointThreadOptions): Checkpoints {
-  const workerData: ThreadOptions = { storage: { s3: options.s3 } };
-  // Without the daemon's own flags: some of them (--input-type) forbid a file to be run. Descriptors are handed to the thread, so
-  // it closes some that it did not open, of which Node would warn if it kept count of them.
-  const worker = new Worker(threadFile(), { workerData, execArgv: [], trackUnmanagedFds: false });
-  worker.on('error', options.onFailed ?? throwUncaught);
-  worker.on('message', (message: FromThread) => {
-    if (message.kind === 'event') options.onEvent(message.event);
-    else options.log(message.level, message.line);
-  });
-  return new ThreadedCheckpoints(worker);
+  return new ThreadedCheckpoints(options);
 }
 
 function throwUncaught(error: Error): void {
@@ -42,24 +35,38 @@ function throwUncaught(error: Error): void {
 }
 
 class ThreadedCheckpoints implements Checkpoints {
-  readonly #exited: Promise<void>;
+  #thread: { readonly worker: Worker; readonly exited: Promise<unknown> } | undefined;
+  #closed = false;
 
-  constructor(private readonly worker: Worker) {
-    this.#exited = new Promise((resolve) => worker.once('exit', () => resolve()));
-  }
+  constructor(private readonly options: CheckpointThreadOptions) {}
 
   tell(command: CheckpointCommand): void {
-    this.#post({ kind: 'command', command });
+    if (!this.#closed) this.#started().postMessage({ kind: 'command', command } satisfies ToThread);
   }
 
   async close(): Promise<void> {
-    this.#post({ kind: 'shut_down' });
-    const timer = setTimeout(() => void this.worker.terminate(), CLOSE_TIMEOUT_MS);
-    await this.#exited;
+    this.#closed = true;
+    if (this.#thread === undefined) return;
+    const { worker, exited } = this.#thread;
+    worker.postMessage({ kind: 'shut_down' } satisfies ToThread);
+    const timer = setTimeout(() => void worker.terminate(), CLOSE_TIMEOUT_MS);
+    await exited;
     clearTimeout(timer);
   }
 
-  #post(message: ToThread): void {
-    this.worker.postMessage(message);
+  #started(): Worker {
+    if (this.#thread !== undefined) return this.#thread.worker;
+    const { s3, onEvent, onFailed, log } = this.options;
+    const workerData: ThreadOptions = { storage: { s3 } };
+    // Without the daemon's own flags: some of them (--input-type) forbid a file to be run. Descriptors are handed to the thread, so
+    // it closes some that it did not open, of which Node would warn if it kept count of them.
+    const worker = new Worker(threadFile(), { workerData, execArgv: [], trackUnmanagedFds: false });
+    worker.on('error', onFailed ?? throwUncaught);
+    worker.on('message', (message: FromThread) => {
+      if (message.kind === 'event') onEvent(message.event);
+      else log(message.level, message.line);
+    });
+    this.#thread = { worker, exited: once(worker, 'exit').catch(() => undefined) };
+    return worker;
   }
 }

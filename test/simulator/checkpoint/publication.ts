@@ -17,6 +17,8 @@ export interface PublicationOptions {
   readonly draft: string;
   readonly path: string;
   readonly manifest: Manifest;
+  /** The shards were read back: under their name it is enough that they are there. */
+  readonly isRead: boolean;
   /** Runs `act` after a while, unless the daemon is gone by then. */
   readonly later: (usualMs: number, act: () => void) => void;
   readonly done: (outcome: Published) => void;
@@ -25,7 +27,7 @@ export interface PublicationOptions {
 export class Publication {
   /** The checkpoint is our draft. */
   #won = false;
-  /** Our own checkpoint was found damaged once; another publisher may just have moved it. */
+  /** What has the name was found to be another once; another publisher may be in the middle of its renames. */
   #doubted = false;
   /** What had the name before. */
   #aside: Folder | undefined;
@@ -41,16 +43,19 @@ export class Publication {
     later(2, () => this.#attempt());
   }
 
-  /** Whether the storage is away or fails: then it is given up, and as it was before. */
+  /** Whether the storage is away: then it is given up. */
   #unreachable(): boolean {
     if (this.options.storage.reachable) return false;
-    if (this.#aside !== undefined) this.#undo();
-    this.#fail('cannot read or write: the storage cannot be reached');
+    this.#giveUp('cannot read or write: the storage cannot be reached', this.#aside !== undefined);
     return true;
   }
 
-  #fail(reason: string): void {
-    this.options.done({ kind: 'failed', reason });
+  #giveUp(reason: string, undo: boolean): void {
+    const { storage, path, done } = this.options;
+    const undoes = undo && storage.reachable;
+    if (undoes && this.#won) storage.takeAway(path, 'undone');
+    if (undoes && this.#aside !== undefined) storage.putBack(path, this.#aside);
+    done({ kind: 'failed', reason: `${path} ${reason}` });
   }
 
   #attempt(): void {
@@ -58,11 +63,11 @@ export class Publication {
     if (this.#unreachable()) return;
     this.#attempts += 1;
     if (this.#attempts > MAX_ATTEMPTS) {
-      this.#fail(`cannot publish ${path}: its shards are gone or not all there`);
+      this.#giveUp('cannot be published: its shards are gone or not all there', this.#aside !== undefined);
       return;
     }
     if (!this.#won && this.#isReady() && storage.rename(draft, path)) this.#won = true;
-    later(8, () => this.#look());
+    later(this.options.isRead ? 1 : 8, () => this.#look());
   }
 
   #isReady(): boolean {
@@ -71,53 +76,52 @@ export class Publication {
   }
 
   #look(): void {
-    const { storage, path, manifest, later } = this.options;
+    const { storage, path, later } = this.options;
     if (this.#unreachable()) return;
     const folder = storage.at(path);
-    if (folder === undefined) this.#putBack();
-    else {
-      const found = folder.manifest;
-      const { problem } = folder;
-      if (found !== undefined && problem === undefined && found.stateSha256 === manifest.stateSha256) {
-        this.#finish(found);
+    if (folder === undefined) {
+      const isChanged = this.#putBack();
+      later(isChanged ? 1 : PAUSE_MS, () => this.#attempt());
+      return;
+    }
+    const problem = this.#problemWith(folder);
+    if (problem === undefined && folder.manifest !== undefined) {
+      storage.discard(this.options.draft);
+      this.options.done({ kind: 'published', manifest: folder.manifest });
+    } else this.#makeWay(problem ?? 'has no manifest');
+  }
+
+  /** What is wrong with what has the name, or that it is another state than the one saved. */
+  #problemWith(folder: Folder): string | undefined {
+    const { manifest, isRead } = this.options;
+    const found = folder.manifest;
+    const isOurs = isRead && found?.sha256 === manifest.sha256;
+    const problem = isOurs ? undefined : folder.problem;
+    if (problem !== undefined) return problem;
+    return found?.stateSha256 === manifest.stateSha256 ? undefined : 'holds another state than the one saved';
+  }
+
+  #makeWay(problem: string): void {
+    const { storage, path, later } = this.options;
+    let isChanged = false;
+    if (this.#won || !this.#isReady()) {
+      if (this.#doubted) {
+        this.#giveUp(problem, true);
         return;
       }
-      if (!this.#makeWay(problem ?? 'holds another state than the one saved')) return;
-    }
-    later(1 + this.#attempts * PAUSE_MS, () => this.#attempt());
-  }
-
-  #finish(manifest: Manifest): void {
-    this.options.storage.discard(this.options.draft);
-    this.options.done({ kind: 'published', manifest });
-  }
-
-  /** What has the name is not what we save. False if it is given up. */
-  #makeWay(problem: string): boolean {
-    if (this.#won) {
-      if (this.#doubted) return this.#giveUp(problem);
       this.#doubted = true;
-      return true;
+    } else {
+      this.#aside = storage.takeAway(path, 'replaced') ?? this.#aside;
+      isChanged = true;
     }
-    if (!this.#isReady()) return this.#giveUp(problem);
-    this.#aside = this.options.storage.takeAway(this.options.path, 'replaced') ?? this.#aside;
+    later(isChanged ? 1 : PAUSE_MS, () => this.#attempt());
+  }
+
+  /** Nothing has the name. What we moved away may have been the very checkpoint, if another publisher took the draft. */
+  #putBack(): boolean {
+    if (this.#aside === undefined || this.#won || this.#isReady()) return false;
+    if (!this.options.storage.putBack(this.options.path, this.#aside)) return false;
+    this.#aside = undefined;
     return true;
-  }
-
-  #giveUp(problem: string): false {
-    this.#undo();
-    this.#fail(`${this.options.path} ${problem}`);
-    return false;
-  }
-
-  #putBack(): void {
-    if (this.#aside === undefined || this.#isReady()) return;
-    if (this.options.storage.putBack(this.options.path, this.#aside)) this.#aside = undefined;
-  }
-
-  #undo(): void {
-    const { storage, path } = this.options;
-    if (this.#won) storage.takeAway(path, 'undone');
-    if (this.#aside !== undefined) storage.putBack(path, this.#aside);
   }
 }

@@ -113,16 +113,26 @@ export class Saves {
     const act = this.#begin(command, memory);
     const read = memory.read();
     this.#later(act, 10, () => {
+      const readBack = this.#readBack(command);
       act.finishes = true;
       new Publication({
         storage: this.#storage,
         draft: draftOf(command),
         path: pathOf(command),
-        manifest: manifestOf(command, stateDigest(read())),
+        manifest: manifestOf(command, readBack ?? stateDigest(read())),
+        isRead: readBack !== undefined,
         later: (usualMs, next) => this.#later(act, usualMs, next),
         done: (outcome) => this.#publicationEnded(act, outcome),
       }).run();
     });
+  }
+
+  /** Digest of the image that the shards of the draft make up; undefined if they are not those that were reported. */
+  #readBack(command: CommandOf<'publish'>): string | undefined {
+    const draft = this.#storage.draft(draftOf(command));
+    const { shards } = command;
+    if (draft === undefined || shards.some((facts) => draft.problemWith(facts) !== undefined)) return undefined;
+    return draft.imageOf(shards).sha256;
   }
 
   #publicationEnded(act: Act, outcome: Published): void {

@@ -50,10 +50,13 @@ export class Folder {
     return this.image.sha256 === manifest.stateSha256 ? undefined : 'manifest.json says that it is another state';
   }
 
-  /** The image that the shards make up, whatever became of their bytes. */
+  /** The image that the shards of the manifest make up, whatever became of their bytes. */
   get image(): Image {
+    return this.imageOf(this.manifest?.shards ?? []);
+  }
+
+  imageOf(shards: readonly ShardFacts[]): Image {
     const image = new Image();
-    const shards = this.manifest?.shards ?? [];
     const runs = runsOf(shards.length);
     for (const { shard, file } of shards) {
       const run = runs[shard];
