@@ -9,7 +9,7 @@ import { allCommitted, giveUpLostReports } from './progress.js';
 import { isBenched } from './reachability.js';
 import { mayRestore, restoredBy } from './restoring.js';
 import { newestWhole } from './retention.js';
-import { loseSaving } from './saving.js';
+import { loseSaving, savesBeyond } from './saving.js';
 import { assignedTo, release } from './schedule.js';
 import type { Formation, GenerationPlan, JobRun, PreparedAnswer, Worker } from './state.js';
 import { emit, log, send, type Turn, write } from './turn.js';
@@ -19,6 +19,8 @@ type Started = Extract<Formation, { kind: 'started' }>;
 /** Time without a step after which a generation is begun anew. Engines that hang are killed by their daemons before. */
 const STILL_MS = 60_000;
 const STILL_FACTOR = 10;
+/** A restore that waits for a save looks so often whether it is done. */
+const SAVE_LOOK_MS = 500;
 
 /** Workers that have loaded the job: they can be in its next generation. */
 function ready(turn: Turn, run: JobRun): readonly Worker[] {
@@ -84,6 +86,11 @@ function record(turn: Turn, run: JobRun): void {
   const lacksParent = run.record.resumedFrom !== '' && plan?.record.committed === 0;
   if (plan === undefined || lacksParent) {
     beginAnew(turn, run, candidates);
+    return;
+  }
+  if (plan.restores !== undefined && savesBeyond(turn, run, plan.restores.committed)) {
+    run.formation = { kind: 'gathering', sinceMs: turn.nowMs };
+    run.restoreNotBeforeMs = Math.max(run.restoreNotBeforeMs, turn.nowMs + SAVE_LOOK_MS);
     return;
   }
   if (plan.restores !== undefined && !mayRestore(turn, run, plan.restores)) return;

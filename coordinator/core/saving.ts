@@ -355,6 +355,12 @@ function endSave(turn: Turn, run: JobRun, abandoned: boolean): void {
   if (!abandoned) letLeaversGo(turn, run);
 }
 
+/** Workers that leave are saving a state beyond step `committed`: it can be restored soon. */
+export function savesBeyond(turn: Turn, run: JobRun, committed: number): boolean {
+  const { save } = run.saving;
+  return save !== undefined && save.committed > committed && holdersOf(turn, run, save).length > 0;
+}
+
 /** Everything is restored: nobody has what was to be saved. */
 export function loseSaving(turn: Turn, run: JobRun): void {
   refuseCancels(turn, abandonSaving(turn, run), 'no worker has the state any more');

@@ -113,12 +113,7 @@ const refused: readonly (readonly [string, string, string, RegExp])[] = [
   ['a name of 10 MB', jobWith(`name: ${'x'.repeat(10_000_000)}`), '', /larger than 64 KiB/],
   ['a name of 64 characters', jobWith(`name: ${'x'.repeat(64)}`), 'name', /must be 1 to 63/],
   ['no checkpoint to keep', jobWith('checkpoint: {keep: 0}'), 'checkpoint.keep', /from 1/],
-  [
-    'an unknown key of checkpoint',
-    jobWith('checkpoint: {often: true}'),
-    'checkpoint.often',
-    /is not a known key/,
-  ],
+  ['an unknown key of checkpoint', jobWith('checkpoint: {often: true}'), 'checkpoint.often', /is not a known key/],
   ['an empty name', jobWith('name: ""'), 'name', /must be 1 to 63/],
   ['a name that is a path', jobWith('name: ..'), 'name', /must be 1 to 63/],
   ['a look-alike letter in the name', jobWith(`name: ${cyrillicA}bc`), 'name', /not "\\u0430bc"/],

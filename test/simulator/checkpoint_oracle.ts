@@ -11,6 +11,7 @@ import {
   isTerminal,
   type JobRecord,
   type JobRun,
+  type Save,
 } from '../../coordinator/core/state.js';
 import type { ShardFacts } from '../../shared/checkpoint/manifest.js';
 import type { CoordinatorMessage, Holding } from '../../shared/wire/session.js';
@@ -29,6 +30,8 @@ export interface SavingBefore {
   readonly restores: CheckpointRecord | undefined;
   /** Generations whose members are restoring, and no news of a step that they have made. */
   readonly restoring: readonly GenerationRecord[];
+  /** What is being saved, by job. */
+  readonly saving: ReadonlyMap<string, Save>;
 }
 
 /** What a checkpoint holds whose shards are of several states, or of none. */
@@ -313,20 +316,30 @@ export class CheckpointOracle {
       if (formation.kind !== 'started' || formation.restores === undefined) continue;
       if (!isStepOf(formation.record, event)) restoring.push(formation.record);
     }
+    const saving = new Map(
+      [...state.jobs].flatMap(
+        ([
+          job,
+          {
+            saving: { save },
+          },
+        ]) => (save === undefined ? [] : [[job, save]]),
+      ),
+    );
     if (event.kind !== 'session_message' || event.message.kind !== 'restoreFailed') {
-      return { restores: undefined, restoring };
+      return { restores: undefined, restoring, saving };
     }
     const { job, generation } = event.message;
     const { formation } = state.jobs.get(job) ?? {};
     const isCurrent = formation?.kind === 'started' && formation.record.generation === generation;
-    return { restores: isCurrent ? formation.restores : undefined, restoring };
+    return { restores: isCurrent ? formation.restores : undefined, restoring, saving };
   }
 
   afterCoordinator(
     host: CoordinatorHost,
     event: CoordinatorEvent,
     commands: readonly CoordinatorCommand[],
-    { restores, restoring }: SavingBefore,
+    { restores, restoring, saving }: SavingBefore,
   ): void {
     const { state } = host;
     for (const { job } of restoring) this.#checkUndisturbed(host, job);
@@ -339,7 +352,7 @@ export class CheckpointOracle {
     }
     for (const command of commands) {
       if (command.kind !== 'write') continue;
-      for (const put of command.puts) if (put.kind === 'generation') this.#generationPlanned(host, put.record);
+      for (const put of command.puts) if (put.kind === 'generation') this.#generationPlanned(host, put.record, saving);
     }
   }
 
@@ -365,10 +378,22 @@ export class CheckpointOracle {
     }
   }
 
-  #generationPlanned({ state }: CoordinatorHost, record: GenerationRecord): void {
+  #generationPlanned(
+    { name, state }: CoordinatorHost,
+    record: GenerationRecord,
+    saving: ReadonlyMap<string, Save>,
+  ): void {
     const { formation } = state.jobs.get(record.job) ?? {};
     const key = attemptOf(record);
-    if (formation?.kind === 'recording' && !this.#planned.has(key)) this.#planned.set(key, formation.plan.restores);
+    if (formation?.kind !== 'recording' || this.#planned.has(key)) return;
+    const { restores } = formation.plan;
+    this.#planned.set(key, restores);
+    const save = saving.get(record.job);
+    if (restores === undefined || save === undefined || save.committed <= restores.committed) return;
+    const isThere = ([worker, session]: readonly [string, string]) => state.workers.get(worker)?.session === session;
+    if (![...save.holders].some(isThere)) return;
+    const detail = `restores step ${restores.committed} of ${record.job} while step ${save.committed} is being saved`;
+    this.#broken('I6', name, detail);
   }
 
   /** What is taken for a shard of the save is one. */

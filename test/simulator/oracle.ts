@@ -213,7 +213,7 @@ export class Oracle {
     const restored = this.checkpoints.generationStored(record, before);
     if (restored !== undefined) {
       const saved = history.having(restored);
-      if (saved === undefined) return this.#broken('I6', where, 'restores a state that the job never had');
+      if (saved === undefined) this.#broken('I6', where, 'restores a state that the job never had');
       history.place(record.job, record.generation, isLoose ? history.fork(saved, record.committed) : saved);
       return;
     }
@@ -222,8 +222,7 @@ export class Oracle {
       .map((member) => ({ member, one: this.#standings.get(member.incarnation) }))
       .find(({ member, one }) => one?.run.job === record.job && one.run.engineStart === member.engineStart)?.one;
     const first = history.firstOf(able[0]?.worker ?? '');
-    const current =
-      before === undefined ? first : (history.ofGeneration(record.job, before.generation) ?? first);
+    const current = before === undefined ? first : (history.ofGeneration(record.job, before.generation) ?? first);
     const own = standing?.lineage ?? (record.committed === 0 ? first : current);
     if (record.committed > own.committed) {
       this.#broken(
@@ -431,7 +430,11 @@ export class Oracle {
     const weights = this.#standingOf(host, run).lineage.weights[committed];
     if (weights === undefined || stateDigest({ committed, weights }) !== state) {
       const from = restore === undefined ? 'peers' : restore.path;
-      this.#broken('I8', host.name, `has healed from ${from} to a state that its generation has not at step ${committed}`);
+      this.#broken(
+        'I8',
+        host.name,
+        `has healed from ${from} to a state that its generation has not at step ${committed}`,
+      );
     }
     this.world.onMoment('healed', host.name);
   }

@@ -81,6 +81,8 @@ const SAVED: readonly Moment[] = [
   'part_restored',
   'state_corrupt',
   'elected',
+  'submit_stored',
+  'end_stored',
 ];
 
 export interface JobPlanOptions {
@@ -255,7 +257,15 @@ function jobOf(random: Random, options: JobOptions): JobPlan {
     ? { atMs: submitAtMs + random.between(0, 6_000), checkpoint: random.chance(0.5) }
     : undefined;
   const failsAt = random.chance(0.04) ? random.whole(0, 10) : undefined;
-  return new JobPlan({ spec, datasetLength, submitAtMs, cancel, isResumed: random.chance(kind === 'losses' ? 0.9 : 0.5), failsAt, odd });
+  return new JobPlan({
+    spec,
+    datasetLength,
+    submitAtMs,
+    cancel,
+    isResumed: random.chance(kind === 'losses' ? 0.9 : 0.5),
+    failsAt,
+    odd,
+  });
 }
 
 function mayBeAnything(level: Level): boolean {

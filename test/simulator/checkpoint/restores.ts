@@ -2,7 +2,7 @@
 import type { ByteRange, CheckpointEvent } from '../../../worker/checkpoint/checkpoints.js';
 import type { CoreCheckpointCommand } from '../../../worker/core/command.js';
 import type { WorkerHost } from '../worker_host.js';
-import { HEADER, type Image, IMAGE_BYTES, joined, runsOf } from './image.js';
+import { HEADER, IMAGE_BYTES, type Image, joined, runsOf } from './image.js';
 import type { Folder } from './storage.js';
 
 type Restore = Extract<CoreCheckpointCommand, { readonly kind: 'restore' }>;

@@ -6,7 +6,7 @@ import { digestOf, hashText, mix } from '../hashing.js';
 import type { WorkerHost } from '../worker_host.js';
 import { type SnapshotMemory, stateDigest } from './image.js';
 import { Publication, type Published } from './publication.js';
-import { type Manifest, shardFacts, type Storage } from './storage.js';
+import { type Manifest, type Storage, shardFacts } from './storage.js';
 
 type CommandOf<K extends CoreCheckpointCommand['kind']> = Extract<CoreCheckpointCommand, { readonly kind: K }>;
 export type SaveCommand = CommandOf<'write_shard' | 'publish'>;

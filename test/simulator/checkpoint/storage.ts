@@ -155,6 +155,11 @@ export class Storage {
   /** Milliseconds that something takes which takes `usualMs`. */
   takesMs(usualMs: number): number {
     const { random } = this.world;
-    return usualMs * this.world.scenario.storageScale * this.slowness * (random.chance(0.05) ? random.between(2, 10) : random.between(0.5, 1.5));
+    return (
+      usualMs *
+      this.world.scenario.storageScale *
+      this.slowness *
+      (random.chance(0.05) ? random.between(2, 10) : random.between(0.5, 1.5))
+    );
   }
 }

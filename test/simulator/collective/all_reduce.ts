@@ -40,7 +40,7 @@ export class AllReduce extends Run {
   }
 
   start(): void {
-    this.placements.forEach((placement, input) => this.#pullPartial(placement, input));
+    for (const [input, placement] of this.placements.entries()) this.#pullPartial(placement, input);
     this.generation.roster.forEach((_, segment) => {
       if (segment !== this.generation.rank) this.#pullSegment(segment);
     });

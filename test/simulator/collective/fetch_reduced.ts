@@ -36,8 +36,7 @@ export class FetchReduced extends Run {
       arrived: (given) => {
         if (given.kind !== 'vector' || over()) return;
         this.#content.segments[0] = given.gradient;
-        this.#content.taint =
-          given.taint ?? (given.gradient === undefined ? 'segments of different sums' : undefined);
+        this.#content.taint = given.taint ?? (given.gradient === undefined ? 'segments of different sums' : undefined);
         this.exchange.whole(this, this.step, given.facts);
       },
       refused: (status) => this.#next(`answers ${status}`),

@@ -104,8 +104,7 @@ export class FetchState extends Run {
     this.exchange.pull({
       run: this,
       rank: source.rank,
-      wanted:
-        piece === undefined ? { kind: 'state_facts', committed } : { kind: 'state', committed, range: piece },
+      wanted: piece === undefined ? { kind: 'state_facts', committed } : { kind: 'state', committed, range: piece },
       over,
       arrived: (given) => {
         if (!over()) this.#arrived(source, piece, given);
