@@ -314,10 +314,4 @@ export const MUTANTS: readonly Mutant[] = [
     find: 'progress: chosen.progress,',
     replace: '',
   },
-  {
-    name: 'a job that continues another begins anew when its checkpoints are damaged',
-    file: 'coordinator/core/formation.js',
-    find: 'if (plan === undefined || lacksParent) {',
-    replace: 'if (plan === undefined) {',
-  },
 ];
