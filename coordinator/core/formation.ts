@@ -83,14 +83,15 @@ function record(turn: Turn, run: JobRun): void {
     last: run.lastRecord,
     checkpoint: newestWhole(run.checkpoints),
   });
-  const lacksParent = run.record.resumedFrom !== '' && plan?.record.committed === 0;
-  if (plan === undefined || lacksParent) {
-    beginAnew(turn, run, candidates);
-    return;
-  }
-  if (plan.restores !== undefined && savesBeyond(turn, run, plan.restores.committed)) {
+  const committed = plan?.record.committed ?? 0;
+  if ((committed === 0 || plan?.restores !== undefined) && savesBeyond(turn, run, committed)) {
     run.formation = { kind: 'gathering', sinceMs: turn.nowMs };
     run.restoreNotBeforeMs = Math.max(run.restoreNotBeforeMs, turn.nowMs + SAVE_LOOK_MS);
+    return;
+  }
+  const lacksParent = run.record.resumedFrom !== '' && committed === 0;
+  if (plan === undefined || lacksParent) {
+    beginAnew(turn, run, candidates);
     return;
   }
   if (plan.restores !== undefined && !mayRestore(turn, run, plan.restores)) return;

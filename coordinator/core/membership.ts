@@ -170,6 +170,12 @@ export function refused(turn: Turn, run: JobRun, message: Message<'refused'>): v
   else if (message.generation >= run.generation) goAbove(turn, run, message.generation);
 }
 
+/** Whether it has the state of `worker`, or nearly, by what is known. One that has only just loaded the job does not. */
+function isAsFar(run: JobRun, { worker: name, incarnation, engineStart, committed }: Worker, worker: Worker): boolean {
+  const member = run.lastRecord?.roster.find((one) => one.worker === name && one.incarnation === incarnation);
+  return (member?.engineStart === engineStart && !member.heals) || committed + 1 >= worker.committed;
+}
+
 /** It was told to stop: the others go on without it, and it is let go. */
 export function leaving(turn: Turn, worker: Worker): void {
   if (worker.leaving) return;
@@ -178,7 +184,8 @@ export function leaving(turn: Turn, worker: Worker): void {
   if (run === undefined || isTerminal(run.record.state)) return;
   noteLoss(turn, run, worker, 'drain', 'it was told to stop');
   const others = [...turn.state.workers.values()].some(
-    (other) => other.job === run.record.job && other.facts !== undefined && !other.leaving,
+    (other) =>
+      other.job === run.record.job && other.facts !== undefined && !other.leaving && isAsFar(run, other, worker),
   );
   if (others || !saveBeforeLeaving(turn, run, worker)) release(turn, worker, 'it was told to stop');
 }

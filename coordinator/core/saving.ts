@@ -355,9 +355,11 @@ function endSave(turn: Turn, run: JobRun, abandoned: boolean): void {
   if (!abandoned) letLeaversGo(turn, run);
 }
 
-/** Workers that leave are saving a state beyond step `committed`: it can be restored soon. */
+/** Workers that leave are saving a state beyond step `committed`, or are about to: it can be restored soon. */
 export function savesBeyond(turn: Turn, run: JobRun, committed: number): boolean {
-  const { save } = run.saving;
+  const { save, asked } = run.saving;
+  const isLeaving = (worker: Worker) => worker.leaving && worker.job === run.record.job;
+  if (asked?.at === 0 && [...turn.state.workers.values()].some(isLeaving)) return true;
   return save !== undefined && save.committed > committed && holdersOf(turn, run, save).length > 0;
 }
 

@@ -27,6 +27,8 @@ describe('the simulator', () => {
     expect(failures, failures.join('\n')).toEqual([]);
     expect(report.runs).toBe(SEEDS);
     expect(report.commits).toBeGreaterThan(10 * SEEDS);
+    expect(report.saved).toBeGreaterThan(SEEDS);
+    expect(report.restored).toBeGreaterThan(SEEDS / 10);
   }, 1_800_000);
 
   it('runs the same cluster differently for another seed', () => {
