@@ -41,8 +41,8 @@ export type CheckpointCommand =
       readonly bytes: number;
     })
   /**
-   * All shards are written, by whomever: write the manifest, make the checkpoint visible under its final name, read everything back
-   * and verify it. Done again, also by another worker, or beside one that does the same, it has the same outcome. `fd` as above (for the header
+   * All shards are written, by whomever: read them back and verify them, write the manifest, make the checkpoint visible under
+   * its final name. Done again, also by another worker, or beside one that does the same, it has the same outcome. `fd` as above (for the header
    * and the sha256 of the image). The checkpoint may be another save's that was there already, with the same state. Answer: published or
    * save_failed.
    */
