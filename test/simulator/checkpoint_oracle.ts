@@ -37,6 +37,8 @@ export interface SavingBefore {
 /** What a checkpoint holds whose shards are of several states, or of none. */
 const MIXTURE: StateContent = { committed: -1, weights: Number.NaN };
 
+const NOTHING: SavingBefore = { restores: undefined, restoring: [], saving: new Map() };
+
 /** One checkpoint: another of the same step may take its place. */
 function keyOf({ path, manifestSha256 }: { readonly path: string; readonly manifestSha256: string }): string {
   return `${path} ${manifestSha256}`;
@@ -311,27 +313,19 @@ export class CheckpointOracle {
   // Coordinators.
 
   beforeCoordinator({ state }: CoordinatorHost, event: CoordinatorEvent): SavingBefore {
+    const message = event.kind === 'session_message' ? event.message : undefined;
+    if (message?.kind === 'heartbeat') return NOTHING;
     const restoring: GenerationRecord[] = [];
-    for (const { formation } of state.jobs.values()) {
+    const saving = new Map<string, Save>();
+    for (const [job, run] of state.jobs) {
+      const { formation } = run;
+      if (run.saving.save !== undefined) saving.set(job, run.saving.save);
       if (formation.kind !== 'started' || formation.restores === undefined) continue;
       if (!isStepOf(formation.record, event)) restoring.push(formation.record);
     }
-    const saving = new Map(
-      [...state.jobs].flatMap(
-        ([
-          job,
-          {
-            saving: { save },
-          },
-        ]) => (save === undefined ? [] : [[job, save]]),
-      ),
-    );
-    if (event.kind !== 'session_message' || event.message.kind !== 'restoreFailed') {
-      return { restores: undefined, restoring, saving };
-    }
-    const { job, generation } = event.message;
-    const { formation } = state.jobs.get(job) ?? {};
-    const isCurrent = formation?.kind === 'started' && formation.record.generation === generation;
+    if (message?.kind !== 'restoreFailed') return { restores: undefined, restoring, saving };
+    const { formation } = state.jobs.get(message.job) ?? {};
+    const isCurrent = formation?.kind === 'started' && formation.record.generation === message.generation;
     return { restores: isCurrent ? formation.restores : undefined, restoring, saving };
   }
 
@@ -390,7 +384,11 @@ export class CheckpointOracle {
     this.#planned.set(key, restores);
     const save = saving.get(record.job);
     if (restores === undefined || save === undefined || save.committed <= restores.committed) return;
-    const isThere = ([worker, session]: readonly [string, string]) => state.workers.get(worker)?.session === session;
+    // A worker whose engine has died has lost its snapshot with the job.
+    const isThere = ([name, session]: readonly [string, string]) => {
+      const worker = state.workers.get(name);
+      return worker?.session === session && worker.job === record.job;
+    };
     if (![...save.holders].some(isThere)) return;
     const detail = `restores step ${restores.committed} of ${record.job} while step ${save.committed} is being saved`;
     this.#broken('I6', name, detail);

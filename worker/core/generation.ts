@@ -73,6 +73,8 @@ export function start(turn: Turn, run: JobRun, message: Start): void {
     })),
   });
   resendReports(turn, run, message.reportsFrom);
+  // A generation that began with fewer steps, and without this worker, has made the coordinator forget it.
+  if (!me.heals && run.lastDigest !== undefined) send(turn, run.lastDigest);
   if (message.healFrom.includes(rank)) {
     tellEngine(turn, run, { command: 'export_state' });
   }
