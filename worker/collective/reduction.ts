@@ -5,6 +5,8 @@ import type { PartialFacts } from './data_plane.js';
 /** Elements added at a time: 16 KiB an operand, so that intermediate sums stay in the first-level cache. */
 const BLOCK_ELEMENTS = 4096;
 
+type Numbers = Float32Array | Uint16Array;
+
 /** An operand of an addition: one of the given partials, or the result of an earlier addition. */
 interface Operand {
   readonly given: boolean;
@@ -16,12 +18,11 @@ interface Instruction {
   readonly right: Operand;
 }
 
-const ABSENT = new Float32Array(0);
-
 /** Adds the partials of `given` to their root in one pass, whatever their number. */
 export class Fold {
   readonly #instructions: readonly Instruction[];
-  readonly #intermediates: readonly Float32Array[];
+  readonly #fp32: readonly Float32Array[];
+  readonly #bf16: readonly Uint16Array[];
 
   /** Throws when `given` does not cover the microbatches exactly. */
   constructor(
@@ -31,35 +32,47 @@ export class Fold {
     const additions = additionsFor(given, microbatches);
     if (given.length !== additions.length + 1) throw new Error('the given partials overlap');
     this.#instructions = instructionsFor(given, additions);
-    this.#intermediates = additions.slice(1).map(() => new Float32Array(BLOCK_ELEMENTS));
+    this.#fp32 = additions.slice(1).map(() => new Float32Array(BLOCK_ELEMENTS));
+    this.#bf16 = additions.slice(1).map(() => new Uint16Array(BLOCK_ELEMENTS));
   }
 
-  /** `into` becomes the sum of `inputs`, which are in the order of `given` and as long as `into`. */
-  run(inputs: readonly Float32Array[], into: Float32Array): void {
+  /**
+   * `into` becomes the sum of `inputs`, which are in the order of `given` and as long as `into`. The first `bf16Bytes` of each are bfloat16,
+   * the rest is fp32; all lie at multiples of 4 bytes.
+   */
+  run(inputs: readonly Buffer[], into: Buffer, bf16Bytes: number): void {
     if (this.#instructions.length === 0) {
-      into.set(inputs[0] ?? ABSENT);
+      into.set(inputs[0] ?? into);
       return;
     }
-    for (let at = 0; at < into.length; at += BLOCK_ELEMENTS) {
-      this.#runBlock(inputs, into, at, Math.min(BLOCK_ELEMENTS, into.length - at));
-    }
+    const narrow = (bytes: Buffer): Uint16Array => new Uint16Array(bytes.buffer, bytes.byteOffset, bf16Bytes / 2);
+    const wide = (bytes: Buffer): Float32Array =>
+      new Float32Array(bytes.buffer, bytes.byteOffset + bf16Bytes, (bytes.length - bf16Bytes) / 4);
+    if (bf16Bytes > 0) this.#run(inputs.map(narrow), narrow(into), this.#bf16, addBf16);
+    if (bf16Bytes < into.length) this.#run(inputs.map(wide), wide(into), this.#fp32, addFp32);
   }
 
-  #runBlock(inputs: readonly Float32Array[], into: Float32Array, at: number, count: number): void {
+  #run<T extends Numbers>(inputs: readonly T[], into: T, intermediates: readonly T[], add: Add<T>): void {
     const last = this.#instructions.length - 1;
-    for (const [index, { left, right }] of this.#instructions.entries()) {
-      add(
-        (left.given ? inputs[left.index] : this.#intermediates[left.index]) ?? ABSENT,
-        left.given ? at : 0,
-        (right.given ? inputs[right.index] : this.#intermediates[right.index]) ?? ABSENT,
-        right.given ? at : 0,
-        (index === last ? into : this.#intermediates[index]) ?? ABSENT,
-        index === last ? at : 0,
-        count,
-      );
+    for (let at = 0; at < into.length; at += BLOCK_ELEMENTS) {
+      const count = Math.min(BLOCK_ELEMENTS, into.length - at);
+      const block = ({ given, index }: Operand): Block<T> =>
+        given ? { numbers: inputs[index] ?? into, at } : { numbers: intermediates[index] ?? into, at: 0 };
+      for (const [index, { left, right }] of this.#instructions.entries()) {
+        const to = index === last ? { numbers: into, at } : block({ given: false, index });
+        add(block(left), block(right), to, count);
+      }
     }
   }
 }
+
+/** Elements from `at` on. */
+interface Block<T extends Numbers> {
+  readonly numbers: T;
+  readonly at: number;
+}
+
+type Add<T extends Numbers> = (left: Block<T>, right: Block<T>, into: Block<T>, count: number) => void;
 
 function instructionsFor(given: readonly TreeNode[], additions: readonly Addition[]): readonly Instruction[] {
   const operands = new Map<string, Operand>(given.map((node, index) => [nodeKey(node), { given: true, index }]));
@@ -76,16 +89,37 @@ function instructionsFor(given: readonly TreeNode[], additions: readonly Additio
 }
 
 /** The sum of two fp32 numbers in double precision, rounded to fp32, is their exactly rounded fp32 sum. */
-function add(
-  left: Float32Array,
-  leftAt: number,
-  right: Float32Array,
-  rightAt: number,
-  into: Float32Array,
-  intoAt: number,
+function addFp32(
+  left: Block<Float32Array>,
+  right: Block<Float32Array>,
+  into: Block<Float32Array>,
   count: number,
 ): void {
-  for (let i = 0; i < count; i++) into[intoAt + i] = (left[leftAt + i] ?? 0) + (right[rightAt + i] ?? 0);
+  const { numbers: a, at: aAt } = left;
+  const { numbers: b, at: bAt } = right;
+  const { numbers: sum, at: sumAt } = into;
+  for (let i = 0; i < count; i++) sum[sumAt + i] = (a[aAt + i] ?? 0) + (b[bAt + i] ?? 0);
+}
+
+const LEFT = new Float32Array(BLOCK_ELEMENTS);
+const LEFT_BITS = new Uint32Array(LEFT.buffer);
+const RIGHT = new Float32Array(BLOCK_ELEMENTS);
+const RIGHT_BITS = new Uint32Array(RIGHT.buffer);
+const BF16_NAN = 0x7fc0;
+
+/** The fp32 sum, rounded to the nearest bfloat16, to the even one if two are as near. */
+function addBf16(left: Block<Uint16Array>, right: Block<Uint16Array>, into: Block<Uint16Array>, count: number): void {
+  const { numbers: a, at: aAt } = left;
+  const { numbers: b, at: bAt } = right;
+  const { numbers: sum, at: sumAt } = into;
+  // A bfloat16 is the upper half of an fp32 number.
+  for (let i = 0; i < count; i++) LEFT_BITS[i] = (a[aAt + i] ?? 0) << 16;
+  for (let i = 0; i < count; i++) RIGHT_BITS[i] = (b[bAt + i] ?? 0) << 16;
+  for (let i = 0; i < count; i++) LEFT[i] = (LEFT[i] ?? 0) + (RIGHT[i] ?? 0);
+  for (let i = 0; i < count; i++) {
+    const bits = LEFT_BITS[i] ?? 0;
+    sum[sumAt + i] = (bits & 0x7fffffff) > 0x7f800000 ? BF16_NAN : (bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16;
+  }
 }
 
 /** The facts of the whole step from those of partials that cover it: sums in tree order in double precision, consumed in leaf order. */

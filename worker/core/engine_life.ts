@@ -99,7 +99,7 @@ export function initialDigest(turn: Turn, run: JobRun, state: string): void {
   if (layout === undefined || engineStarted === undefined) throw new Error('a digest before the job was loaded');
   const facts = { ...layout, ...engineStarted, initialState: state, enginePid: run.enginePid };
   run.facts = facts;
-  const bytes = FIRST_PARTIAL_SLOT * slotBytes(facts.elements);
+  const bytes = FIRST_PARTIAL_SLOT * slotBytes(facts.elements * 4);
   turn.commands.push({ kind: 'reserve_memory', start: run.engineStart, bytes });
   openJob(turn, run, facts);
   send(turn, { kind: 'loaded', job: run.job, facts, engineStart: run.engineStart });
@@ -107,7 +107,7 @@ export function initialDigest(turn: Turn, run: JobRun, state: string): void {
 
 export function openJob(turn: Turn, run: JobRun, { elements }: EngineFacts): void {
   const { microbatches } = run.spec;
-  tellDataPlane(turn, run, { kind: 'open_job', job: run.job, elements, microbatches });
+  tellDataPlane(turn, run, { kind: 'open_job', job: run.job, vectorBytes: elements * 4, bf16Bytes: 0, microbatches });
 }
 
 function limitMs(run: JobRun, op: EngineOp): number {
