@@ -13,9 +13,9 @@ export const FIRST_PARTIAL_SLOT = 2;
 
 const PAGE_BYTES = 4096;
 
-/** Bytes of one slot for an exchange vector of `elements` fp32 elements. */
-export function slotBytes(elements: number): number {
-  return Math.ceil((elements * 4) / PAGE_BYTES) * PAGE_BYTES;
+/** Bytes of one slot for an exchange vector of `vectorBytes`. */
+export function slotBytes(vectorBytes: number): number {
+  return Math.ceil(vectorBytes / PAGE_BYTES) * PAGE_BYTES;
 }
 
 /** What goes with a partial and, summed over the tree, with a reduced vector. */
@@ -42,7 +42,9 @@ export type DataPlaneCommand =
       readonly kind: 'open_job';
       readonly job: string;
       readonly exchangeFd: number;
-      readonly elements: number;
+      readonly vectorBytes: number;
+      /** So many of the vector's first bytes are bfloat16, the others fp32. A multiple of 64. */
+      readonly bf16Bytes: number;
       readonly microbatches: number;
     }
   /** Forget the job, its maps and its streams. The descriptors stay open; they are the daemon's. */
@@ -122,8 +124,6 @@ export type DataPlaneEvent =
       readonly generation: number;
       readonly step: number;
       readonly facts: PartialFacts;
-      /** CRC-32 of the reduced vector. */
-      readonly crc: number;
       /** Payload bytes pulled from peers for this step. */
       readonly pulledBytes: number;
     }

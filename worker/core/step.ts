@@ -57,7 +57,7 @@ function computeMissing(turn: Turn, run: JobRun, facts: EngineFacts, mine: reado
   if (missing.length === 0) return;
   const slots = freeSlots(inFlight.nodes, missing.length);
   const { samples } = planStep(planShapeOf(run, facts), inFlight.step);
-  const bytes = slotBytes(facts.elements);
+  const bytes = slotBytes(facts.vectorBytes);
   turn.commands.push({
     kind: 'reserve_memory',
     start: run.engineStart,
@@ -128,7 +128,6 @@ export function reduced(turn: Turn, run: JobRun, event: Extract<DataPlaneEvent, 
   run.applying.push({
     step: event.step,
     facts: event.facts,
-    crc: event.crc,
     pulledBytes: event.pulledBytes,
     startedMs: inFlight?.startedMs ?? turn.nowMs,
     computeMs: inFlight?.computeMs ?? 0,
@@ -140,7 +139,7 @@ export function reduced(turn: Turn, run: JobRun, event: Extract<DataPlaneEvent, 
   tellEngine(turn, run, {
     command: 'apply',
     step: event.step,
-    at: (event.step % 2) * slotBytes(facts.elements),
+    at: (event.step % 2) * slotBytes(facts.vectorBytes),
     weight: event.facts.weight,
     filled: filledOf(plan),
   });
@@ -170,7 +169,6 @@ function reportOf(run: JobRun, nowMs: number, applying: Applying, applied: Extra
     loss: applying.facts.loss,
     weight: applying.facts.weight,
     consumed: Buffer.from(applying.facts.consumed.join(''), 'hex'),
-    reducedCrc: applying.crc,
     stepMs: nowMs - applying.startedMs,
     computeMs: applying.computeMs,
     reduceMs: applying.reduceMs,

@@ -9,7 +9,7 @@
  */
 import type { DataPlaneEvent, PartialFacts } from '../../../worker/collective/data_plane.js';
 import type { CoreDataPlaneCommand } from '../../../worker/core/command.js';
-import { gradientOf, type Memory } from '../memory.js';
+import type { Memory } from '../memory.js';
 import type { WorkerHost } from '../worker_host.js';
 import { AllReduce } from './all_reduce.js';
 import type { Exchange } from './exchange.js';
@@ -160,10 +160,9 @@ export class SimulatedDataPlane {
     shelf.runs.delete(run);
     shelf.wholeVector(step, run.generation, facts);
     this.#wake(shelf);
-    const gradient = gradientOf(shelf.memory.slots.get(step % 2)) ?? 0;
     this.#world.say(this.host.name, `data plane: step ${step} whole in generation ${generation}`);
     this.#world.onMoment('reduced_whole', this.host.name);
-    this.#emit({ kind: 'reduced', job: shelf.job, generation, step, facts, crc: gradient % 2 ** 32, pulledBytes: 1 });
+    this.#emit({ kind: 'reduced', job: shelf.job, generation, step, facts, pulledBytes: 1 });
   }
 
   #peerFailed(shelf: Shelf, { generation, roster }: Generation, rank: number, reason: string): void {
