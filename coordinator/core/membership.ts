@@ -90,7 +90,8 @@ export function loseWorker(turn: Turn, worker: Worker, detectedBy: string, reaso
 const SHARED_FACTS: readonly (readonly [keyof EngineFacts, string])[] = [
   ['fingerprint', 'it would compute other bits (fingerprint)'],
   ['parameters', 'its model has another number of parameters'],
-  ['elements', 'its model has another layout'],
+  ['vectorBytes', 'its exchange vector has another length'],
+  ['bf16Bytes', 'its exchange vector has another layout'],
   ['datasetLength', 'its data set has another length'],
   ['datasetDigest', 'its data set has other content'],
   ['initialState', 'its model starts with other weights'],

@@ -21,7 +21,7 @@ from lockstep.seeding import seed_microbatch
 
 @dataclass
 class Partial:
-    """The sums over some microbatches: `vector` in fp32, `loss` and `weight` in double precision."""
+    """The sums over some microbatches: `vector` in the job's exchange type, `loss` and `weight` in double precision."""
 
     vector: ExchangeVector
     loss: float
@@ -57,14 +57,14 @@ def compute_run(replica: Replica, step: int, run: Run, target: ExchangeVector, r
     if on_cpu:
         target.clear_gaps()
     else:
-        target.flat.copy_(total.vector.flat)
+        target.memory.copy_(total.vector.memory)
         replica.pool.give_back(total.vector)
     report.compute_ms = (time.perf_counter() - began) * 1000 - report.data_ms
     return total
 
 
 def merge(replica: Replica, left: Partial, right: Partial) -> Partial:
-    left.vector.flat.add_(right.vector.flat)
+    left.vector.add(right.vector)
     replica.pool.give_back(right.vector)
     return Partial(left.vector, left.loss + right.loss, left.weight + right.weight)
 
@@ -75,7 +75,7 @@ def compute_microbatch(
     """One leaf of the tree. A microbatch without samples is a leaf of zeros."""
     consumed = Consumed()
     if not ids:
-        vector.flat.zero_()
+        vector.memory.zero_()
         report.consumed.append(consumed.text())
         return Partial(vector, 0.0, 0.0)
     began = time.perf_counter()

@@ -10,22 +10,20 @@ import torch
 
 from lockstep.failures import engine_error
 
-BYTES_PER_ELEMENT = 4
-
 
 class ExchangeMemory:
-    """Gives fp32 views of regions of a memory file. The file is mapped once, and again only when it has grown."""
+    """Gives views of regions of a memory file. The file is mapped once, and again only when it has grown."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self.mapping: Optional[mmap.mmap] = None
 
-    def region(self, at: int, elements: int) -> torch.Tensor:
-        """A float32 tensor of `elements` over the file's bytes from `at` on; writes to it are seen by the daemon."""
-        end = at + elements * BYTES_PER_ELEMENT
+    def region(self, at: int, length: int) -> torch.Tensor:
+        """A uint8 tensor over `length` bytes of the file from `at` on; writes to it are seen by the daemon."""
+        end = at + length
         if self.mapping is None or len(self.mapping) < end:
             self.map_whole_file(end)
-        return torch.frombuffer(self.mapping, dtype=torch.float32, count=elements, offset=at)
+        return torch.frombuffer(self.mapping, dtype=torch.uint8, count=length, offset=at)
 
     def map_whole_file(self, end: int) -> None:
         size = os.fstat(self.fd).st_size

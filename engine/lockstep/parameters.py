@@ -22,7 +22,7 @@ def all_parameters(model: torch.nn.Module) -> List[NamedParameter]:
 
 
 def check_parameters(named: List[NamedParameter]) -> None:
-    """Raises CommandFailed (user) for what the fp32 exchange cannot carry."""
+    """Raises CommandFailed (user) for what the exchange cannot carry."""
     for name, parameter in named:
         if isinstance(parameter, torch.nn.UninitializedParameter):
             raise user_error("model", f"parameter {name} is lazy and has no shape yet; run the model once in model()")
@@ -88,7 +88,8 @@ class TrainableSet:
             parameter.grad = None
 
     def write_gradients(self, views: List[torch.Tensor], counters: torch.Tensor) -> None:
-        """Copies each gradient (shape of its parameter, any float type) to its fp32 view; counts who received one."""
+        """Copies each gradient (shape of its parameter, any float type) to its view, rounded to the view's type; counts who
+        received one."""
         touched = []
         for (name, parameter), view in zip(self.named, views):
             gradient = parameter.grad

@@ -103,14 +103,18 @@ class Engine:
         digest = dataset_digest(replica.samples)
         self.replica, self.load_failed = replica, False
         self.control.send(
-            "loaded", id=number, elements=replica.layout.elements, parameters=replica.trainable_scalars(),
-            dataset_length=replica.samples.length, dataset_digest=digest,
+            "loaded", id=number, vector_bytes=replica.layout.vector_bytes, bf16_bytes=replica.layout.bf16_bytes,
+            parameters=replica.trainable_scalars(), dataset_length=replica.samples.length, dataset_digest=digest,
         )
+
+    def vector(self, replica: Replica, at: int) -> ExchangeVector:
+        """The exchange vector at byte `at` of the exchange memory."""
+        return ExchangeVector(replica.layout, self.exchange.region(at, replica.layout.vector_bytes))
 
     def compute(self, number: Any, fields: Fields) -> None:
         replica, command = self.loaded(), Compute.parse(fields)
         for run in command.runs:
-            target = ExchangeVector(replica.layout, self.exchange.region(run.at, replica.layout.elements))
+            target = self.vector(replica, run.at)
             report = RunReport()
             partial = compute_run(replica, command.step, run, target, report)
             self.control.send(
@@ -122,7 +126,7 @@ class Engine:
     def apply(self, number: Any, fields: Fields) -> None:
         replica, command = self.loaded(), Apply.parse(fields)
         began = time.perf_counter()
-        applied = apply_step(replica, command, self.exchange.region(command.at, replica.layout.elements))
+        applied = apply_step(replica, command, self.vector(replica, command.at))
         apply_ms = round((time.perf_counter() - began) * 1000, 3)
         self.control.send(
             "applied", id=number, step=command.step, grad_norm=applied.grad_norm, lr=applied.lr, skipped=applied.skipped,

@@ -32,6 +32,7 @@ export const jobSpec = message({
   tail: choice({ drop: 'DROP', keep: 'KEEP' }),
   shuffle: bool,
   precision: choice({ fp32: 'FP32', bf16: 'BF16' }),
+  exchange: choice({ fp32: 'FP32', bf16: 'BF16' }),
   clipGradNorm: optional(double),
   onNonfinite: choice({ fail: 'FAIL', skip: 'SKIP' }),
   evaluateEvery: uint32,

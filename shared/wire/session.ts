@@ -21,7 +21,8 @@ const digest = text(64);
 const path = text(4096);
 
 export const engineFacts = message({
-  elements: uint53,
+  vectorBytes: uint53,
+  bf16Bytes: uint53,
   parameters: uint53,
   datasetLength: uint53,
   datasetDigest: digest,
@@ -103,7 +104,6 @@ export const workerMessage = union('message', {
     loss: double,
     weight: double,
     consumed: bytes(524_288),
-    reducedCrc: uint32,
     stepMs: double,
     computeMs: double,
     reduceMs: double,

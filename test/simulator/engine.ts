@@ -8,11 +8,11 @@ import { applied, leafGradient, sumOver } from './reference.js';
 import type { JobPlan } from './scenario.js';
 import type { WorkerHost } from './worker_host.js';
 
-export const ELEMENTS = 1024;
+export const VECTOR_BYTES = 4096;
 const LAST_WORDS_MS = 200;
 
 export function slotOf(at: number): number {
-  return at / slotBytes(ELEMENTS);
+  return at / slotBytes(VECTOR_BYTES);
 }
 
 /** What marks weights that no job can have. */
@@ -155,8 +155,9 @@ export class SimulatedEngine {
     this.weights = this.plan.initialWeightsOn(this.host.name);
     return {
       event: 'loaded',
-      elements: ELEMENTS,
-      parameters: ELEMENTS,
+      vector_bytes: VECTOR_BYTES,
+      bf16_bytes: 0,
+      parameters: 1024,
       dataset_length: this.plan.datasetLength,
       dataset_digest: digestOf(hashText(this.plan.spec.name)),
     };
@@ -202,7 +203,7 @@ export class SimulatedEngine {
       return nonce === 0 ? gradient : mix(gradient, nonce);
     });
     const node = { lo: run.lo, length: run.length };
-    if (run.at + slotBytes(ELEMENTS) > this.memory.reserved) this.host.broken('I11', 'a partial past the memory');
+    if (run.at + slotBytes(VECTOR_BYTES) > this.memory.reserved) this.host.broken('I11', 'a partial past the memory');
     this.memory.slots.set(slotOf(run.at), { kind: 'partial', job: plan.spec.name, step, node, value, weights });
     this.#say({
       event: 'partial',

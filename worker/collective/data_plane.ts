@@ -13,7 +13,7 @@ export const FIRST_PARTIAL_SLOT = 2;
 
 const PAGE_BYTES = 4096;
 
-/** Bytes of one slot for an exchange vector of so many bytes. */
+/** Bytes of one slot for an exchange vector of `vectorBytes`. */
 export function slotBytes(vectorBytes: number): number {
   return Math.ceil(vectorBytes / PAGE_BYTES) * PAGE_BYTES;
 }

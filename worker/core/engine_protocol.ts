@@ -16,6 +16,7 @@ export type EngineCommand =
       readonly seed: number;
       readonly microbatches: number;
       readonly precision: 'fp32' | 'bf16';
+      readonly exchange: 'fp32' | 'bf16';
       readonly clip_grad_norm: number | null;
       readonly on_nonfinite: 'fail' | 'skip';
       readonly deterministic: boolean;
@@ -52,7 +53,8 @@ export type EngineEvent =
     }
   | {
       readonly event: 'loaded';
-      readonly elements: number;
+      readonly vector_bytes: number;
+      readonly bf16_bytes: number;
       readonly parameters: number;
       readonly dataset_length: number;
       readonly dataset_digest: string;

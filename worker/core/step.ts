@@ -57,7 +57,7 @@ function computeMissing(turn: Turn, run: JobRun, facts: EngineFacts, mine: reado
   if (missing.length === 0) return;
   const slots = freeSlots(inFlight.nodes, missing.length);
   const { samples } = planStep(planShapeOf(run, facts), inFlight.step);
-  const bytes = slotBytes(facts.elements * 4);
+  const bytes = slotBytes(facts.vectorBytes);
   turn.commands.push({
     kind: 'reserve_memory',
     start: run.engineStart,
@@ -139,7 +139,7 @@ export function reduced(turn: Turn, run: JobRun, event: Extract<DataPlaneEvent, 
   tellEngine(turn, run, {
     command: 'apply',
     step: event.step,
-    at: (event.step % 2) * slotBytes(facts.elements * 4),
+    at: (event.step % 2) * slotBytes(facts.vectorBytes),
     weight: event.facts.weight,
     filled: filledOf(plan),
   });
@@ -169,7 +169,6 @@ function reportOf(run: JobRun, nowMs: number, applying: Applying, applied: Extra
     loss: applying.facts.loss,
     weight: applying.facts.weight,
     consumed: Buffer.from(applying.facts.consumed.join(''), 'hex'),
-    reducedCrc: 0,
     stepMs: nowMs - applying.startedMs,
     computeMs: applying.computeMs,
     reduceMs: applying.reduceMs,

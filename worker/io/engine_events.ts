@@ -22,7 +22,8 @@ const engineEvent = z.discriminatedUnion('event', [
   }),
   z.object({
     event: z.literal('loaded'),
-    elements: count,
+    vector_bytes: count,
+    bf16_bytes: count,
     parameters: count,
     dataset_length: count,
     dataset_digest: hash,

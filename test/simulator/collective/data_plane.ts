@@ -9,7 +9,7 @@
  */
 import type { DataPlaneEvent, PartialFacts } from '../../../worker/collective/data_plane.js';
 import type { CoreDataPlaneCommand } from '../../../worker/core/command.js';
-import { gradientOf, type Memory } from '../memory.js';
+import type { Memory } from '../memory.js';
 import type { WorkerHost } from '../worker_host.js';
 import { AllReduce } from './all_reduce.js';
 import type { Exchange } from './exchange.js';
