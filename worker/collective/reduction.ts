@@ -1,11 +1,13 @@
 /** The sums of a step, in the order that the tree fixes. Pure. */
 import { type Addition, additionsFor, nodeKey, rootOf, type TreeNode } from '../../shared/tree.js';
 import type { PartialFacts } from './data_plane.js';
+import { SUMS_WASM } from './sums_wasm.js';
 
-/** Elements added at a time: 16 KiB an operand, so that intermediate sums stay in the first-level cache. */
-const BLOCK_ELEMENTS = 4096;
-
-type Numbers = Float32Array | Uint16Array;
+/** Bytes added at a time: so small that operands and sums stay in the first-level cache. */
+const BLOCK_BYTES = 16 * 1024;
+/** Blocks in the memory of sums.wat: two operands, and from here on the sums. */
+const FIRST_SUM = 2;
+const WASM_PAGE_BYTES = 64 * 1024;
 
 /** An operand of an addition: one of the given partials, or the result of an earlier addition. */
 interface Operand {
@@ -18,11 +20,30 @@ interface Instruction {
   readonly right: Operand;
 }
 
+type Add = (left: number, right: number, into: number, bytes: number) => void;
+
+/** The functions of sums.wat, and the memory that they work in. */
+interface Sums {
+  readonly memory: WebAssembly.Memory;
+  readonly addFp32: Add;
+  readonly addBf16: Add;
+}
+
+// What sums.wat exports is known.
+const sums = new WebAssembly.Instance(new WebAssembly.Module(Buffer.from(SUMS_WASM, 'base64')))
+  .exports as unknown as Sums;
+
+/** The memory, when it has at least so many blocks. */
+function memoryOf(blocks: number): Buffer {
+  const pages = Math.ceil((blocks * BLOCK_BYTES) / WASM_PAGE_BYTES);
+  const have = sums.memory.buffer.byteLength / WASM_PAGE_BYTES;
+  if (have < pages) sums.memory.grow(pages - have);
+  return Buffer.from(sums.memory.buffer);
+}
+
 /** Adds the partials of `given` to their root in one pass, whatever their number. */
 export class Fold {
   readonly #instructions: readonly Instruction[];
-  readonly #fp32: readonly Float32Array[];
-  readonly #bf16: readonly Uint16Array[];
 
   /** Throws when `given` does not cover the microbatches exactly. */
   constructor(
@@ -32,47 +53,43 @@ export class Fold {
     const additions = additionsFor(given, microbatches);
     if (given.length !== additions.length + 1) throw new Error('the given partials overlap');
     this.#instructions = instructionsFor(given, additions);
-    this.#fp32 = additions.slice(1).map(() => new Float32Array(BLOCK_ELEMENTS));
-    this.#bf16 = additions.slice(1).map(() => new Uint16Array(BLOCK_ELEMENTS));
   }
 
   /**
    * `into` becomes the sum of `inputs`, which are in the order of `given` and as long as `into`. The first `bf16Bytes` of each are bfloat16,
-   * the rest is fp32; all lie at multiples of 4 bytes.
+   * the rest is fp32.
    */
   run(inputs: readonly Buffer[], into: Buffer, bf16Bytes: number): void {
     if (this.#instructions.length === 0) {
       into.set(inputs[0] ?? into);
       return;
     }
-    const narrow = (bytes: Buffer): Uint16Array => new Uint16Array(bytes.buffer, bytes.byteOffset, bf16Bytes / 2);
-    const wide = (bytes: Buffer): Float32Array =>
-      new Float32Array(bytes.buffer, bytes.byteOffset + bf16Bytes, (bytes.length - bf16Bytes) / 4);
-    if (bf16Bytes > 0) this.#run(inputs.map(narrow), narrow(into), this.#bf16, addBf16);
-    if (bf16Bytes < into.length) this.#run(inputs.map(wide), wide(into), this.#fp32, addFp32);
+    const memory = memoryOf(FIRST_SUM + this.#instructions.length);
+    for (let at = 0; at < into.length; ) {
+      const narrow = at < bf16Bytes;
+      const end = Math.min(at + BLOCK_BYTES, narrow ? bf16Bytes : into.length);
+      this.#runBlock(inputs, memory, at, end, narrow ? sums.addBf16 : sums.addFp32);
+      const sum = this.#sumAt(this.#instructions.length - 1);
+      into.set(memory.subarray(sum, sum + end - at), at);
+      at = end;
+    }
   }
 
-  #run<T extends Numbers>(inputs: readonly T[], into: T, intermediates: readonly T[], add: Add<T>): void {
-    const last = this.#instructions.length - 1;
-    for (let at = 0; at < into.length; at += BLOCK_ELEMENTS) {
-      const count = Math.min(BLOCK_ELEMENTS, into.length - at);
-      const block = ({ given, index }: Operand): Block<T> =>
-        given ? { numbers: inputs[index] ?? into, at } : { numbers: intermediates[index] ?? into, at: 0 };
-      for (const [index, { left, right }] of this.#instructions.entries()) {
-        const to = index === last ? { numbers: into, at } : block({ given: false, index });
-        add(block(left), block(right), to, count);
-      }
+  #sumAt(instruction: number): number {
+    return (FIRST_SUM + instruction) * BLOCK_BYTES;
+  }
+
+  #runBlock(inputs: readonly Buffer[], memory: Buffer, at: number, end: number, add: Add): void {
+    const place = ({ given, index }: Operand, block: number): number => {
+      if (!given) return this.#sumAt(index);
+      memory.set(inputs[index]?.subarray(at, end) ?? memory.subarray(0, 0), block * BLOCK_BYTES);
+      return block * BLOCK_BYTES;
+    };
+    for (const [index, { left, right }] of this.#instructions.entries()) {
+      add(place(left, 0), place(right, 1), this.#sumAt(index), end - at);
     }
   }
 }
-
-/** Elements from `at` on. */
-interface Block<T extends Numbers> {
-  readonly numbers: T;
-  readonly at: number;
-}
-
-type Add<T extends Numbers> = (left: Block<T>, right: Block<T>, into: Block<T>, count: number) => void;
 
 function instructionsFor(given: readonly TreeNode[], additions: readonly Addition[]): readonly Instruction[] {
   const operands = new Map<string, Operand>(given.map((node, index) => [nodeKey(node), { given: true, index }]));
@@ -86,40 +103,6 @@ function instructionsFor(given: readonly TreeNode[], additions: readonly Additio
     operands.set(nodeKey(into), { given: false, index });
     return instruction;
   });
-}
-
-/** The sum of two fp32 numbers in double precision, rounded to fp32, is their exactly rounded fp32 sum. */
-function addFp32(
-  left: Block<Float32Array>,
-  right: Block<Float32Array>,
-  into: Block<Float32Array>,
-  count: number,
-): void {
-  const { numbers: a, at: aAt } = left;
-  const { numbers: b, at: bAt } = right;
-  const { numbers: sum, at: sumAt } = into;
-  for (let i = 0; i < count; i++) sum[sumAt + i] = (a[aAt + i] ?? 0) + (b[bAt + i] ?? 0);
-}
-
-const LEFT = new Float32Array(BLOCK_ELEMENTS);
-const LEFT_BITS = new Uint32Array(LEFT.buffer);
-const RIGHT = new Float32Array(BLOCK_ELEMENTS);
-const RIGHT_BITS = new Uint32Array(RIGHT.buffer);
-const BF16_NAN = 0x7fc0;
-
-/** The fp32 sum, rounded to the nearest bfloat16, to the even one if two are as near. */
-function addBf16(left: Block<Uint16Array>, right: Block<Uint16Array>, into: Block<Uint16Array>, count: number): void {
-  const { numbers: a, at: aAt } = left;
-  const { numbers: b, at: bAt } = right;
-  const { numbers: sum, at: sumAt } = into;
-  // A bfloat16 is the upper half of an fp32 number.
-  for (let i = 0; i < count; i++) LEFT_BITS[i] = (a[aAt + i] ?? 0) << 16;
-  for (let i = 0; i < count; i++) RIGHT_BITS[i] = (b[bAt + i] ?? 0) << 16;
-  for (let i = 0; i < count; i++) LEFT[i] = (LEFT[i] ?? 0) + (RIGHT[i] ?? 0);
-  for (let i = 0; i < count; i++) {
-    const bits = LEFT_BITS[i] ?? 0;
-    sum[sumAt + i] = (bits & 0x7fffffff) > 0x7f800000 ? BF16_NAN : (bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16;
-  }
 }
 
 /** The facts of the whole step from those of partials that cover it: sums in tree order in double precision, consumed in leaf order. */

@@ -2,6 +2,8 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { childrenOf, rootOf, type TreeNode } from '../../../shared/tree.js';
 import { Fold, sumFacts } from '../../../worker/collective/reduction.js';
+import { SUMS_WASM } from '../../../worker/collective/sums_wasm.js';
+import { assembleSums } from './assemble_sums.js';
 import { bitsOf, Gradients } from './test_worker.js';
 
 /** Nodes that cover the tree exactly: each node is taken whole or split, as the seed says. */
@@ -118,4 +120,8 @@ describe('the reduction', () => {
     expect(() => new Fold([node(0, 2)], 4)).toThrow('microbatch 2 is in no partial');
     expect(() => new Fold([node(0, 2), node(2, 2), node(3, 1)], 4)).toThrow('overlap');
   });
+});
+
+it('runs what sums.wat says', async () => {
+  expect(await assembleSums()).toBe(SUMS_WASM);
 });
