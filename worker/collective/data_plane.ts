@@ -60,6 +60,15 @@ export type DataPlaneCommand =
     }
   /** End the generation: drop the reduce in flight, answer waiting requests with gone. Partials and committed reduced vectors stay. */
   | { readonly kind: 'stop_generation'; readonly job: string }
+  /** The buckets below `buckets` of a partial are whole in its slot and may be read by peers. publish_partial follows, or never does. */
+  | {
+      readonly kind: 'publish_buckets';
+      readonly job: string;
+      readonly step: number;
+      readonly node: TreeNode;
+      readonly slot: number;
+      readonly buckets: number;
+    }
   /** A partial is whole in its slot and may be read by peers. */
   | {
       readonly kind: 'publish_partial';
