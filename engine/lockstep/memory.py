@@ -8,15 +8,21 @@ from typing import Optional
 
 import torch
 
+from lockstep import pinned_memory
 from lockstep.failures import engine_error
 
 
 class ExchangeMemory:
-    """Gives views of regions of a memory file. The file is mapped once, and again only when it has grown."""
+    """Gives views of regions of a memory file. The file is mapped once, and again only when it has grown.
 
-    def __init__(self, fd: int) -> None:
+    With a CUDA device the mapping is pinned where the system allows it.
+    """
+
+    def __init__(self, fd: int, device: torch.device) -> None:
         self.fd = fd
+        self.device = device
         self.mapping: Optional[mmap.mmap] = None
+        self.pinned = False
 
     def region(self, at: int, length: int) -> torch.Tensor:
         """A uint8 tensor over `length` bytes of the file from `at` on; writes to it are seen by the daemon."""
@@ -30,4 +36,7 @@ class ExchangeMemory:
         # Touching a page past the end of the file would be SIGBUS, so it is refused here.
         if size < end:
             raise engine_error("memory", f"a region ends at byte {end} but the exchange memory has {size} bytes")
+        if self.pinned:
+            pinned_memory.unpin(self.mapping)
         self.mapping = mmap.mmap(self.fd, size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
+        self.pinned = self.device.type == "cuda" and pinned_memory.pin(self.mapping)

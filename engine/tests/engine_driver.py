@@ -126,17 +126,18 @@ class EngineDriver:
         return event
 
     def ask(self, command: str, **fields: Any) -> Dict[str, Any]:
-        """Sends one command and returns its last event; `partial` events before it are under "partials"."""
+        """Sends one command and returns its last event; `partial` events before it are under "partials", `buckets`
+        events under "buckets"."""
         number = self.send(command, **fields)
-        partials = []
+        before = {"partial": [], "buckets": []}
         while True:
             event = self.read_event()
             assert event["id"] == number, event
             if event["event"] == "failed":
                 raise Failed(event)
-            if event["event"] != "partial":
-                return {**event, "partials": partials}
-            partials.append(event)
+            if event["event"] not in before:
+                return {**event, "partials": before["partial"], "buckets": before["buckets"]}
+            before[event["event"]].append(event)
 
     # -- commands
 

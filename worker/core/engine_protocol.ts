@@ -70,6 +70,14 @@ export type EngineEvent =
       readonly data_ms: number;
       readonly compute_ms: number;
     }
+  /** The first `buckets` buckets of a partial are final in its slot; the partial itself follows. */
+  | {
+      readonly event: 'buckets';
+      readonly step: number;
+      readonly lo: number;
+      readonly length: number;
+      readonly buckets: number;
+    }
   | { readonly event: 'computed'; readonly step: number }
   | {
       readonly event: 'applied';

@@ -98,6 +98,20 @@ export function runStep(turn: Turn, run: JobRun, placements: readonly NodePlacem
   writeSlot(turn, run, { kind: 'reduce', job: run.job, step: run.committed, placements });
 }
 
+/**
+ * The beginning of a partial is final in its slot: peers may read so much of it. It is not held for that: should the engine fail now,
+ * whoever computes the node again gets the same bytes.
+ */
+export function bucketsComputed(turn: Turn, run: JobRun, event: Extract<EngineEvent, { event: 'buckets' }>): void {
+  const { inFlight } = run;
+  if (inFlight?.step !== event.step) return;
+  const own = inFlight.nodes.get(nodeKey(event));
+  if (own === undefined) return;
+  const { node, slot } = own;
+  const { buckets } = event;
+  tellDataPlane(turn, run, { kind: 'publish_buckets', job: run.job, step: event.step, node, slot, buckets });
+}
+
 /** A partial is whole in its slot: peers may read it. */
 export function partialComputed(turn: Turn, run: JobRun, event: Extract<EngineEvent, { event: 'partial' }>): void {
   const { inFlight } = run;

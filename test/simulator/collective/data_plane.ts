@@ -73,6 +73,10 @@ export class SimulatedDataPlane {
         shelf.stop();
         this.#wake(shelf);
         break;
+      case 'publish_buckets':
+        shelf.publishBuckets(command.step, command.node, command);
+        this.#partialsCame(shelf, command.step);
+        break;
       case 'publish_partial':
         this.#publishPartial(shelf, command);
         break;
@@ -102,6 +106,10 @@ export class SimulatedDataPlane {
 
   #publishPartial(shelf: Shelf, { step, node, slot, facts }: CommandOf<'publish_partial'>): void {
     shelf.publishPartial(step, node, { slot, facts });
+    this.#partialsCame(shelf, step);
+  }
+
+  #partialsCame(shelf: Shelf, step: number): void {
     for (const run of shelf.runs) if (run instanceof AllReduce && run.step === step) run.takeOwn();
     this.#wake(shelf);
   }

@@ -57,10 +57,22 @@ export class LoneWorker {
     this.engine({ event: 'digest', weights: DIGEST, state: DIGEST });
   }
 
-  /** Starts a generation in which it is alone. From the second on it holds the whole step in flight. */
-  begin(generation: number): void {
+  /** Operations that the engine has not answered. */
+  get outstanding(): readonly string[] {
+    return (this.#state.run?.outstanding ?? []).map(({ what }) => what);
+  }
+
+  /** What the data plane was told, of one kind. */
+  toldDataPlane(kind: string): readonly unknown[] {
+    return this.commands.flatMap((command) =>
+      command.kind === 'tell_data_plane' && command.command.kind === kind ? [command.command] : [],
+    );
+  }
+
+  /** Starts a generation in which it is alone. From the second on it holds the whole step in flight, unless it heals. */
+  begin(generation: number, heals = false): void {
     this.prepare(generation);
-    const member = { worker: 'w1', incarnation: 'w1#1', peerAddress: 'h:1', heals: false, engineStart: 1 };
+    const member = { worker: 'w1', incarnation: 'w1#1', peerAddress: 'h:1', heals, engineStart: 1 };
     this.coordinator({
       kind: 'start',
       term: 1,
@@ -68,7 +80,7 @@ export class LoneWorker {
       generation,
       committed: 0,
       roster: [{ ...member, lo: 0, length: 2 }],
-      inFlight: [{ node: { lo: 0, length: 2 }, rank: 0, held: generation > 1 }],
+      inFlight: [{ node: { lo: 0, length: 2 }, rank: 0, held: generation > 1 && !heals }],
       reducedAt: [],
       healFrom: [],
       reportsFrom: 0,
