@@ -39,6 +39,7 @@ export function hello(turn: Turn, session: string, message: Message<'hello'>): v
     engineStart: message.holding?.engineStart ?? 0,
     leaving: false,
     microbatchMs: 0,
+    loopDelayMs: 0,
     holding: message.holding,
     restoredPieces: 0,
   };

@@ -110,6 +110,7 @@ const node = message({
   host: text(255),
   pid: uint32,
   enginePid: uint32,
+  loopDelayMs: double,
   state: text(32),
   job: id,
   committed: uint53,

@@ -80,7 +80,13 @@ export const workerMessage = union('message', {
     term: uint53,
     holding: optional(holding),
   }),
-  heartbeat: message({ enginePid: uint32, committed: uint53, microbatchMs: double, restoredPieces: uint53 }),
+  heartbeat: message({
+    enginePid: uint32,
+    committed: uint53,
+    microbatchMs: double,
+    restoredPieces: uint53,
+    loopDelayMs: double,
+  }),
   loaded: message({ job: id, facts: engineFacts, engineStart: uint32 }),
   engineFailed: message({
     job: id,

@@ -57,7 +57,7 @@ function handle(turn: Turn, event: WorkerEvent): void {
       session.stopRequested(turn);
       break;
     case 'ticked':
-      session.heartbeat(turn);
+      session.heartbeat(turn, event.loopDelayMs);
       if (run !== undefined) engineLife.checkHang(turn, run);
       break;
   }
