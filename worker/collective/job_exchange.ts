@@ -186,6 +186,7 @@ export class JobExchange implements Serving {
   }
 
   #memoryOf({ worker }: Peer, pid: number, place: MemoryPlace): PeerMemory | undefined {
+    if (place.at % 4 !== 0 || place.at + place.length > this.memory.vectorBytes) return undefined;
     const known = this.#peerMemories.get(worker);
     if (known?.isOf(place)) return known;
     this.#closePeerMemory(worker);
