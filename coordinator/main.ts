@@ -9,13 +9,14 @@ import { coordinatorKey } from '../shared/etcd/keys.js';
 import { type Leader, watchLeader } from '../shared/etcd/leader_watch.js';
 import { register } from '../shared/etcd/registration.js';
 import { createLogger } from '../shared/logger.js';
-import { JobsClient, SessionClient } from '../shared/wire/services.js';
+import { JobsClient } from '../shared/wire/services.js';
 import { type CoordinatorConfig, readCoordinatorConfig } from './config.js';
 import { DEFAULT_SETTINGS, initialState } from './core/state.js';
 import { Driver } from './io/driver.js';
 import { type Election, startElection } from './io/election.js';
 import { JobsService } from './io/jobs_service.js';
 import { SessionService } from './io/session_service.js';
+import { sessionService } from './io/session_wire.js';
 import { Store } from './io/store.js';
 
 const ETCD_CALL_TIMEOUT_MS = 2_000;
@@ -83,7 +84,7 @@ async function run(config: CoordinatorConfig, isAbandoned: () => boolean): Promi
     'grpc.keepalive_time_ms': 2_000,
     'grpc.keepalive_timeout_ms': 2_000,
   });
-  server.addService(SessionClient.service, sessions.implementation);
+  server.addService(sessionService, sessions.implementation);
   server.addService(JobsClient.service, jobs.implementation);
   const address = advertised(config, await listen(server, config.listen));
 

@@ -1,5 +1,6 @@
 /** The coordinator as a deterministic machine: an event in, commands out. */
 import type { WorkerMessage } from '../../shared/wire/session.js';
+import { forgetAll } from './assignment.js';
 import type { CoordinatorCommand } from './command.js';
 import { digestReported } from './digests.js';
 import { emitEnd } from './ending.js';
@@ -12,7 +13,8 @@ import * as progress from './progress.js';
 import { complain } from './reachability.js';
 import { restoreFailed } from './restoring.js';
 import * as saving from './saving.js';
-import { type CoordinatorState, isTerminal } from './state.js';
+import { schedule } from './schedule.js';
+import { type CoordinatorState, isTerminal, type JobRun, type Worker } from './state.js';
 import { addLog, type Turn } from './turn.js';
 import { retryWrites, writeFailed, writeStored } from './writes.js';
 
@@ -76,7 +78,7 @@ function deposed(state: CoordinatorState): readonly CoordinatorCommand[] {
   }
   state.leading = undefined;
   state.sessions.clear();
-  state.workers.clear();
+  forgetAll(state);
   state.jobs.clear();
   state.writes.clear();
   state.doubtfulSubmits.clear();
@@ -151,34 +153,44 @@ function sessionMessage(turn: Turn, session: string, message: WorkerMessage): vo
     membership.noteRestoring(turn, worker, message.restoredPieces);
     return;
   }
-  if (message.kind === 'unloaded') membership.unloaded(worker, message);
-  else if (message.kind === 'leaving') membership.leaving(turn, worker);
-  else jobMessage(turn, worker, message);
-  membership.settle(turn);
+  const run = message.kind === 'leaving' ? undefined : turn.state.jobs.get(message.job);
+  switch (message.kind) {
+    case 'leaving':
+      membership.leaving(turn, worker);
+      membership.settleJobOf(turn, worker);
+      break;
+    case 'unloaded':
+      membership.unloaded(turn, worker, message);
+      schedule(turn);
+      if (run !== undefined) membership.settleJob(turn, run);
+      break;
+    default:
+      if (run !== undefined && jobMessage(turn, run, worker, message)) membership.settleJob(turn, run);
+  }
 }
 
+/** False if the job need not be looked at. */
 function jobMessage(
   turn: Turn,
-  worker: Parameters<typeof membership.loaded>[2],
+  run: JobRun,
+  worker: Worker,
   message: Exclude<WorkerMessage, { kind: 'hello' | 'heartbeat' | 'unloaded' | 'leaving' }>,
-): void {
-  const run = turn.state.jobs.get(message.job);
-  if (run === undefined) return;
+): boolean {
   if (message.kind === 'logLines') {
     for (const line of message.lines) addLog(turn, run, { worker: worker.worker, ...line });
-    return;
+    return false;
   }
-  if (worker.job !== message.job || isTerminal(run.record.state)) return;
+  if (worker.job !== message.job || isTerminal(run.record.state)) return false;
   switch (message.kind) {
     case 'loaded':
       membership.loaded(turn, run, worker, message);
       break;
     case 'engineFailed':
       membership.engineFailed(turn, run, worker, message);
+      schedule(turn);
       break;
     case 'prepared':
-      answerPrepare(run, worker, message);
-      break;
+      return answerPrepare(run, worker, message);
     case 'stepCommitted':
       progress.stepCommitted(turn, run, worker, message);
       break;
@@ -221,4 +233,5 @@ function jobMessage(
     case 'healed':
       break;
   }
+  return true;
 }

@@ -1,5 +1,6 @@
 /** How a job ends: the end is in etcd before anybody hears of it, and it is the only one. */
-import { assignedTo, release, schedule } from './schedule.js';
+import { assignedTo } from './assignment.js';
+import { release, schedule } from './schedule.js';
 import { isTerminal, type JobRecord, type JobRun } from './state.js';
 import { emit, type Turn, write } from './turn.js';
 
@@ -39,7 +40,7 @@ export function announceEnd(turn: Turn, run: JobRun, record: JobRecord): void {
   for (const request of run.cancelRequests.splice(0)) {
     turn.commands.push({ kind: 'reply', request, job: record.job });
   }
-  for (const worker of assignedTo(turn, record.job)) release(turn, worker, `the job is ${record.state}`);
+  for (const worker of assignedTo(turn.state, record.job)) release(turn, worker, `the job is ${record.state}`);
   schedule(turn);
 }
 

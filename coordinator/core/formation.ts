@@ -1,6 +1,7 @@
 /** How a job goes from one generation to the next: prepare, record in etcd, start. One mechanism for every change. */
 
 import { medianOf } from '../../shared/median.js';
+import { assignedTo, countOf } from './assignment.js';
 import { imbalance } from './balance.js';
 import { forgetDigestsAfter, liveMembers } from './digests.js';
 import { endJob } from './ending.js';
@@ -10,9 +11,9 @@ import { isBenched } from './reachability.js';
 import { mayRestore, restoredBy } from './restoring.js';
 import { newestWhole } from './retention.js';
 import { loseSaving, savesBeyond } from './saving.js';
-import { assignedTo, release } from './schedule.js';
+import { release } from './schedule.js';
 import type { Formation, GenerationPlan, JobRun, PreparedAnswer, Worker } from './state.js';
-import { emit, log, send, type Turn, write } from './turn.js';
+import { emit, log, sendAll, type Turn, write } from './turn.js';
 
 type Started = Extract<Formation, { kind: 'started' }>;
 
@@ -24,7 +25,7 @@ const SAVE_LOOK_MS = 500;
 
 /** Workers that have loaded the job: they can be in its next generation. */
 function ready(turn: Turn, run: JobRun): readonly Worker[] {
-  return assignedTo(turn, run.record.job).filter(
+  return assignedTo(turn.state, run.record.job).filter(
     (worker) => worker.facts !== undefined && !worker.leaving && !isBenched(turn, run, worker),
   );
 }
@@ -45,14 +46,16 @@ export function prepare(turn: Turn, run: JobRun, reason: string, afterStillness 
     answers: new Map(),
     deadlineMs: turn.nowMs + turn.state.settings.prepareMs,
   };
-  for (const worker of asked) send(turn, worker, { kind: 'prepare', job: run.record.job, generation: run.generation });
+  sendAll(turn, asked, { kind: 'prepare', job: run.record.job, generation: run.generation });
 }
 
-export function answerPrepare(run: JobRun, worker: Worker, answer: PreparedAnswer): void {
+/** False while others certainly owe an answer: then there is nothing to look at. */
+export function answerPrepare(run: JobRun, worker: Worker, answer: PreparedAnswer): boolean {
   const { formation } = run;
-  if (formation.kind !== 'preparing' || answer.generation !== formation.generation) return;
-  if (!formation.asked.has(worker.worker)) return;
+  if (formation.kind !== 'preparing' || answer.generation !== formation.generation) return true;
+  if (!formation.asked.has(worker.worker)) return true;
   formation.answers.set(worker.worker, answer);
+  return formation.answers.size >= formation.asked.size;
 }
 
 /** A worker refused a generation because it has seen a higher one, under a leader that is gone: go above it. */
@@ -133,12 +136,8 @@ export function startRecorded(turn: Turn, run: JobRun, generation: number): void
 }
 
 function begin(turn: Turn, run: JobRun, plan: GenerationPlan): void {
-  for (const member of plan.record.roster) {
-    const worker = turn.state.workers.get(member.worker);
-    if (worker !== undefined) {
-      send(turn, worker, { kind: 'start', ...plan.start, reportsFrom: run.record.progress.committed });
-    }
-  }
+  const members = plan.record.roster.flatMap((member) => turn.state.workers.get(member.worker) ?? []);
+  sendAll(turn, members, { kind: 'start', ...plan.start, reportsFrom: run.record.progress.committed });
   emit(turn, run, {
     kind: 'generationStarted',
     generation: plan.record.generation,
@@ -163,14 +162,17 @@ function joiner(turn: Turn, run: JobRun): string | undefined {
 }
 
 function gather(turn: Turn, run: JobRun, sinceMs: number): void {
-  const assigned = assignedTo(turn, run.record.job);
   const loaded = ready(turn, run);
   if (loaded.length === 0) {
     run.formation = { kind: 'gathering', sinceMs: turn.nowMs };
     return;
   }
   const waitedLong = turn.nowMs - sinceMs >= turn.state.settings.gatherMs;
-  if (loaded.length < run.record.spec.workersMin || (loaded.length < assigned.length && !waitedLong)) return;
+  if (
+    loaded.length < run.record.spec.workersMin ||
+    (loaded.length < countOf(turn.state, run.record.job) && !waitedLong)
+  )
+    return;
   if (turn.nowMs < run.restoreNotBeforeMs) return;
   prepare(turn, run, run.lastRecord === undefined ? 'the job starts' : 'enough workers are back');
 }

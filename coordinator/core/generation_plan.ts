@@ -2,6 +2,7 @@
 import { blocksFor, childrenOf, coverOf, nodeKey, rootOf, type TreeNode } from '../../shared/tree.js';
 import type { Member, Placement } from '../../shared/wire/session.js';
 import { sharesFor } from './balance.js';
+import { compareNames } from './name_order.js';
 import type { CheckpointRecord, GenerationPlan, GenerationRecord, PreparedAnswer, Worker } from './state.js';
 
 export interface Candidate {
@@ -24,7 +25,7 @@ export interface PlanInput {
 }
 
 function byName(left: Candidate, right: Candidate): number {
-  return left.worker.worker.localeCompare(right.worker.worker, 'en', { numeric: true });
+  return compareNames(left.worker.worker, right.worker.worker);
 }
 
 function withState(candidates: readonly Candidate[]): readonly Candidate[] {

@@ -2,6 +2,7 @@
 
 import { stepsPerEpoch } from '../../shared/plan.js';
 import type { EngineFacts, WorkerMessage } from '../../shared/wire/session.js';
+import { assignedTo, enter, leave, move } from './assignment.js';
 import { forgetDigests } from './digests.js';
 import { endJob } from './ending.js';
 import { finishIfDone } from './finishing.js';
@@ -43,7 +44,7 @@ export function hello(turn: Turn, session: string, message: Message<'hello'>): v
     holding: message.holding,
     restoredPieces: 0,
   };
-  turn.state.workers.set(worker.worker, worker);
+  enter(turn.state, worker);
   turn.state.sessions.set(session, worker.worker);
   send(turn, worker, {
     kind: 'welcome',
@@ -55,7 +56,9 @@ export function hello(turn: Turn, session: string, message: Message<'hello'>): v
     const run = turn.state.jobs.get(known.job);
     if (run !== undefined) noteLoss(turn, run, known, 'stream_reset', 'it was restarted');
   }
-  settle(turn);
+  schedule(turn);
+  if (known !== undefined) settleJobOf(turn, known);
+  settleJobOf(turn, worker);
 }
 
 /** What a returning worker holds is compared with what the jobs are now. */
@@ -81,11 +84,12 @@ function dropSession(turn: Turn, worker: Worker, reason: string): void {
 
 export function loseWorker(turn: Turn, worker: Worker, detectedBy: string, reason: string): void {
   dropSession(turn, worker, reason);
-  turn.state.workers.delete(worker.worker);
+  leave(turn.state, worker);
   log(turn, 'warn', 'worker lost', { worker: worker.worker, detected_by: detectedBy, reason });
   const run = worker.job === undefined ? undefined : turn.state.jobs.get(worker.job);
   if (run !== undefined && !isTerminal(run.record.state)) noteLoss(turn, run, worker, detectedBy, reason);
-  settle(turn);
+  schedule(turn);
+  settleJobOf(turn, worker);
 }
 
 const SHARED_FACTS: readonly (readonly [keyof EngineFacts, string])[] = [
@@ -147,7 +151,7 @@ export function engineFailed(turn: Turn, run: JobRun, worker: Worker, message: M
   if (worker.job !== run.record.job) return;
   noteLoss(turn, run, worker, message.phase === 'hang' ? 'hang' : 'engine_exit', message.message);
   worker.facts = undefined;
-  worker.job = undefined;
+  move(turn.state, worker, undefined);
   worker.enginePid = 0;
   if (message.failure !== 'engine') {
     const where = `${message.phase} failed on ${worker.worker}`;
@@ -159,9 +163,9 @@ export function engineFailed(turn: Turn, run: JobRun, worker: Worker, message: M
   log(turn, 'warn', 'engine failed', { worker: worker.worker, job: run.record.job, reason: message.message });
 }
 
-export function unloaded(worker: Worker, message: Message<'unloaded'>): void {
+export function unloaded(turn: Turn, worker: Worker, message: Message<'unloaded'>): void {
   if (worker.job !== message.job) return;
-  worker.job = undefined;
+  move(turn.state, worker, undefined);
   worker.facts = undefined;
   worker.enginePid = 0;
   worker.committed = 0;
@@ -185,9 +189,8 @@ export function leaving(turn: Turn, worker: Worker): void {
   const run = worker.job === undefined ? undefined : turn.state.jobs.get(worker.job);
   if (run === undefined || isTerminal(run.record.state)) return;
   noteLoss(turn, run, worker, 'drain', 'it was told to stop');
-  const others = [...turn.state.workers.values()].some(
-    (other) =>
-      other.job === run.record.job && other.facts !== undefined && !other.leaving && isAsFar(run, other, worker),
+  const others = assignedTo(turn.state, run.record.job).some(
+    (other) => other.facts !== undefined && !other.leaving && isAsFar(run, other, worker),
   );
   if (others || !saveBeforeLeaving(turn, run, worker)) release(turn, worker, 'it was told to stop');
 }
@@ -216,12 +219,20 @@ export function checkDeadlines(turn: Turn): void {
   }
 }
 
-/** Whatever has changed: give idle workers work, and let every job do what its membership needs. */
+/** Gives idle workers work, and lets every job do what its membership needs. */
 export function settle(turn: Turn): void {
   schedule(turn);
-  for (const run of turn.state.jobs.values()) {
-    reconcile(turn, run);
-    advanceSaving(turn, run);
-    finishIfDone(turn, run);
-  }
+  for (const run of turn.state.jobs.values()) settleJob(turn, run);
+}
+
+/** After something that concerns one job. What has changed for others by the way is seen at the next tick. */
+export function settleJob(turn: Turn, run: JobRun): void {
+  reconcile(turn, run);
+  advanceSaving(turn, run);
+  finishIfDone(turn, run);
+}
+
+export function settleJobOf(turn: Turn, worker: Worker): void {
+  const run = worker.job === undefined ? undefined : turn.state.jobs.get(worker.job);
+  if (run !== undefined) settleJob(turn, run);
 }

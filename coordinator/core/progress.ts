@@ -4,8 +4,9 @@ import { medianOf } from '../../shared/median.js';
 import { epochOf, type PlanShape, planStep, stepsPerEpoch } from '../../shared/plan.js';
 import type { JobSpec } from '../../shared/wire/jobs.js';
 import type { EngineFacts, WorkerMessage } from '../../shared/wire/session.js';
+import { assignedTo } from './assignment.js';
 import type { JobRun, Worker } from './state.js';
-import { emit, log, send, type Turn, write } from './turn.js';
+import { emit, log, sendAll, type Turn, write } from './turn.js';
 
 type Message<K extends WorkerMessage['kind']> = Extract<WorkerMessage, { kind: K }>;
 
@@ -140,11 +141,8 @@ export function progressStored(turn: Turn, run: JobRun, committed: number): void
 }
 
 function acknowledge(turn: Turn, run: JobRun): void {
-  for (const worker of turn.state.workers.values()) {
-    if (worker.job === run.record.job && worker.facts !== undefined) {
-      send(turn, worker, { kind: 'acknowledge', job: run.record.job, reportsBelow: run.storedCommitted });
-    }
-  }
+  const loaded = assignedTo(turn.state, run.record.job).filter((worker) => worker.facts !== undefined);
+  sendAll(turn, loaded, { kind: 'acknowledge', job: run.record.job, reportsBelow: run.storedCommitted });
 }
 
 export function evaluated(turn: Turn, run: JobRun, message: Message<'evaluated'>): void {

@@ -7,13 +7,14 @@ import { jobFileOf } from '../../shared/job_spec.js';
 import { medianOf } from '../../shared/median.js';
 import { epochOf, stepsPerEpoch } from '../../shared/plan.js';
 import type { WorkerMessage } from '../../shared/wire/session.js';
+import { assignedTo } from './assignment.js';
 import { agreedDigest, liveMembers } from './digests.js';
 import { endJob } from './ending.js';
 import { planShapeOf, totalSteps } from './progress.js';
 import { newestWhole, retained } from './retention.js';
 import { release } from './schedule.js';
 import type { CheckpointRecord, JobRun, Save, SaveShard, Worker } from './state.js';
-import { emit, send, type Turn, write } from './turn.js';
+import { emit, send, sendAll, type Turn, write } from './turn.js';
 
 type Message<K extends WorkerMessage['kind']> = Extract<WorkerMessage, { kind: K }>;
 
@@ -40,7 +41,7 @@ function ask(turn: Turn, run: JobRun): void {
   const at = furthest + lead;
   run.saving.asked = { at, deadlineMs: turn.nowMs + turn.state.settings.askMs };
   run.saving.lastMs = turn.nowMs;
-  for (const worker of members) send(turn, worker, { kind: 'takeSnapshot', job: run.record.job, at });
+  sendAll(turn, members, { kind: 'takeSnapshot', job: run.record.job, at });
 }
 
 /** A worker has copied its state. */
@@ -148,7 +149,8 @@ function askIfDue(turn: Turn, run: JobRun): void {
 function collect(turn: Turn, run: JobRun, save: Save): void {
   const holders = holdersOf(turn, run, save);
   const waitMs = Math.max(turn.state.settings.collectMs, 3 * medianOf(run.stepTimesMs));
-  const awaited = liveMembers(turn, run).some((worker) => !holders.includes(worker));
+  const have = new Set(holders);
+  const awaited = liveMembers(turn, run).some((worker) => !have.has(worker));
   if (awaited && turn.nowMs - save.sinceMs < waitMs) return;
   if (holders.length === 0) {
     failSave(turn, run, 'every worker that had the snapshot is gone');
@@ -171,7 +173,9 @@ function assignShards(turn: Turn, run: JobRun, save: Save): void {
     save.writeMs = turn.nowMs - save.writingSinceMs;
     return;
   }
-  const load = (worker: Worker) => open.filter(({ writer }) => writer === worker.worker).length;
+  const loads = new Map<string, number>();
+  for (const { writer } of open) if (writer !== undefined) loads.set(writer, (loads.get(writer) ?? 0) + 1);
+  const load = ({ worker }: Worker) => loads.get(worker) ?? 0;
   save.shards.forEach((shard, index) => {
     if (shard.facts !== undefined || (shard.writer !== undefined && names.has(shard.writer))) return;
     const writer = holders.reduce<Worker | undefined>(
@@ -180,6 +184,7 @@ function assignShards(turn: Turn, run: JobRun, save: Save): void {
     );
     if (writer === undefined) return;
     shard.writer = writer.worker;
+    loads.set(writer.worker, load(writer) + 1);
     send(turn, writer, {
       kind: 'writeShard',
       job: run.record.job,
@@ -342,24 +347,21 @@ function endSave(turn: Turn, run: JobRun, abandoned: boolean): void {
   const { save } = run.saving;
   run.saving.save = undefined;
   if (save === undefined) return;
-  for (const worker of holdersOf(turn, run, save)) {
-    send(turn, worker, {
-      kind: 'releaseSnapshot',
-      job: run.record.job,
-      save: save.save,
-      committed: save.committed,
-      folder: folderOf(run),
-      abandoned,
-    });
-  }
+  sendAll(turn, holdersOf(turn, run, save), {
+    kind: 'releaseSnapshot',
+    job: run.record.job,
+    save: save.save,
+    committed: save.committed,
+    folder: folderOf(run),
+    abandoned,
+  });
   if (!abandoned) letLeaversGo(turn, run);
 }
 
 /** Workers that leave are saving a state beyond step `committed`, or are about to: it can be restored soon. */
 export function savesBeyond(turn: Turn, run: JobRun, committed: number): boolean {
   const { save, asked } = run.saving;
-  const isLeaving = (worker: Worker) => worker.leaving && worker.job === run.record.job;
-  if (asked?.at === 0 && [...turn.state.workers.values()].some(isLeaving)) return true;
+  if (asked?.at === 0 && assignedTo(turn.state, run.record.job).some((worker) => worker.leaving)) return true;
   return save !== undefined && save.committed > committed && holdersOf(turn, run, save).length > 0;
 }
 
@@ -379,8 +381,8 @@ export function abandonSaving(turn: Turn, run: JobRun): readonly string[] {
 
 /** Workers that were told to stop and stayed only because nobody else had the state. */
 function letLeaversGo(turn: Turn, run: JobRun): void {
-  for (const worker of turn.state.workers.values()) {
-    if (worker.leaving && worker.job === run.record.job) release(turn, worker, 'it was told to stop');
+  for (const worker of assignedTo(turn.state, run.record.job)) {
+    if (worker.leaving) release(turn, worker, 'it was told to stop');
   }
 }
 

@@ -1,20 +1,17 @@
 /** Which idle worker is told to load which job: first come, first served; a running job grows while nobody waits. */
+import { assignedTo, countOf, move } from './assignment.js';
 import { isTerminal, type JobRun, type Worker } from './state.js';
 import { send, type Turn } from './turn.js';
 
-export function assignedTo(turn: Turn, job: string): readonly Worker[] {
-  return [...turn.state.workers.values()].filter((worker) => worker.job === job);
-}
-
 function mayTake(turn: Turn, run: JobRun, worker: Worker): boolean {
-  if (worker.job !== undefined || worker.leaving || run.refused.has(worker.worker)) return false;
+  if (worker.leaving || run.refused.has(worker.worker)) return false;
   const crash = run.crashes.get(worker.worker);
   return crash === undefined || turn.nowMs >= crash.retryMs;
 }
 
 export function assign(turn: Turn, run: JobRun, worker: Worker): void {
   const { job, spec, bundle, output } = run.record;
-  worker.job = job;
+  move(turn.state, worker, job);
   worker.facts = undefined;
   send(turn, worker, { kind: 'load', job, spec, bundle, output });
 }
@@ -28,7 +25,7 @@ export function release(turn: Turn, worker: Worker, reason: string): void {
 
 /** It has workers, and not enough of them to go on. */
 function isShort(turn: Turn, run: JobRun): boolean {
-  const have = assignedTo(turn, run.record.job).length;
+  const have = countOf(turn.state, run.record.job);
   return have > 0 && have < run.record.spec.workersMin;
 }
 
@@ -38,8 +35,8 @@ export function schedule(turn: Turn): void {
     .sort((left, right) => left.record.submittedMs - right.record.submittedMs);
   let waits = false;
   for (const run of open) {
-    const idle = [...turn.state.workers.values()].filter((worker) => mayTake(turn, run, worker));
-    const have = assignedTo(turn, run.record.job).length;
+    const idle = assignedTo(turn.state, undefined).filter((worker) => mayTake(turn, run, worker));
+    const have = countOf(turn.state, run.record.job);
     const { workersMin, workersMax } = run.record.spec;
     // Whoever waits longest is served first, but for jobs that lack a worker: what they have is no use to anybody meanwhile.
     if (have + idle.length < workersMin) {
@@ -62,7 +59,7 @@ function breakDeadlock(turn: Turn, short: readonly JobRun[]): void {
   const youngest = short.at(-1);
   if (short.length < 2 || youngest?.formation.kind !== 'gathering') return;
   if (turn.nowMs - youngest.formation.sinceMs < turn.state.settings.shortMs) return;
-  for (const worker of assignedTo(turn, youngest.record.job)) {
+  for (const worker of assignedTo(turn.state, youngest.record.job)) {
     if (worker.facts !== undefined) release(turn, worker, 'an older job lacks workers');
   }
 }

@@ -84,7 +84,7 @@ export interface Worker {
   lastHeardMs: number;
   enginePid: number;
   committed: number;
-  /** The job that it was told to load, until it says that it has unloaded it. */
+  /** The job that it was told to load, until it says that it has unloaded it. Changed by assignment.ts only. */
   job: string | undefined;
   /** Present once the job is loaded. */
   facts: EngineFacts | undefined;
@@ -318,6 +318,8 @@ export interface CoordinatorState {
   readonly settings: Settings;
   leading: Leading | undefined;
   readonly workers: Map<string, Worker>;
+  /** The same workers by the job that they have. */
+  readonly byJob: Map<string | undefined, Set<Worker>>;
   /** Session id to worker name. */
   readonly sessions: Map<string, string>;
   readonly jobs: Map<string, JobRun>;
@@ -350,6 +352,7 @@ export function initialState(settings: Settings): CoordinatorState {
     settings,
     leading: undefined,
     workers: new Map(),
+    byJob: new Map(),
     sessions: new Map(),
     jobs: new Map(),
     writes: new Map(),

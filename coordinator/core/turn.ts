@@ -20,8 +20,13 @@ export interface Turn {
 }
 
 export function send(turn: Turn, worker: Worker, body: MessageBody): void {
+  sendAll(turn, [worker], body);
+}
+
+/** The same message to each of them: one object, so that io/ turns it into bytes once. */
+export function sendAll(turn: Turn, workers: readonly Worker[], body: MessageBody): void {
   const message: CoordinatorMessage = { ...body, term: turn.leading.term };
-  turn.commands.push({ kind: 'send', session: worker.session, message });
+  for (const { session } of workers) turn.commands.push({ kind: 'send', session, message });
 }
 
 export function emit(turn: Turn, run: JobRun, body: EventBody): void {

@@ -1,5 +1,7 @@
 /** What users can read, as pure functions of the state. */
 import type { AuditReport, Checkpoint, Job, JobEvent, LogEntry, Node } from '../../shared/wire/jobs.js';
+import { assignedTo } from './assignment.js';
+import { compareNames } from './name_order.js';
 import { totalSteps } from './progress.js';
 import { newestWhole } from './retention.js';
 import { type CoordinatorState, isTerminal, type JobRun, type Worker } from './state.js';
@@ -15,7 +17,7 @@ export function findJobs(state: CoordinatorState, reference: string): readonly J
 function reasonOf(state: CoordinatorState, run: JobRun): string {
   const { job, reason, spec } = run.record;
   if (isTerminal(run.record.state) || run.formation.kind === 'started') return reason;
-  const assigned = [...state.workers.values()].filter((worker) => worker.job === job);
+  const assigned = assignedTo(state, job);
   const ready = assigned.filter((worker) => worker.facts !== undefined).length;
   const refused = [...run.refused].map(([worker, why]) => `; ${worker} is refused: ${why}`).join('');
   if (assigned.length < spec.workersMin) {
@@ -63,7 +65,7 @@ function nodeState(state: CoordinatorState, worker: Worker): string {
 
 export function nodesView(state: CoordinatorState): readonly Node[] {
   return [...state.workers.values()]
-    .sort((left, right) => left.worker.localeCompare(right.worker, 'en', { numeric: true }))
+    .sort((left, right) => compareNames(left.worker, right.worker))
     .map((worker) => ({
       worker: worker.worker,
       host: worker.host,

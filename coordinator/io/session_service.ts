@@ -3,9 +3,10 @@ import { type ServerDuplexStream, status, type UntypedServiceImplementation } fr
 import { nanoid } from 'nanoid';
 import type { Logger } from '../../shared/logger.js';
 import { WireError } from '../../shared/wire/codec.js';
-import { type CoordinatorMessage, coordinatorMessage, workerMessage } from '../../shared/wire/session.js';
+import { type CoordinatorMessage, workerMessage } from '../../shared/wire/session.js';
 import type { Driver, Sessions } from './driver.js';
 import { notLeading } from './refusal.js';
+import { bytesOf } from './session_wire.js';
 
 type Stream = ServerDuplexStream<unknown, unknown>;
 
@@ -32,7 +33,7 @@ export class SessionService implements Sessions {
     const stream = this.#streams.get(session);
     if (stream === undefined) return;
     if (stream.writableLength > MAX_WAITING_MESSAGES) this.close(session, 'it does not read');
-    else stream.write(coordinatorMessage.encode(message, 'CoordinatorMessage'));
+    else stream.write(bytesOf(message));
   }
 
   close(session: string, reason: string): void {

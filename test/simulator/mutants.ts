@@ -177,7 +177,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'the workers of a job that has ended are not released',
     file: 'coordinator/core/ending.js',
-    find: 'for (const worker of assignedTo(turn, record.job))',
+    find: 'for (const worker of assignedTo(turn.state, record.job))',
     replace: 'for (const worker of [])',
   },
   {

@@ -1,0 +1,23 @@
+/** What the data plane's own plan of a step pulls, without pulling it. */
+import { ReducePlan } from '../../worker/collective/reduce_plan.js';
+import { BUCKET_BYTES, chunkCount } from '../../worker/collective/segments.js';
+import type { Placement, StepCost, StepShape } from './formulas.js';
+
+/** The plan lets so many buckets out at once, whatever their inputs. */
+const WINDOW_BUCKETS = 2;
+
+export type PlannedCost = Pick<StepCost, 'bytes' | 'requests' | 'frames' | 'streams'>;
+
+/** Of one rank, for a vector that fits the window: every pull of the step is let out at once. */
+export function plannedCost(shape: StepShape, placements: readonly Placement[], rank: number): PlannedCost {
+  const { workers, vectorBytes } = shape;
+  if (vectorBytes > WINDOW_BUCKETS * BUCKET_BYTES) throw new Error('the vector is longer than the window');
+  const pulls = new ReducePlan({ vectorBytes, rank, segments: workers, placements }).nextPulls();
+  const facts = placements.filter((one) => one.rank !== rank).length;
+  return {
+    bytes: pulls.reduce((sum, { length }) => sum + length, 0),
+    requests: pulls.length + facts,
+    frames: pulls.reduce((sum, { length }) => sum + chunkCount(length), 0) + facts,
+    streams: new Set(pulls.map((pull) => pull.rank)).size,
+  };
+}
