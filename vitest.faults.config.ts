@@ -5,6 +5,7 @@ export default defineConfig({
   test: {
     include: ['test/faults/fast*.test.ts', 'test/faults/*.slow.ts'],
     testTimeout: 600_000,
+    env: { CUDA_VISIBLE_DEVICES: '' },
     hookTimeout: 300_000,
     // One at a time: clusters that share two cores would measure each other.
     fileParallelism: false,

@@ -92,6 +92,8 @@ export class LocalCluster {
         listen: '127.0.0.1:0',
         lease_ttl_seconds: WORKER_LEASE_SECONDS,
         python: this.#options.python,
+        // Counted round the GPUs: several workers share one where there are too few.
+        gpu: index,
         same_host: this.#options.separateHosts !== true,
         die_with_parent: true,
       }),

@@ -10,7 +10,7 @@ import {
   readConfig,
 } from '../shared/config.js';
 import type { LogLevel } from '../shared/logger.js';
-import { flag, strictMap, textLike } from '../shared/schema.js';
+import { flag, strictMap, textLike, wholeNumber } from '../shared/schema.js';
 
 export interface WorkerConfig {
   /** Stable name, for example "w1". */
@@ -24,6 +24,8 @@ export interface WorkerConfig {
   readonly leaseTtlSeconds: number;
   /** Python interpreter of the engine; undefined takes python3 from PATH. */
   readonly python: string | undefined;
+  /** Number of the GPU that the engine takes, counted round those that CUDA shows. Without any, the engine takes the processor. */
+  readonly gpu: number;
   /** Whether workers on this host read each other's exchange memory where it is, or send it to each other. */
   readonly sameHost: boolean;
   /** Be killed when the process that started this one dies: for clusters that belong to one command. */
@@ -38,6 +40,7 @@ const schema = strictMap({
   etcd: etcdSection,
   lease_ttl_seconds: leaseTtlSeconds.default(10),
   python: textLike(/^[^\0\n]{1,4096}$/, 'the path of a Python interpreter').optional(),
+  gpu: wholeNumber(0, 1023).default(0),
   same_host: flag().default(true),
   die_with_parent: flag().default(false),
   log: logSection,
@@ -53,6 +56,7 @@ export function readWorkerConfig(path: string): WorkerConfig {
     etcd: Object.freeze(file.etcd),
     leaseTtlSeconds: file.lease_ttl_seconds,
     python: file.python,
+    gpu: file.gpu,
     sameHost: file.same_host,
     dieWithParent: file.die_with_parent,
     log: Object.freeze(file.log),

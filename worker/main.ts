@@ -36,6 +36,9 @@ const PASSED_ON = [
   'TMPDIR',
   'LD_LIBRARY_PATH',
   'CUDA_VISIBLE_DEVICES',
+  // Decides what the numbers in CUDA_VISIBLE_DEVICES mean.
+  'CUDA_DEVICE_ORDER',
+  'CUDA_MPS_PIPE_DIRECTORY',
   'CUDA_HOME',
   'NVIDIA_VISIBLE_DEVICES',
 ];
@@ -84,6 +87,7 @@ async function run(config: WorkerConfig, isAbandoned: () => boolean): Promise<vo
   driver = new Driver({
     state: initialState(identity),
     python,
+    gpu: config.gpu,
     environment: environment(),
     dataPlane,
     checkpoints,

@@ -9,6 +9,7 @@ from typing import Optional
 import torch
 
 from lockstep.commands import Apply
+from lockstep.device import wait_for
 from lockstep.exchange_vector import ExchangeVector
 from lockstep.failures import user_code, user_error
 from lockstep.replica import Replica
@@ -26,13 +27,26 @@ class Applied:
 
 def apply_step(replica: Replica, command: Apply, reduced: ExchangeVector) -> Applied:
     """Takes the reduced vector (in exchange memory, read only) as fp32, divides it by the weight, clips it and applies it."""
-    vector = replica.reduced_pool.take()
+    vector = take_reduced(replica, reduced)
     try:
-        vector.copy_values(reduced)
         return apply_vector(replica, command, vector)
     finally:
         replica.trainable.clear_gradients()
         replica.reduced_pool.give_back(vector)
+
+
+def take_reduced(replica: Replica, reduced: ExchangeVector) -> ExchangeVector:
+    """The reduced vector as fp32, on the device. Afterwards the exchange memory is not read any more."""
+    vector = replica.reduced_pool.take()
+    if replica.device.type == "cpu" or replica.reduced_pool is replica.pool:
+        vector.copy_values(reduced)
+        return vector
+    # Without this copy the processor would change the type, in new memory and before the transfer.
+    arrived = replica.pool.take()
+    arrived.memory.copy_(reduced.memory)
+    vector.copy_values(arrived)
+    replica.pool.give_back(arrived)
+    return vector
 
 
 def apply_vector(replica: Replica, command: Apply, vector: ExchangeVector) -> Applied:
@@ -48,6 +62,8 @@ def apply_vector(replica: Replica, command: Apply, vector: ExchangeVector) -> Ap
     seed_for("apply", replica.load.seed, command.step)
     with user_code("apply", f"the step of {type(replica.optimizer).__name__}"):
         replica.optimizer.step()
+        # So that the time is that of the step, and a failure is told as its failure.
+        wait_for(replica.device)
     replica.buffers.advance(vector.buffers, command.filled)
     replica.guard.accept()
     return Applied(grad_norm, first_learning_rate(replica.optimizer), skipped=False)

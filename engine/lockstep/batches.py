@@ -52,7 +52,8 @@ def make_batch(collate: Callable[[Sequence[Any]], Any], samples: Sequence[Any], 
 def to_device(value: Any, device: torch.device) -> Any:
     """Moves every tensor in a batch of (nested) tuples, lists and dicts."""
     if isinstance(value, torch.Tensor):
-        return value.to(device, non_blocking=True)
+        # Waited for: a data set may write its next sample to where this one lay.
+        return value.to(device)
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return type(value)(*(to_device(item, device) for item in value))
     if isinstance(value, (tuple, list)):

@@ -41,6 +41,9 @@ class BucketWriter:
     def finish(self) -> None:
         """All of the sum is final. Returns when it is in the exchange memory."""
 
+    def close(self) -> None:
+        """Afterwards nothing is read or written any more, whatever has failed."""
+
 
 class CudaBucketWriter(BucketWriter):
     """On CUDA: the sum is made on the device, on a stream of its own, and copied on that stream, bucket by bucket.
@@ -84,3 +87,9 @@ class CudaBucketWriter(BucketWriter):
     def finish(self) -> None:
         self.copy(len(self.total.memory))
         self.stream.synchronize()
+
+    def close(self) -> None:
+        try:
+            self.stream.synchronize()
+        except RuntimeError:
+            pass  # A device that has failed does nothing more, and its failure has been raised already.

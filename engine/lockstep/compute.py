@@ -86,8 +86,12 @@ def compute_last(
     on_cpu = replica.device.type == "cpu"
     writer = BucketWriter(announce) if on_cpu else CudaBucketWriter(vectors[-1], target, announce)
     leaf = LastLeaf(replica.trainable, vector, vectors[1:], writer)
-    last = compute_microbatch(replica, step, run.lo + place, run.samples[place], leaf, report)
-    leaf.finish()
+    try:
+        last = compute_microbatch(replica, step, run.lo + place, run.samples[place], leaf, report)
+        leaf.finish()
+    finally:
+        # The memory of the gradients and of the vectors is about to be used for something else.
+        writer.close()
     total = Partial(target, last.loss, last.weight)
     for left in lefts:
         total = Partial(target, left.loss + total.loss, left.weight + total.weight)

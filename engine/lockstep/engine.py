@@ -12,8 +12,6 @@ from lockstep import process
 if __name__ == "__main__":
     # The process is bound to its parent before anything slow is imported.
     process.die_with_parent()
-    # cuBLAS is deterministic only with a fixed workspace, and reads this when it is first used.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     from lockstep.server import main
 
     status = main()

@@ -12,7 +12,12 @@ import torch
 PACKAGE_FOLDER = os.path.dirname(os.path.abspath(__file__)) + os.sep
 MESSAGE_CHARACTERS = 1000
 TRACEBACK_CHARACTERS = 64 * 1024
-OUT_OF_MEMORY_WORDS = ("can't allocate memory", "not enough memory", "out of memory", "Cannot allocate memory")
+OUT_OF_MEMORY_WORDS = (
+    "can't allocate memory", "not enough memory", "out of memory", "Cannot allocate memory", "_STATUS_ALLOC_FAILED",
+)
+# An assertion in a kernel is about the values that it was given; any other error of CUDA is about the device.
+DEVICE_WORDS = ("CUDA error:", "CUDNN_STATUS_EXECUTION_FAILED", "CUDNN_STATUS_INTERNAL_ERROR")
+DEVICE_ASSERTION_WORDS = "device-side assert triggered"
 
 
 class CommandFailed(Exception):
@@ -44,18 +49,29 @@ def user_code(phase: str, what: Optional[str] = None) -> Iterator[None]:
     except CommandFailed:
         raise
     except BaseException as error:
-        raise CommandFailed(phase, kind_of_user_failure(error), describe(what or f"{phase}()", error), user_trace(error)) from None
+        raise CommandFailed(phase, kind_of(error, "user"), describe(what or f"{phase}()", error), user_trace(error)) from None
 
 
 def from_engine(phase: str, error: Exception) -> CommandFailed:
     """An exception that escaped from the engine's own code."""
-    kind = "resource" if is_out_of_memory(error) else "engine"
+    # CUDA tells what the user's code did wrong only later.
+    kind = kind_of(error, "user" if DEVICE_ASSERTION_WORDS in last_line(error) else "engine")
     trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     return CommandFailed(phase, kind, describe(phase, error), trace[-TRACEBACK_CHARACTERS:])
 
 
-def kind_of_user_failure(error: BaseException) -> str:
-    return "resource" if is_out_of_memory(error) else "user"
+def kind_of(error: BaseException, otherwise: str) -> str:
+    if is_out_of_memory(error):
+        return "resource"
+    return "engine" if is_failed_device(error) else otherwise
+
+
+def is_failed_device(error: BaseException) -> bool:
+    """Whosever code it came up in: a broken GPU must not end the job as a mistake of the user's would."""
+    if not isinstance(error, RuntimeError):
+        return False
+    text = last_line(error)
+    return DEVICE_ASSERTION_WORDS not in text and any(words in text for words in DEVICE_WORDS)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

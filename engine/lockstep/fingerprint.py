@@ -7,6 +7,7 @@ import hashlib
 import torch
 from torch.nn import functional
 
+from lockstep.device import computes_in_bfloat16
 from lockstep.tensor_bytes import tensor_bytes
 
 
@@ -20,18 +21,19 @@ def fingerprint(device: torch.device) -> str:
 
 
 def device_kind(device: torch.device) -> str:
-    return "cpu" if device.type == "cpu" else torch.cuda.get_device_name(device)
+    # The step may happen to use only kernels that two versions of cuDNN share.
+    return "cpu" if device.type == "cpu" else f"{torch.cuda.get_device_name(device)} cuDNN {torch.backends.cudnn.version()}"
 
 
 def fixed_step(device: torch.device) -> list:
-    """Layers whose kernels depend on the processor (convolution, matrix product, norms, softmax), in both precisions.
-    Sizes are odd, so that vectorised loops and their remainders both run."""
+    """Layers whose kernels depend on the processor (convolution, matrix product, norms, softmax), in the precisions that it
+    has. Sizes are odd, so that vectorised loops and their remainders both run."""
     generator = torch.Generator().manual_seed(0)
     weights = [noise(generator, device, shape) for shape in ((8, 3, 3, 3), (8 * 9 * 9, 129), (129, 65))]
     images = noise(generator, device, (7, 3, 9, 9))
     optimizer = torch.optim.Adam(weights, lr=0.01)
-    for precision in (torch.float32, torch.bfloat16):
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision is torch.bfloat16):
+    for narrow in (False, True) if computes_in_bfloat16(device) else (False,):
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=narrow):
             hidden = functional.batch_norm(functional.conv2d(images, weights[0], padding=1), None, None, training=True)
             hidden = functional.layer_norm(functional.gelu(hidden.flatten(1) @ weights[1]), (129,))
             loss = functional.cross_entropy((hidden @ weights[2]).float(), torch.arange(7, device=device))

@@ -101,14 +101,19 @@ class LastLeaf(Leaf):
         self.added = end
 
     def write_gradients(self) -> None:
-        for place, span in enumerate(self.part.spans):
-            if self.is_written(place):
-                continue
-            if span.begin < self.added and span.count:
-                name = self.trainable.named[place].name
-                raise user_error("loss", f"a hook changed the gradient of parameter {name} after the backward pass had computed it")
-            self.write(place)
+        # What was written in the backward pass may not have happened yet on CUDA, and must not happen after this.
+        with self.writer.working():
+            for place in range(len(self.part.spans)):
+                if not self.is_written(place):
+                    self.write_again(place)
         self.trainable.write_counters(self.vector.counters)
+
+    def write_again(self, place: int) -> None:
+        span = self.part.spans[place]
+        if span.begin < self.added and span.count:
+            name = self.trainable.named[place].name
+            raise user_error("loss", f"a hook changed the gradient of parameter {name} after the backward pass had computed it")
+        self.write(place)
 
     def is_written(self, place: int) -> bool:
         """Whether the vector holds what the gradient is now."""

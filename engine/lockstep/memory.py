@@ -37,6 +37,7 @@ class ExchangeMemory:
         if size < end:
             raise engine_error("memory", f"a region ends at byte {end} but the exchange memory has {size} bytes")
         if self.pinned:
+            self.pinned = False
             pinned_memory.unpin(self.mapping)
         self.mapping = mmap.mmap(self.fd, size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
         self.pinned = self.device.type == "cuda" and pinned_memory.pin(self.mapping)

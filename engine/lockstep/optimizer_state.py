@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Dict, List, Mapping, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Tuple
 
 import torch
 
@@ -14,35 +14,41 @@ PREFIX = "optimizer."
 METADATA_KEY = "optimizer"
 
 
-class Packed:
+class Packed(NamedTuple):
     """`tree`: JSON text in which tensors are named; `tensors`: those tensors."""
 
-    def __init__(self, tree: str, tensors: Dict[str, torch.Tensor]) -> None:
-        self.tree = tree
-        self.tensors = tensors
+    tree: str
+    tensors: Dict[str, torch.Tensor]
 
 
 def pack_optimizer(optimizer: torch.optim.Optimizer) -> Packed:
     """Raises CommandFailed (user) that names a value which is neither a tensor nor plain data."""
     with user_code("optimizer", f"state_dict() of {type(optimizer).__name__}"):
         state = optimizer.state_dict()
-    tensors: Dict[str, torch.Tensor] = {}
-    tree = encode(state, (), tensors)
-    return Packed(json.dumps(tree, separators=(",", ":")), tensors)
+    packing = Packing(all(p.device.type == "cpu" for group in optimizer.param_groups for p in group["params"]), {})
+    tree = encode(state, (), packing)
+    return Packed(json.dumps(tree, separators=(",", ":")), packing.tensors)
 
 
-def encode(value: Any, path: Tuple[str, ...], tensors: Dict[str, torch.Tensor]) -> Any:
+class Packing(NamedTuple):
+    """`on_cpu`: the parameters are on the CPU. `tensors`: what was found so far."""
+
+    on_cpu: bool
+    tensors: Dict[str, torch.Tensor]
+
+
+def encode(value: Any, path: Tuple[str, ...], packing: Packing) -> Any:
     """Plain scalars stand for themselves; everything else is an object with one key that says what it is."""
     if value is None or type(value) in (bool, int, float, str):
         return value
     if isinstance(value, torch.Tensor):
-        return encode_tensor(value, path, tensors)
+        return encode_tensor(value, path, packing)
     if type(value) in (list, tuple):
-        return {type(value).__name__: [encode(item, (*path, str(i)), tensors) for i, item in enumerate(value)]}
+        return {type(value).__name__: [encode(item, (*path, str(i)), packing) for i, item in enumerate(value)]}
     if isinstance(value, dict):
         # Sorted, because two workers may have created the same entries in another order.
         keys = sorted(value, key=lambda key: (type(key).__name__, key))
-        return {"dict": [[encode_key(key, path), encode(value[key], (*path, str(key)), tensors)] for key in keys]}
+        return {"dict": [[encode_key(key, path), encode(value[key], (*path, str(key)), packing)] for key in keys]}
     raise user_error("optimizer", f"the optimizer's {'.'.join(path)} is a {type(value).__name__}, which cannot be saved; use tensors and plain values")
 
 
@@ -52,19 +58,25 @@ def encode_key(key: Any, path: Tuple[str, ...]) -> Any:
     return key
 
 
-def encode_tensor(value: torch.Tensor, path: Tuple[str, ...], tensors: Dict[str, torch.Tensor]) -> Any:
+def encode_tensor(value: torch.Tensor, path: Tuple[str, ...], packing: Packing) -> Any:
     if value.layout is not torch.strided or value.is_complex():
         raise user_error("optimizer", f"the optimizer's {'.'.join(path)} is a sparse or complex tensor, which cannot be saved")
     # Every state_dict begins with "state" or "param_groups"; the first says nothing that the prefix does not.
     name = PREFIX + ".".join(path[1:] if path[0] == "state" else path)
-    while name in tensors:
+    while name in packing.tensors:
         name += "'"
-    tensors[name] = value
-    return {"tensor": name, "cpu": value.device.type == "cpu"}
+    packing.tensors[name] = value
+    return {"tensor": name, "cpu": value.device.type == "cpu" and stays_on_cpu(path, packing.on_cpu)}
+
+
+def stays_on_cpu(path: Tuple[str, ...], on_cpu: bool) -> bool:
+    """Of a tensor on the CPU: whether it is there wherever its parameter is. A state has the same bytes on every kind of device, so
+    where the parameters are on the CPU this follows PyTorch's load_state_dict, which moves all but the counts of steps."""
+    return not on_cpu or path[0] != "state" or path[-1] == "step"
 
 
 def unpack_optimizer(text: str, tensors: Mapping[str, torch.Tensor], device: torch.device) -> Dict[str, Any]:
-    """The state_dict that pack_optimizer was given. Tensors that were not on the CPU go to `device`."""
+    """The state_dict that pack_optimizer was given. Tensors that need not be on the CPU go to `device`."""
     try:
         state = decode(json.loads(text), tensors, device)
     except (ValueError, KeyError, TypeError, RecursionError) as error:

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import mmap
+from typing import Any
 
 import torch
 
 
 def pin(mapping: mmap.mmap) -> bool:
     """Registers a mapping with CUDA. False where that is refused: copies then take longer and are waited for."""
-    memory = torch.frombuffer(mapping, dtype=torch.uint8)
-    if int(torch.cuda.cudart().cudaHostRegister(memory.data_ptr(), len(mapping), 0)) == 0:
-        return True
-    forget_last_error()
-    return False
+    return succeeded(torch.cuda.cudart().cudaHostRegister(address_of(mapping), len(mapping), 0))
 
 
 def unpin(mapping: mmap.mmap) -> None:
-    memory = torch.frombuffer(mapping, dtype=torch.uint8)
-    torch.cuda.cudart().cudaHostUnregister(memory.data_ptr())
+    """Nothing may be under way between the mapping and the device any more."""
+    succeeded(torch.cuda.cudart().cudaHostUnregister(address_of(mapping)))
 
 
-def forget_last_error() -> None:
+def address_of(mapping: mmap.mmap) -> int:
+    return torch.frombuffer(mapping, dtype=torch.uint8).data_ptr()
+
+
+def succeeded(status: Any) -> bool:
+    if int(status) == 0:
+        return True
     # CUDA keeps the error of a refused call, and PyTorch would raise it at its next kernel.
     try:
         torch.zeros(1, device="cuda")
     except RuntimeError:
         pass
+    return False

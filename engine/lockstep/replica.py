@@ -11,6 +11,7 @@ from lockstep.batches import SampleReader
 from lockstep.bfloat16 import check_addition
 from lockstep.buffers import Buffers
 from lockstep.commands import Load
+from lockstep.device import use_deterministic_kernels
 from lockstep.exchange_vector import ExchangeLayout, VectorPool
 from lockstep.failures import user_code, user_error
 from lockstep.initial_weights import take_initial_weights
@@ -64,13 +65,6 @@ class Replica:
         self.guard.check(phase)
         self.buffers.check_set(phase)
         self.buffers.check_fixed(phase)
-
-
-def use_deterministic_kernels(deterministic: bool) -> None:
-    torch.use_deterministic_algorithms(deterministic)
-    torch.backends.cudnn.deterministic = deterministic
-    # Benchmarking picks kernels by their speed on the day, and so differs between workers.
-    torch.backends.cudnn.benchmark = not deterministic
 
 
 def build_task(load: Load, device: torch.device) -> Any:

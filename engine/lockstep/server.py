@@ -17,6 +17,7 @@ from lockstep.commands import Apply, Compute, Fields, Load, Run
 from lockstep.compute import RunReport, compute_run
 from lockstep.control import Control, Malformed, parse_line
 from lockstep.dataset_digest import dataset_digest
+from lockstep.device import choose_device, fix_arithmetic
 from lockstep.evaluation import evaluate, finish
 from lockstep.exchange_vector import ExchangeVector
 from lockstep.failures import CommandFailed, engine_error, from_engine
@@ -175,6 +176,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="lockstep.engine", description="Answers a worker daemon's commands.")
     for name in ("--control-in", "--control-out", "--exchange", "--state", "--snapshot"):
         parser.add_argument(name, type=int, required=True, metavar="DESCRIPTOR")
+    parser.add_argument("--gpu", type=int, default=0, metavar="NUMBER")
     return parser.parse_args()
 
 
@@ -186,7 +188,8 @@ def main() -> int:
     process.make_prints_prompt()
     process.fix_thread_counts()
     control = Control(arguments.control_in, arguments.control_out)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    fix_arithmetic()
+    device = choose_device(arguments.gpu)
     control.send(
         "started", pid=os.getpid(), torch=torch.__version__, python=platform.python_version(), device=device.type,
         fingerprint=fingerprint(device),

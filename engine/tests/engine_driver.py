@@ -43,7 +43,8 @@ class ForkServer:
         self.process = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("engine_fork_server.py"))],
             preexec_fn=lambda: os.dup2(theirs.fileno(), 3, inheritable=True), close_fds=False,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            # What these tests compare is computed on the processor, also where there is a GPU.
+            env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
         )
         theirs.close()
 
@@ -223,7 +224,7 @@ class ExecutedEngineDriver(EngineDriver):
             [sys.executable, "-m", "lockstep.engine", "--control-in", "3", "--control-out", "4", "--exchange", "5", "--state", "6",
              "--snapshot", "7"],
             stdin=subprocess.DEVNULL, stdout=self.stdout, stderr=self.stderr, preexec_fn=place, close_fds=False,
-            start_new_session=True, env={**os.environ, "PYTHONPATH": str(ENGINE_FOLDER), "OMP_NUM_THREADS": "1"},
+            start_new_session=True, env={**os.environ, "PYTHONPATH": str(ENGINE_FOLDER), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
         )
         for fd in high.values():
             os.close(fd)

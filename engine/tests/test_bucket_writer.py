@@ -1,43 +1,16 @@
 """The writer for CUDA, with streams and events that only say what was asked of them."""
 
-import contextlib
 import unittest
 from unittest import mock
 
 import torch
 
 import engine_path  # noqa: F401
+from fake_cuda import FakeCuda
 from lockstep.bucket_writer import CudaBucketWriter
 from lockstep.exchange_vector import ExchangeLayout, ExchangeVector
 
 BUCKET = 128
-
-
-class Event:
-    def __init__(self):
-        self.done = False
-
-    def query(self):
-        return self.done
-
-
-class Stream:
-    """Work on it takes place at once; its events are done when the test says so, or when it is waited for."""
-
-    def __init__(self):
-        self.events = []
-        self.waited_for = []
-
-    def wait_stream(self, other):
-        self.waited_for.append(other)
-
-    def record_event(self):
-        self.events.append(Event())
-        return self.events[-1]
-
-    def synchronize(self):
-        for event in self.events:
-            event.done = True
 
 
 class CudaBucketWriterTest(unittest.TestCase):
@@ -46,21 +19,18 @@ class CudaBucketWriterTest(unittest.TestCase):
         self.total, self.target = (ExchangeVector(layout, torch.zeros(layout.vector_bytes, dtype=torch.uint8)) for _ in range(2))
         self.total.memory.fill_(7)
         self.announced = []
-        self.current = Stream()
-        for name, value in {
-            "torch.cuda.Stream": Stream, "torch.cuda.current_stream": lambda: self.current,
-            "torch.cuda.stream": lambda stream: contextlib.nullcontext(), "lockstep.bucket_writer.BUCKET_BYTES": BUCKET,
-        }.items():
-            patch = mock.patch(name, value)
-            patch.start()
-            self.addCleanup(patch.stop)
+        self.cuda = FakeCuda()
+        self.cuda.install(self)
+        patch = mock.patch("lockstep.bucket_writer.BUCKET_BYTES", BUCKET)
+        patch.start()
+        self.addCleanup(patch.stop)
 
     def copied(self):
         return int((self.target.memory == 7).sum())
 
     def test_buckets_are_announced_when_their_copy_has_ended(self):
         writer = CudaBucketWriter(self.total, self.target, self.announced.append)
-        self.assertEqual(writer.stream.waited_for, [self.current])
+        self.assertEqual(writer.stream.waited_for, [self.cuda.current])
         for buckets in (1, 3, 4):
             with writer.working():
                 writer.write(buckets)
@@ -78,6 +48,14 @@ class CudaBucketWriterTest(unittest.TestCase):
         writer = CudaBucketWriter(self.total, self.target, None)
         writer.finish()
         self.assertEqual(self.copied(), len(self.total.memory))
+
+    def test_closing_waits_for_copies_and_a_failed_device_has_none(self):
+        writer = CudaBucketWriter(self.total, self.target, self.announced.append)
+        writer.write(1)
+        writer.close()
+        self.assertTrue(writer.stream.events[0].done)
+        with mock.patch.object(writer.stream, "synchronize", side_effect=RuntimeError("CUDA error: unspecified launch failure")):
+            writer.close()
 
 
 if __name__ == "__main__":

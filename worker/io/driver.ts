@@ -23,6 +23,7 @@ const LAST_SWEEP_MS = 2000;
 export interface DriverOptions {
   readonly state: WorkerState;
   readonly python: string;
+  readonly gpu: number;
   readonly environment: Readonly<Record<string, string>>;
   readonly dataPlane: DataPlane;
   readonly checkpoints: Checkpoints;
@@ -129,6 +130,7 @@ export class Driver {
   #startEngine({ start, threads, bundle }: Extract<WorkerCommand, { kind: 'start_engine' }>): void {
     const engine = new EngineProcess({
       python: this.#options.python,
+      gpu: this.#options.gpu,
       environment: this.#options.environment,
       threads,
       bundle,

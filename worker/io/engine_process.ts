@@ -22,6 +22,8 @@ const DESCRIPTORS = '--control-in 3 --control-out 4 --exchange 5 --state 6 --sna
 
 export interface EngineOptions {
   readonly python: string;
+  /** Number of the GPU, counted round those that there are. */
+  readonly gpu: number;
   readonly threads: number;
   readonly bundle: string;
   /** What of the daemon's environment the user's code may see. */
@@ -75,7 +77,7 @@ export class EngineProcess {
   constructor(options: EngineOptions) {
     this.#options = options;
     // A process group of its own, so that it can be killed together with everything that the user's code starts.
-    this.#child = spawn(options.python, ['-m', 'lockstep.engine', ...DESCRIPTORS], {
+    this.#child = spawn(options.python, ['-m', 'lockstep.engine', ...DESCRIPTORS, '--gpu', String(options.gpu)], {
       cwd: options.bundle,
       env: environmentOf(options),
       detached: true,
