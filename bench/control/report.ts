@@ -74,7 +74,7 @@ const ROWS: readonly (readonly [string, (one: Summary) => string])[] = [
   ['  first reset to last start of all jobs', (one) => `${one.mass_loss_to_start_ms} ms`],
   ['  all back: connect to last start', (one) => `${one.mass_return_ms} ms`],
   ['  event loop late in the changes, most', (one) => `${one.loop_delay_in_changes_ms.max} ms`],
-  ['all workers connect: to the last first start', (one) => `${one.set_up_ms} ms`],
+  ['all workers connect, job by job: to the last start', (one) => `${one.set_up_ms} ms`],
 ];
 
 export function tableOf(results: readonly Measured[]): string {
