@@ -5,7 +5,7 @@
  */
 import { Command } from 'commander';
 import { type Group, startGloo, startLockstep } from './allreduce_groups.js';
-import { FORMATS, type Format, MOST_WORKERS, whyNot } from './allreduce_job.js';
+import { MOST_WORKERS, whyNot } from './allreduce_job.js';
 import {
   type AllReduceReport,
   type Cell,
@@ -14,14 +14,15 @@ import {
   nameOf,
   type Skipped,
   tableOf,
-  writeReport,
 } from './allreduce_report.js';
 import { type CleanUp, runBenchmark } from './clean_up.js';
 import { figuresOf, figuresText, short } from './figures.js';
+import { FORMATS, type Format } from './formats.js';
 import { describe, loadNow, thisMachine } from './machine.js';
 import { checkCanMake, megabitsOf, NETS, type Net, openNet } from './nets.js';
-import { sizesOf, wholeNumber, wholeNumbers, wordsOf } from './options.js';
+import { sizesOf, wholeNumber, wholeNumbers, wordOf, wordsOf } from './options.js';
 import { torchVersion } from './python.js';
+import { writeReport } from './report_file.js';
 
 /** Longer all-reduces are not worth waiting for. */
 const LONGEST_MS = 20_000;
@@ -55,7 +56,7 @@ function parseOptions(): Options {
       ...[1, 25, 100, 256].map((mebibytes) => mebibytes * 2 ** 20),
     ])
     .option('--repetitions <n>', 'of each peer', wholeNumber(1, 1000), 5)
-    .option('--gloo-type <type>', `one of ${GLOO_TYPES.join(', ')}`, (text) => wordsOf(GLOO_TYPES)(text)[0], 'float32')
+    .option('--gloo-type <type>', `${GLOO_TYPES.join(', ')}: what Gloo sends`, wordOf(GLOO_TYPES), 'float32')
     .option('--json <file>', 'write the figures there')
     .parse()
     .opts();

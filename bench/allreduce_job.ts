@@ -2,9 +2,7 @@
 import { type DataPlaneCommand, FIRST_PARTIAL_SLOT, slotBytes } from '../worker/collective/data_plane.js';
 import { type DataPlaneOptions, startDataPlane } from '../worker/collective/start_data_plane.js';
 import type { MemoryFile, MemoryRegion } from '../worker/io/memory_file.js';
-
-export const FORMATS = ['fp32', 'bf16'] as const;
-export type Format = (typeof FORMATS)[number];
+import type { Format } from './formats.js';
 
 /** What this data plane cannot do; undefined when it can. */
 export function whyNot(format: Format, sameHost: boolean): string | undefined {

@@ -1,8 +1,7 @@
 /** What bench:allreduce tells: rows of a table, and the same as JSON. */
-import { writeFileSync } from 'node:fs';
 import Table from 'cli-table3';
-import type { Format } from './allreduce_job.js';
 import { type Figures, figuresText, short } from './figures.js';
+import type { Format } from './formats.js';
 import type { Machine } from './machine.js';
 import type { Net } from './nets.js';
 import { sizeText } from './options.js';
@@ -65,8 +64,4 @@ export function tableOf({ rows }: AllReduceReport): string {
     table.push([net, workers, sizeText(elements * 4), sent, figuresText(lockstep), figuresText(gloo), short(ratio)]);
   }
   return table.toString();
-}
-
-export function writeReport(path: string | undefined, report: object): void {
-  if (path !== undefined) writeFileSync(path, `${JSON.stringify(report, null, 1)}\n`);
 }

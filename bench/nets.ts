@@ -16,7 +16,7 @@ export interface Place {
   readonly prefix: readonly string[];
 }
 
-const HERE: Place = { address: '127.0.0.1', device: 'lo', prefix: [] };
+export const HERE: Place = { address: '127.0.0.1', device: 'lo', prefix: [] };
 
 /** Of each link, in each direction; undefined where nothing limits it. */
 export function megabitsOf(net: Net): number | undefined {

@@ -1,14 +1,18 @@
 /** Values of the benchmarks' options. */
 import { InvalidArgumentError } from 'commander';
 
-/** A list such as "fp32,bf16", of words that are known. */
+/** A word that is known. */
+export function wordOf<T extends string>(known: readonly T[]): (text: string) => T {
+  return (text) => {
+    const found = known.find((one) => one === text);
+    if (found === undefined) throw new InvalidArgumentError(`${text} is none of ${known.join(', ')}.`);
+    return found;
+  };
+}
+
+/** A list such as "fp32,bf16". */
 export function wordsOf<T extends string>(known: readonly T[]): (text: string) => readonly T[] {
-  return (text) =>
-    text.split(',').map((word) => {
-      const found = known.find((one) => one === word);
-      if (found === undefined) throw new InvalidArgumentError(`${word} is none of ${known.join(', ')}.`);
-      return found;
-    });
+  return (text) => text.split(',').map(wordOf(known));
 }
 
 /** A whole number from `least` to `most`. */
