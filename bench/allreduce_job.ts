@@ -1,31 +1,18 @@
 /** How a job of all-reduces is told to the data plane, and what its vectors hold. */
 import { type DataPlaneCommand, FIRST_PARTIAL_SLOT, slotBytes } from '../worker/collective/data_plane.js';
-import { type DataPlaneOptions, startDataPlane } from '../worker/collective/start_data_plane.js';
 import type { MemoryFile, MemoryRegion } from '../worker/io/memory_file.js';
 import type { Format } from './formats.js';
-
-/** What this data plane cannot do; undefined when it can. */
-export function whyNot(format: Format, sameHost: boolean): string | undefined {
-  if (format === 'bf16') return 'the data plane reduces fp32 only';
-  return sameHost ? 'the data plane has no shared memory between workers' : undefined;
-}
-
-export interface PlaneOptions extends DataPlaneOptions {
-  /** Workers on this host exchange through shared memory. */
-  readonly sameHost: boolean;
-}
-
-export function startPlane({ sameHost: _, ...options }: PlaneOptions): ReturnType<typeof startDataPlane> {
-  return startDataPlane(options);
-}
 
 export interface Vector {
   readonly elements: number;
   readonly format: Format;
 }
 
+/** bf16 ends at a multiple of this. */
+const BF16_ALIGNMENT_BYTES = 64;
+
 function bytesOf({ elements, format }: Vector): number {
-  return elements * (format === 'bf16' ? 2 : 4);
+  return format === 'fp32' ? elements * 4 : Math.ceil((elements * 2) / BF16_ALIGNMENT_BYTES) * BF16_ALIGNMENT_BYTES;
 }
 
 export interface ExchangeJob extends Vector {
@@ -35,12 +22,15 @@ export interface ExchangeJob extends Vector {
   readonly microbatches: number;
 }
 
-export function openJob({ job, file, elements, microbatches }: ExchangeJob): DataPlaneCommand {
-  return { kind: 'open_job', job, exchangeFd: file.fd, elements, microbatches };
+export function openJob(exchange: ExchangeJob): DataPlaneCommand {
+  const { job, file, format, microbatches } = exchange;
+  const vectorBytes = bytesOf(exchange);
+  const bf16Bytes = format === 'bf16' ? vectorBytes : 0;
+  return { kind: 'open_job', job, exchangeFd: file.fd, vectorBytes, bf16Bytes, microbatches };
 }
 
-function slotLength({ elements }: Vector): number {
-  return slotBytes(elements);
+function slotLength(vector: Vector): number {
+  return slotBytes(bytesOf(vector));
 }
 
 /** Room for two reduced vectors and the own partial. */

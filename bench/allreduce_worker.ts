@@ -5,6 +5,7 @@
  */
 import { createInterface } from 'node:readline';
 import type { DataPlane, DataPlaneEvent, Peer } from '../worker/collective/data_plane.js';
+import { startDataPlane } from '../worker/collective/start_data_plane.js';
 import { MemoryFile } from '../worker/io/memory_file.js';
 import {
   countWrong,
@@ -15,7 +16,6 @@ import {
   partialPattern,
   reduceStep,
   slotOf,
-  startPlane,
   sumPattern,
   type Vector,
 } from './allreduce_job.js';
@@ -40,7 +40,7 @@ class BenchWorker {
     const name = `w${this.#rank}`;
     const log = (level: string, line: string): void => void process.stderr.write(`${level} ${line}\n`);
     const onEvent = (event: DataPlaneEvent): void => this.#heard(event);
-    this.#plane = await startPlane({ host, worker: name, incarnation: `${name}-1`, sameHost, onEvent, log });
+    this.#plane = await startDataPlane({ host, worker: name, incarnation: `${name}-1`, sameHost, onEvent, log });
     return this.#plane.port;
   }
 

@@ -17,7 +17,7 @@ import { writeReport } from './report_file.js';
 import { type DdpRun, trainDdp } from './train_ddp.js';
 import { openGround, type TrainGround } from './train_ground.js';
 import { trainLockstep } from './train_lockstep.js';
-import { lineOf, type Measured, nameOf, type Skipped, type TrainReport, tableOf } from './train_report.js';
+import { lineOf, type Measured, nameOf, type TrainReport, tableOf } from './train_report.js';
 import {
   batchOf,
   DDP_TYPES,
@@ -35,8 +35,6 @@ const START_MS = 120_000;
 const LONGEST_STEP_MS = 30_000;
 /** Between the losses of the last step: orders of addition and formats differ. */
 const LOSS_TOLERANCE = 0.05;
-/** A cluster's workers on one host exchange as they are made to. */
-const TRAIN_NETS = NETS.filter((net) => net !== 'samehost');
 
 interface Options {
   readonly nets: readonly Net[];
@@ -53,10 +51,10 @@ interface Options {
 const say = (line: string): void => void process.stdout.write(`${line}\n`);
 
 function parseOptions(): Options {
-  const netsText = `of ${TRAIN_NETS.join(', ')}; all but the first need root`;
+  const netsText = `of ${NETS.join(', ')}; all but the first two need root`;
   const stepsText = 'measured in a run; by default 200 of the small and 30 of the large model';
   return new Command('bench:train')
-    .option('--nets <list>', netsText, wordsOf(TRAIN_NETS), ['loopback'])
+    .option('--nets <list>', netsText, wordsOf(NETS), ['loopback'])
     .option('--models <list>', `of ${MODELS.join(', ')}`, wordsOf(MODELS), MODELS)
     .option('--formats <list>', `of ${FORMATS.join(', ')}: what Lockstep exchanges`, wordsOf(FORMATS), ['fp32'])
     .option('--workers <n>', 'and ranks', wholeNumber(2, 16), 2)
@@ -76,7 +74,6 @@ function compareLosses(ours: TrainRun, theirs: TrainRun): void {
 
 class TrainBenchmark {
   readonly #rows: Measured[] = [];
-  readonly #skipped: Skipped[] = [];
   readonly #began = new Date().toISOString();
   readonly #machine = thisMachine();
   readonly #torch = torchVersion();
@@ -120,10 +117,6 @@ class TrainBenchmark {
     const { model, format, workers, ddpType: peerType } = setup;
     const cell = { net, workers, model, format, peerType };
     const job = writeJob(join(ground.cluster.folder, `${model}-${format}`), setup);
-    if (typeof job === 'string') {
-      this.#skipped.push({ ...cell, skipped: job });
-      return;
-    }
     say(`${nameOf(cell)}:`);
     const loadBefore = loadNow();
     const pairs = await this.#runPairs(job, setup, ground);
@@ -180,7 +173,6 @@ class TrainBenchmark {
       pairs: this.options.pairs,
       warmUp: this.options.warmUp,
       rows: this.#rows,
-      skipped: this.#skipped,
     };
   }
 
@@ -190,7 +182,6 @@ class TrainBenchmark {
       `\nSteps a second after ${warmUp} steps of warm-up: median (least - most) of ${pairs} runs each, in turn; one thread a worker. ` +
         `Above 1 Lockstep is the faster one.\n${tableOf(this.#report())}`,
     );
-    for (const row of this.#skipped) say(`${nameOf(row)}: skipped, ${row.skipped}`);
     say(describe(this.#machine));
   }
 }

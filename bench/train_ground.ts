@@ -8,7 +8,7 @@ export interface TrainGround {
 }
 
 export async function openGround(net: Net, workers: number): Promise<TrainGround> {
-  const size = { workers, coordinators: 1 };
+  const size = { workers, coordinators: 1, separateHosts: net === 'loopback' };
   if (!hasNamespaces(net)) {
     const cluster = await FaultCluster.start(size);
     return { cluster, places: cluster.workers.map(() => HERE) };

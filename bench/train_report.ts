@@ -34,10 +34,6 @@ export interface Measured extends TrainCell {
   readonly loadAfter: number;
 }
 
-export interface Skipped extends TrainCell {
-  readonly skipped: string;
-}
-
 export interface TrainReport {
   readonly benchmark: 'train';
   readonly peer: 'DDP with Gloo';
@@ -47,7 +43,6 @@ export interface TrainReport {
   readonly pairs: number;
   readonly warmUp: number;
   readonly rows: readonly Measured[];
-  readonly skipped: readonly Skipped[];
 }
 
 export function nameOf({ net, workers, model, format }: TrainCell): string {

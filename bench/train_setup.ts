@@ -2,7 +2,7 @@
 import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type JobFileOnDisk, readJobFile } from '../shared/job_file.js';
-import { JobSpecError, splitTask } from '../shared/job_spec.js';
+import { splitTask } from '../shared/job_spec.js';
 import { planStep } from '../shared/plan.js';
 import { repository } from '../test/faults/repository.js';
 import type { Format } from './formats.js';
@@ -50,8 +50,8 @@ export function batchOf({ model, workers }: TrainSetup): number {
   return models[model].batchEach * workers;
 }
 
-/** Writes the job into `folder`, which is to be new. The reason, where this Lockstep knows no such job. */
-export function writeJob(folder: string, setup: TrainSetup): JobFileOnDisk | string {
+/** Writes the job into `folder`, which is to be new. */
+export function writeJob(folder: string, setup: TrainSetup): JobFileOnDisk {
   const { model, workers, format, warmUp } = setup;
   mkdirSync(folder, { recursive: true });
   copyFileSync(join(repository, 'bench/train_task.py'), join(folder, 'train_task.py'));
@@ -67,17 +67,12 @@ export function writeJob(folder: string, setup: TrainSetup): JobFileOnDisk | str
     workers: { min: workers, max: workers },
     threads: 1,
     checkpoint: { every: 0, minutes: 0 },
-    ...(format === 'fp32' ? {} : { exchange: format }),
+    exchange: format,
     params: { width, layers, samples: SAMPLES },
   };
   const path = join(folder, 'job.yaml');
   writeFileSync(path, JSON.stringify(job));
-  try {
-    return readJobFile(path);
-  } catch (error) {
-    if (error instanceof JobSpecError && error.field === 'exchange') return 'job files have no key `exchange`';
-    throw error;
-  }
+  return readJobFile(path);
 }
 
 /** Writes what ddp_train.py has to know: the same samples, microbatch by microbatch, one a rank. */

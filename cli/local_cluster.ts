@@ -39,6 +39,8 @@ export interface LocalClusterOptions {
   readonly folder: string;
   readonly workers: number;
   readonly coordinators: number;
+  /** The workers send gradients to each other as if each were on a host of its own. */
+  readonly separateHosts?: boolean;
   /** Folder that contains dist/. */
   readonly repository: string;
   /** Interpreter of the engines. */
@@ -90,6 +92,7 @@ export class LocalCluster {
         listen: '127.0.0.1:0',
         lease_ttl_seconds: WORKER_LEASE_SECONDS,
         python: this.#options.python,
+        same_host: this.#options.separateHosts !== true,
         die_with_parent: true,
       }),
     );

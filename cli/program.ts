@@ -119,5 +119,9 @@ function clusterOptions(command: Command, workers: number): Command {
   return withJson(command)
     .option('--workers <n>', 'number of workers', wholeNumberOption(1, MAX_WORKERS), workers)
     .option('--coordinators <n>', 'number of coordinators', wholeNumberOption(1, MAX_COORDINATORS), 1)
+    .option(
+      '--separate-hosts',
+      'exchange gradients over gRPC, as workers on different machines do, not through shared memory',
+    )
     .option('--dir <folder>', 'folder for data, logs and the model (default: runs/<name>-<time>)');
 }

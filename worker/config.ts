@@ -24,6 +24,8 @@ export interface WorkerConfig {
   readonly leaseTtlSeconds: number;
   /** Python interpreter of the engine; undefined takes python3 from PATH. */
   readonly python: string | undefined;
+  /** Whether workers on this host read each other's exchange memory where it is, or send it to each other. */
+  readonly sameHost: boolean;
   /** Be killed when the process that started this one dies: for clusters that belong to one command. */
   readonly dieWithParent: boolean;
   readonly log: { readonly level: LogLevel };
@@ -36,6 +38,7 @@ const schema = strictMap({
   etcd: etcdSection,
   lease_ttl_seconds: leaseTtlSeconds.default(10),
   python: textLike(/^[^\0\n]{1,4096}$/, 'the path of a Python interpreter').optional(),
+  same_host: flag().default(true),
   die_with_parent: flag().default(false),
   log: logSection,
 });
@@ -50,6 +53,7 @@ export function readWorkerConfig(path: string): WorkerConfig {
     etcd: Object.freeze(file.etcd),
     leaseTtlSeconds: file.lease_ttl_seconds,
     python: file.python,
+    sameHost: file.same_host,
     dieWithParent: file.die_with_parent,
     log: Object.freeze(file.log),
   });

@@ -67,6 +67,7 @@ async function run(config: WorkerConfig, isAbandoned: () => boolean): Promise<vo
     port: Number(config.listen.slice(colon + 1)),
     worker: config.name,
     incarnation,
+    sameHost: config.sameHost,
     onEvent: (event) => {
       if (event.kind !== 'listening') dispatch({ kind: 'data_plane_event', event });
     },

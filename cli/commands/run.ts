@@ -20,6 +20,7 @@ const REQUEST_MS = 60_000;
 export interface RunOptions extends JsonOption, TimeoutOption {
   readonly workers: number;
   readonly coordinators: number;
+  readonly separateHosts?: boolean;
   readonly steps?: number;
   readonly initFrom?: string;
   readonly dir?: string;
@@ -67,6 +68,7 @@ async function runIn(context: Context, { folder, spec, bundle, options, signal }
     folder,
     workers: options.workers,
     coordinators: options.coordinators,
+    separateHosts: options.separateHosts === true,
     repository: context.repository,
     python: context.python,
     environment: context.environment,

@@ -10,6 +10,7 @@ import type { ProcessExit } from '../supervised_process.js';
 export interface UpOptions extends JsonOption {
   readonly workers: number;
   readonly coordinators: number;
+  readonly separateHosts?: boolean;
   readonly dir?: string;
 }
 
@@ -20,6 +21,7 @@ export async function up(context: Context, options: UpOptions): Promise<ExitCode
     folder,
     workers: options.workers,
     coordinators: options.coordinators,
+    separateHosts: options.separateHosts === true,
     repository: context.repository,
     python: context.python,
     environment: context.environment,

@@ -37,6 +37,7 @@ export function nodeJson(node: Node): JsonObject {
     host: node.host,
     pid: node.pid,
     engine_pid: node.enginePid,
+    loop_delay_ms: node.loopDelayMs,
     state: node.state,
     job: node.job,
     step: node.committed,

@@ -147,6 +147,7 @@ function sessionMessage(turn: Turn, session: string, message: WorkerMessage): vo
     worker.enginePid = message.enginePid;
     worker.committed = message.committed;
     worker.microbatchMs = message.microbatchMs;
+    worker.loopDelayMs = message.loopDelayMs;
     membership.noteRestoring(turn, worker, message.restoredPieces);
     return;
   }

@@ -39,6 +39,7 @@ export function hello(turn: Turn, session: string, message: Message<'hello'>): v
     engineStart: message.holding?.engineStart ?? 0,
     leaving: false,
     microbatchMs: 0,
+    loopDelayMs: 0,
     holding: message.holding,
     restoredPieces: 0,
   };
@@ -90,7 +91,8 @@ export function loseWorker(turn: Turn, worker: Worker, detectedBy: string, reaso
 const SHARED_FACTS: readonly (readonly [keyof EngineFacts, string])[] = [
   ['fingerprint', 'it would compute other bits (fingerprint)'],
   ['parameters', 'its model has another number of parameters'],
-  ['elements', 'its model has another layout'],
+  ['vectorBytes', 'its exchange vector has another length'],
+  ['bf16Bytes', 'its exchange vector has another layout'],
   ['datasetLength', 'its data set has another length'],
   ['datasetDigest', 'its data set has other content'],
   ['initialState', 'its model starts with other weights'],

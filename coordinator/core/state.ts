@@ -93,6 +93,8 @@ export interface Worker {
   leaving: boolean;
   /** Median engine time a microbatch, milliseconds; 0 until it is known. */
   microbatchMs: number;
+  /** By its newest heartbeat, see session.proto. */
+  loopDelayMs: number;
   /** What it said that it held when its session began. */
   holding: Holding | undefined;
   /** By its newest heartbeat; grows while it reads a checkpoint. */

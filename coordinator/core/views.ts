@@ -69,6 +69,7 @@ export function nodesView(state: CoordinatorState): readonly Node[] {
       host: worker.host,
       pid: worker.pid,
       enginePid: worker.enginePid,
+      loopDelayMs: worker.loopDelayMs,
       state: nodeState(state, worker),
       job: worker.job ?? '',
       committed: worker.committed,

@@ -24,24 +24,24 @@ class Applied:
     skipped: bool
 
 
-def apply_step(replica: Replica, command: Apply, reduced: torch.Tensor) -> Applied:
-    """Divides the reduced vector (fp32, in exchange memory, read only) by the weight, clips it and applies it."""
-    vector = replica.pool.take()
+def apply_step(replica: Replica, command: Apply, reduced: ExchangeVector) -> Applied:
+    """Takes the reduced vector (in exchange memory, read only) as fp32, divides it by the weight, clips it and applies it."""
+    vector = replica.reduced_pool.take()
     try:
-        vector.flat.copy_(reduced)
+        vector.copy_values(reduced)
         return apply_vector(replica, command, vector)
     finally:
         replica.trainable.clear_gradients()
-        replica.pool.give_back(vector)
+        replica.reduced_pool.give_back(vector)
 
 
 def apply_vector(replica: Replica, command: Apply, vector: ExchangeVector) -> Applied:
     # The user's lr() comes first: if it fails, nothing has changed yet.
     lr = learning_rate(replica, command.step)
-    if not all_finite(vector.flat):
+    if not (all_finite(vector.gradient_part) and all_finite(vector.rest)):
         return skip_or_fail(replica, command, vector, lr)
     counters = vector.counters.tolist()
-    vector.flat[: replica.layout.gradient_end].div_(command.weight)
+    vector.gradient_part.div_(command.weight)
     replica.trainable.read_gradients(vector.gradients, counters)
     grad_norm = clip(replica)
     set_learning_rate(replica.optimizer, lr)
@@ -54,6 +54,8 @@ def apply_vector(replica: Replica, command: Apply, vector: ExchangeVector) -> Ap
 
 
 def all_finite(flat: torch.Tensor) -> bool:
+    if not len(flat):
+        return True
     # The extremes carry a NaN through, so one pass without a temporary decides.
     low, high = torch.aminmax(flat)
     return math.isfinite(low.item()) and math.isfinite(high.item())

@@ -89,6 +89,7 @@ class Load:
     seed: int
     microbatches: int
     precision: str
+    exchange: str
     clip_grad_norm: Optional[float]
     on_nonfinite: str
     deterministic: bool
@@ -103,6 +104,7 @@ class Load:
             seed=fields.integer("seed"),
             microbatches=fields.integer("microbatches", low=1),
             precision=fields.choice("precision", ("fp32", "bf16")),
+            exchange=fields.choice("exchange", ("fp32", "bf16")),
             clip_grad_norm=None if fields.take("clip_grad_norm") is None else fields.positive("clip_grad_norm"),
             on_nonfinite=fields.choice("on_nonfinite", ("skip", "fail")),
             deterministic=fields.boolean("deterministic"),

@@ -5,14 +5,17 @@ from __future__ import annotations
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import ContextManager, List, Sequence
+from typing import ContextManager, List, Optional, Sequence
 
 import torch
 
 from lockstep.batches import Consumed, make_batch
+from lockstep.bucket_writer import Announce, BucketWriter, CudaBucketWriter
 from lockstep.commands import Run
 from lockstep.exchange_vector import ExchangeVector
 from lockstep.failures import engine_error, user_code
+from lockstep.last_leaf import LastLeaf
+from lockstep.leaf import Leaf
 from lockstep.loss_result import LossSum, read_loss
 from lockstep.partials import TreeSum
 from lockstep.replica import Replica
@@ -21,7 +24,7 @@ from lockstep.seeding import seed_microbatch
 
 @dataclass
 class Partial:
-    """The sums over some microbatches: `vector` in fp32, `loss` and `weight` in double precision."""
+    """The sums over some microbatches: `vector` in the job's exchange type, `loss` and `weight` in double precision."""
 
     vector: ExchangeVector
     loss: float
@@ -37,59 +40,84 @@ class RunReport:
     compute_ms: float = 0.0
 
 
-def compute_run(replica: Replica, step: int, run: Run, target: ExchangeVector, report: RunReport) -> Partial:
-    """Computes one run and leaves its sum in `target`, which lies in the exchange memory."""
+def compute_run(
+    replica: Replica, step: int, run: Run, target: ExchangeVector, report: RunReport, announce: Optional[Announce] = None
+) -> Partial:
+    """Computes one run and leaves its sum in `target`, which lies in the exchange memory. `announce` is told of buckets that
+    are final there before all of it is."""
     began = time.perf_counter()
     if run.lo + run.length > replica.load.microbatches:
         raise engine_error("compute", f"the run ends at microbatch {run.lo + run.length} but a step has {replica.load.microbatches}")
-    on_cpu = replica.device.type == "cpu"
+    # Buckets may be read before the end; and what comes to lie in a gap is a sum of zeros.
+    target.clear_gaps()
     tree = TreeSum(lambda left, right: merge(replica, left, right))
     try:
-        for place, ids in enumerate(run.samples):
-            # Merges keep the left vector, so the first leaf's vector is where the whole sum ends up.
-            vector = target if on_cpu and place == 0 else replica.pool.take()
-            tree.push(compute_microbatch(replica, step, run.lo + place, ids, vector, report))
-        total = tree.total()
+        for place, ids in enumerate(run.samples[:-1]):
+            leaf = Leaf(replica.trainable, vector_for(replica, place, target))
+            tree.push(compute_microbatch(replica, step, run.lo + place, ids, leaf, report))
+        total = compute_last(replica, step, run, tree.pending(), target, report, announce)
     finally:
         replica.buffers.reset()
         replica.trainable.clear_gradients()
     replica.check_unchanged("loss")
-    if on_cpu:
-        target.clear_gaps()
-    else:
-        target.flat.copy_(total.vector.flat)
-        replica.pool.give_back(total.vector)
     report.compute_ms = (time.perf_counter() - began) * 1000 - report.data_ms
     return total
 
 
+def vector_for(replica: Replica, place: int, target: ExchangeVector) -> ExchangeVector:
+    # Sums keep the left vector, so the first leaf's is where the whole sum ends up.
+    return target if replica.device.type == "cpu" and place == 0 else replica.pool.take()
+
+
 def merge(replica: Replica, left: Partial, right: Partial) -> Partial:
-    left.vector.flat.add_(right.vector.flat)
+    left.vector.add(right.vector)
     replica.pool.give_back(right.vector)
     return Partial(left.vector, left.loss + right.loss, left.weight + right.weight)
 
 
+def compute_last(
+    replica: Replica, step: int, run: Run, lefts: List[Partial], target: ExchangeVector, report: RunReport,
+    announce: Optional[Announce],
+) -> Partial:
+    """Computes the last microbatch and adds it to those before it: their sums, from right to left."""
+    place = run.length - 1
+    vector = vector_for(replica, place, target)
+    vectors = [vector, *(left.vector for left in lefts)]
+    on_cpu = replica.device.type == "cpu"
+    writer = BucketWriter(announce) if on_cpu else CudaBucketWriter(vectors[-1], target, announce)
+    leaf = LastLeaf(replica.trainable, vector, vectors[1:], writer)
+    last = compute_microbatch(replica, step, run.lo + place, run.samples[place], leaf, report)
+    leaf.finish()
+    total = Partial(target, last.loss, last.weight)
+    for left in lefts:
+        total = Partial(target, left.loss + total.loss, left.weight + total.weight)
+    for used in vectors:
+        if used is not target:
+            replica.pool.give_back(used)
+    return total
+
+
 def compute_microbatch(
-    replica: Replica, step: int, microbatch: int, ids: Sequence[int], vector: ExchangeVector, report: RunReport
+    replica: Replica, step: int, microbatch: int, ids: Sequence[int], leaf: Leaf, report: RunReport
 ) -> Partial:
     """One leaf of the tree. A microbatch without samples is a leaf of zeros."""
     consumed = Consumed()
     if not ids:
-        vector.flat.zero_()
+        leaf.vector.memory.zero_()
         report.consumed.append(consumed.text())
-        return Partial(vector, 0.0, 0.0)
+        return Partial(leaf.vector, 0.0, 0.0)
     began = time.perf_counter()
     seed_microbatch(replica.load.seed, step, microbatch)
     batch = make_batch(replica.task.collate, replica.samples.read(ids, consumed), replica.device)
     report.consumed.append(consumed.text())
     report.data_ms += (time.perf_counter() - began) * 1000
-    loss = forward_and_backward(replica, batch, len(ids))
-    replica.trainable.write_gradients(vector.gradients, vector.counters)
-    replica.buffers.write_changes(vector.buffers)
-    return Partial(vector, loss.sum.item(), loss.weight)
+    loss = forward_and_backward(replica, batch, len(ids), leaf)
+    leaf.write_gradients()
+    replica.buffers.write_changes(leaf.vector.buffers)
+    return Partial(leaf.vector, loss.sum.item(), loss.weight)
 
 
-def forward_and_backward(replica: Replica, batch: object, samples: int) -> LossSum:
+def forward_and_backward(replica: Replica, batch: object, samples: int, leaf: Leaf) -> LossSum:
     replica.modes.restore()
     replica.buffers.reset()
     replica.trainable.clear_gradients()
@@ -98,7 +126,7 @@ def forward_and_backward(replica: Replica, batch: object, samples: int) -> LossS
             result = replica.task.loss(replica.model, batch)
         loss = read_loss(result, samples)
         with user_code("loss", "the backward pass of loss()"):
-            loss.sum.backward()
+            leaf.backward(loss.sum)
     return LossSum(loss.sum.detach(), loss.weight)
 
 

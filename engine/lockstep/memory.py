@@ -8,28 +8,35 @@ from typing import Optional
 
 import torch
 
+from lockstep import pinned_memory
 from lockstep.failures import engine_error
-
-BYTES_PER_ELEMENT = 4
 
 
 class ExchangeMemory:
-    """Gives fp32 views of regions of a memory file. The file is mapped once, and again only when it has grown."""
+    """Gives views of regions of a memory file. The file is mapped once, and again only when it has grown.
 
-    def __init__(self, fd: int) -> None:
+    With a CUDA device the mapping is pinned where the system allows it.
+    """
+
+    def __init__(self, fd: int, device: torch.device) -> None:
         self.fd = fd
+        self.device = device
         self.mapping: Optional[mmap.mmap] = None
+        self.pinned = False
 
-    def region(self, at: int, elements: int) -> torch.Tensor:
-        """A float32 tensor of `elements` over the file's bytes from `at` on; writes to it are seen by the daemon."""
-        end = at + elements * BYTES_PER_ELEMENT
+    def region(self, at: int, length: int) -> torch.Tensor:
+        """A uint8 tensor over `length` bytes of the file from `at` on; writes to it are seen by the daemon."""
+        end = at + length
         if self.mapping is None or len(self.mapping) < end:
             self.map_whole_file(end)
-        return torch.frombuffer(self.mapping, dtype=torch.float32, count=elements, offset=at)
+        return torch.frombuffer(self.mapping, dtype=torch.uint8, count=length, offset=at)
 
     def map_whole_file(self, end: int) -> None:
         size = os.fstat(self.fd).st_size
         # Touching a page past the end of the file would be SIGBUS, so it is refused here.
         if size < end:
             raise engine_error("memory", f"a region ends at byte {end} but the exchange memory has {size} bytes")
+        if self.pinned:
+            pinned_memory.unpin(self.mapping)
         self.mapping = mmap.mmap(self.fd, size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
+        self.pinned = self.device.type == "cuda" and pinned_memory.pin(self.mapping)

@@ -22,7 +22,7 @@ def all_parameters(model: torch.nn.Module) -> List[NamedParameter]:
 
 
 def check_parameters(named: List[NamedParameter]) -> None:
-    """Raises CommandFailed (user) for what the fp32 exchange cannot carry."""
+    """Raises CommandFailed (user) for what the exchange cannot carry."""
     for name, parameter in named:
         if isinstance(parameter, torch.nn.UninitializedParameter):
             raise user_error("model", f"parameter {name} is lazy and has no shape yet; run the model once in model()")
@@ -87,19 +87,21 @@ class TrainableSet:
         for parameter in self.parameters:
             parameter.grad = None
 
-    def write_gradients(self, views: List[torch.Tensor], counters: torch.Tensor) -> None:
-        """Copies each gradient (shape of its parameter, any float type) to its fp32 view; counts who received one."""
-        touched = []
-        for (name, parameter), view in zip(self.named, views):
-            gradient = parameter.grad
-            touched.append(0.0 if gradient is None else 1.0)
-            if gradient is None:
-                view.zero_()
-            elif gradient.layout is not torch.strided:
-                raise user_error("loss", f"the gradient of parameter {name} is sparse; build the layer with sparse=False")
-            else:
-                view.copy_(gradient)
-        counters.copy_(torch.tensor(touched))
+    def write_gradient(self, place: int, view: torch.Tensor) -> None:
+        """Copies the gradient of a parameter (of its shape, any float type) to `view`, rounded to the view's type; zeros if
+        there is none."""
+        name, parameter = self.named[place]
+        gradient = parameter.grad
+        if gradient is None:
+            view.zero_()
+        elif gradient.layout is not torch.strided:
+            raise user_error("loss", f"the gradient of parameter {name} is sparse; build the layer with sparse=False")
+        else:
+            view.copy_(gradient)
+
+    def write_counters(self, counters: torch.Tensor) -> None:
+        """One for each parameter that received a gradient, else zero."""
+        counters.copy_(torch.tensor([0.0 if parameter.grad is None else 1.0 for parameter in self.parameters]))
 
     def read_gradients(self, views: List[torch.Tensor], counters: List[float]) -> None:
         """Sets each `grad` from its view; a parameter that no microbatch reached keeps None, as in plain PyTorch."""

@@ -8,10 +8,9 @@ Value = TypeVar("Value")
 
 
 class TreeSum(Generic[Value]):
-    """Adds leaves pushed from left to right as a binary counter does.
-
-    Equal-sized neighbours are merged at once, and total() merges what is left from the right. That is the tree which
-    splits a run of n leaves after the largest power of two below n, with at most log2(n) + 1 values alive.
+    """Adds leaves from left to right as a binary counter does: all but the last are pushed, and merged at once with a
+    neighbour of the same size. That is the tree which splits a run of n leaves after the largest power of two below n, with
+    at most log2(n) + 1 values alive.
     """
 
     def __init__(self, merge: Callable[[Value, Value], Value]) -> None:
@@ -25,9 +24,6 @@ class TreeSum(Generic[Value]):
             leaves *= 2
         self.stack.append((leaves, value))
 
-    def total(self) -> Value:
-        """The sum of all leaves. At least one was pushed."""
-        value = self.stack.pop()[1]
-        while self.stack:
-            value = self.merge(self.stack.pop()[1], value)
-        return value
+    def pending(self) -> List[Value]:
+        """What the last leaf has to its left, from right to left: [a, b, c] stands for the sum c + (b + (a + leaf))."""
+        return [value for _, value in reversed(self.stack)]

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from lockstep.batches import SampleReader
+from lockstep.bfloat16 import check_addition
 from lockstep.buffers import Buffers
 from lockstep.commands import Load
 from lockstep.exchange_vector import ExchangeLayout, VectorPool
@@ -18,6 +19,8 @@ from lockstep.parameters import ParameterGuard, TrainableSet, all_parameters, ch
 from lockstep.seeding import seed_for_load
 from lockstep.training_modes import TrainingModes
 from lockstep.user_code import load_task_class
+
+EXCHANGE_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class Replica:
@@ -41,9 +44,16 @@ class Replica:
         self.buffers = Buffers(self.model)
         self.modes = TrainingModes(self.model)
         self.guard = ParameterGuard(self.model)
-        self.layout = ExchangeLayout(self.trainable.shapes, self.buffers.shapes())
-        self.pool = VectorPool(self.layout, device)
+        self.pool = self.make_pool(EXCHANGE_TYPES[load.exchange])
+        self.layout = self.pool.layout
+        # Where a reduced vector becomes fp32.
+        self.reduced_pool = self.pool if load.exchange == "fp32" else self.make_pool(torch.float32)
+        if load.exchange == "bf16":
+            check_addition(device)
         self.trainable.clear_gradients()
+
+    def make_pool(self, gradient_type: torch.dtype) -> VectorPool:
+        return VectorPool(ExchangeLayout(self.trainable.shapes, self.buffers.shapes(), gradient_type), self.device)
 
     def trainable_scalars(self) -> int:
         return sum(parameter.numel() for parameter in self.trainable.parameters)

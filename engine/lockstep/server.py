@@ -12,7 +12,8 @@ import torch
 
 from lockstep import process
 from lockstep.apply import apply_step
-from lockstep.commands import Apply, Compute, Fields, Load
+from lockstep.bucket_writer import Announce
+from lockstep.commands import Apply, Compute, Fields, Load, Run
 from lockstep.compute import RunReport, compute_run
 from lockstep.control import Control, Malformed, parse_line
 from lockstep.dataset_digest import dataset_digest
@@ -103,26 +104,36 @@ class Engine:
         digest = dataset_digest(replica.samples)
         self.replica, self.load_failed = replica, False
         self.control.send(
-            "loaded", id=number, elements=replica.layout.elements, parameters=replica.trainable_scalars(),
-            dataset_length=replica.samples.length, dataset_digest=digest,
+            "loaded", id=number, vector_bytes=replica.layout.vector_bytes, bf16_bytes=replica.layout.bf16_bytes,
+            parameters=replica.trainable_scalars(), dataset_length=replica.samples.length, dataset_digest=digest,
         )
+
+    def vector(self, replica: Replica, at: int) -> ExchangeVector:
+        """The exchange vector at byte `at` of the exchange memory."""
+        return ExchangeVector(replica.layout, self.exchange.region(at, replica.layout.vector_bytes))
 
     def compute(self, number: Any, fields: Fields) -> None:
         replica, command = self.loaded(), Compute.parse(fields)
         for run in command.runs:
-            target = ExchangeVector(replica.layout, self.exchange.region(run.at, replica.layout.elements))
+            target = self.vector(replica, run.at)
             report = RunReport()
-            partial = compute_run(replica, command.step, run, target, report)
+            announce = self.announcer(number, command.step, run) if replica.load.deterministic else None
+            partial = compute_run(replica, command.step, run, target, report, announce)
             self.control.send(
                 "partial", id=number, step=command.step, lo=run.lo, length=run.length, loss=partial.loss, weight=partial.weight,
                 consumed=report.consumed, data_ms=round(report.data_ms, 3), compute_ms=round(report.compute_ms, 3),
             )
         self.control.send("computed", id=number, step=command.step)
 
+    def announcer(self, number: Any, step: int, run: Run) -> Announce:
+        """Says how many buckets of the run's partial are final before all of it is. Only for jobs in which whoever computes
+        them computes the same bytes, so that a partial whose engine then fails is still right as far as it was read."""
+        return lambda buckets: self.control.send("buckets", id=number, step=step, lo=run.lo, length=run.length, buckets=buckets)
+
     def apply(self, number: Any, fields: Fields) -> None:
         replica, command = self.loaded(), Apply.parse(fields)
         began = time.perf_counter()
-        applied = apply_step(replica, command, self.exchange.region(command.at, replica.layout.elements))
+        applied = apply_step(replica, command, self.vector(replica, command.at))
         apply_ms = round((time.perf_counter() - began) * 1000, 3)
         self.control.send(
             "applied", id=number, step=command.step, grad_norm=applied.grad_norm, lr=applied.lr, skipped=applied.skipped,
@@ -181,7 +192,7 @@ def main() -> int:
         fingerprint=fingerprint(device),
     )
     try:
-        exchange, snapshots = ExchangeMemory(arguments.exchange), SnapshotMemory(arguments.snapshot)
+        exchange, snapshots = ExchangeMemory(arguments.exchange, device), SnapshotMemory(arguments.snapshot)
         Engine(control, exchange, arguments.state, snapshots, device).serve()
     except BrokenPipeError:
         return 1

@@ -81,7 +81,7 @@ class EngineDriver:
         self.events: List[Dict[str, Any]] = []
         self.buffer = b""
         self.next_id = 0
-        self.elements = 0
+        self.vector_bytes = self.bf16_bytes = 0
         self.pid = self.start(
             [command_in, event_out, self.exchange, self.state, self.snapshot, self.stdout.fileno(), self.stderr.fileno()]
         )
@@ -126,17 +126,18 @@ class EngineDriver:
         return event
 
     def ask(self, command: str, **fields: Any) -> Dict[str, Any]:
-        """Sends one command and returns its last event; `partial` events before it are under "partials"."""
+        """Sends one command and returns its last event; `partial` events before it are under "partials", `buckets`
+        events under "buckets"."""
         number = self.send(command, **fields)
-        partials = []
+        before = {"partial": [], "buckets": []}
         while True:
             event = self.read_event()
             assert event["id"] == number, event
             if event["event"] == "failed":
                 raise Failed(event)
-            if event["event"] != "partial":
-                return {**event, "partials": partials}
-            partials.append(event)
+            if event["event"] not in before:
+                return {**event, "partials": before["partial"], "buckets": before["buckets"]}
+            before[event["event"]].append(event)
 
     # -- commands
 
@@ -145,11 +146,11 @@ class EngineDriver:
 
     def load(self, bundle: str, task: str, **overrides: Any) -> Dict[str, Any]:
         options = dict(
-            seed=7, microbatches=4, precision="fp32", clip_grad_norm=None, on_nonfinite="fail", deterministic=True, params={},
-            init_from=None,
+            seed=7, microbatches=4, precision="fp32", exchange="fp32", clip_grad_norm=None, on_nonfinite="fail", deterministic=True,
+            params={}, init_from=None,
         )
         answer = self.ask("load", bundle=bundle, task=task, **{**options, **overrides})
-        self.elements = answer["elements"]
+        self.vector_bytes, self.bf16_bytes = answer["vector_bytes"], answer["bf16_bytes"]
         return answer
 
     def compute(self, step: int, runs: Sequence[tuple]) -> List[Dict[str, Any]]:
@@ -161,29 +162,33 @@ class EngineDriver:
         ]
         return self.ask("compute", step=step, runs=body)["partials"]
 
-    def apply(self, step: int, vector: numpy.ndarray, weight: float, filled: int) -> Dict[str, Any]:
+    def apply(self, step: int, vector: bytes, weight: float, filled: int) -> Dict[str, Any]:
         self.size_exchange(1)
-        os.pwrite(self.exchange, vector.astype("<f4").tobytes(), self.offset(0))
+        os.pwrite(self.exchange, vector, self.offset(0))
         return self.ask("apply", step=step, at=self.offset(0), weight=weight, filled=filled)
 
     def train_step(self, step: int, samples: Sequence[Sequence[int]]) -> Dict[str, Any]:
         """A whole step by this engine alone: the partial of one run over everything is the reduced vector."""
         partial = self.compute(step, [(0, samples)])[0]
         filled = sum(1 for ids in samples if ids)
-        return {**partial, **self.apply(step, self.vector(0), partial["weight"], filled)}
+        return {**partial, **self.apply(step, self.vector_memory(0), partial["weight"], filled)}
 
     # -- memory
 
     def offset(self, place: int) -> int:
-        region = -(-self.elements * 4 // PAGE) * PAGE
+        region = -(-self.vector_bytes // PAGE) * PAGE
         return place * region
 
     def size_exchange(self, regions: int) -> None:
         if os.fstat(self.exchange).st_size < self.offset(regions):
             os.ftruncate(self.exchange, self.offset(regions))
 
+    def vector_memory(self, place: int) -> bytes:
+        return os.pread(self.exchange, self.vector_bytes, self.offset(place))
+
     def vector(self, place: int) -> numpy.ndarray:
-        return numpy.frombuffer(os.pread(self.exchange, self.elements * 4, self.offset(place)), dtype="<f4").copy()
+        """Of a job with `exchange: fp32`."""
+        return numpy.frombuffer(self.vector_memory(place), dtype="<f4").copy()
 
     # -- the process
 

@@ -62,7 +62,7 @@ class InitialWeightsCase(unittest.TestCase):
         source = TASK.replace("{model}", model)
         Path(path).write_text(source.replace("class T(", f"{textwrap.dedent(before)}\nclass T("))
         load = Load(bundle=self.folder, task=f"{os.path.basename(path)}:T", seed=seed, microbatches=1, precision="fp32",
-                    clip_grad_norm=None, on_nonfinite="fail", deterministic=True, params={}, init_from=init_from)
+                    exchange="fp32", clip_grad_norm=None, on_nonfinite="fail", deterministic=True, params={}, init_from=init_from)
         return Replica(load, torch.device("cpu"))
 
     def checkpoint(self, replica):

@@ -17,10 +17,13 @@ class TreeSumTest(unittest.TestCase):
     def test_the_binary_counter_builds_the_tree_of_the_design(self):
         for length in range(1, 200):
             counter = TreeSum(lambda left, right: f"({left}+{right})")
-            for leaf in range(length):
+            for leaf in range(length - 1):
                 counter.push(str(leaf))
                 self.assertLessEqual(len(counter.stack), length.bit_length())
-            self.assertEqual(counter.total(), tree(0, length))
+            total = str(length - 1)
+            for left in counter.pending():
+                total = f"({left}+{total})"
+            self.assertEqual(total, tree(0, length))
 
     def test_the_tree_of_seven(self):
         self.assertEqual(tree(0, 7), "(((0+1)+(2+3))+((4+5)+6))")

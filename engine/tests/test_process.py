@@ -62,8 +62,8 @@ class ProcessTest(unittest.TestCase):
         self.assertRegex(started["fingerprint"], "^[0-9a-f]{64}$")
 
     def check_malformed_commands(self, driver):
-        load = dict(bundle="/", task="t.py:T", seed=1, microbatches=1, precision="fp32", clip_grad_norm=None, on_nonfinite="fail",
-                    deterministic=True, params={}, init_from=None)
+        load = dict(bundle="/", task="t.py:T", seed=1, microbatches=1, precision="fp32", exchange="fp32", clip_grad_norm=None,
+                    on_nonfinite="fail", deterministic=True, params={}, init_from=None)
         cases = [
             (b"", "not JSON"), (b"{", "not JSON"), (b"[1]", "not a JSON object"), (b"\xff\xfe", "not JSON"), (b"null", "not a JSON object"),
             (b"[" * 100_000, "not JSON"), (b"x" * (8 * 1024 * 1024 + 1), "longer than"), (b'{"id":5}', "unknown command None"),
@@ -72,7 +72,7 @@ class ProcessTest(unittest.TestCase):
         ]
         bad_fields = [
             ({"seed": -1}, "seed"), ({"seed": 1.5}, "seed"), ({"seed": True}, "seed"), ({"seed": 2**60}, "seed"), ({"microbatches": 0}, "microbatches"),
-            ({"precision": "fp8"}, "precision"), ({"clip_grad_norm": 0}, "clip_grad_norm"), ({"clip_grad_norm": float("nan")}, "clip_grad_norm"),
+            ({"precision": "fp8"}, "precision"), ({"exchange": "fp16"}, "exchange"), ({"clip_grad_norm": 0}, "clip_grad_norm"), ({"clip_grad_norm": float("nan")}, "clip_grad_norm"),
             ({"on_nonfinite": None}, "on_nonfinite"), ({"deterministic": 1}, "deterministic"), ({"params": []}, "params"), ({"task": "a\0b"}, "task"),
             ({"init_from": 7}, "init_from"), ({"init_from": "a\0b"}, "init_from"),
         ]

@@ -71,7 +71,8 @@ BAD_TASKS = {
 
 def load(bundle, task, **overrides):
     options = dict(
-        seed=1, microbatches=1, precision="fp32", clip_grad_norm=None, on_nonfinite="fail", deterministic=True, params={}, init_from=None
+        seed=1, microbatches=1, precision="fp32", exchange="fp32", clip_grad_norm=None, on_nonfinite="fail", deterministic=True, params={},
+        init_from=None
     )
     replica = Replica(Load(bundle=bundle, task=task, **{**options, **overrides}), torch.device("cpu"))
     pack_optimizer(replica.optimizer)

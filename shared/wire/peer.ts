@@ -1,5 +1,5 @@
 /** Our types for the protobuf part of proto/peer.proto. The raw frames are in worker/collective/frame.ts. */
-import { choice, type Infer, message, text, uint32, uint53 } from './codec.js';
+import { bool, choice, type Infer, message, text, uint32, uint53 } from './codec.js';
 
 export const pullRequest = message({
   request: uint32,
@@ -23,5 +23,6 @@ export const pullRequest = message({
   length: uint53,
   worker: text(128),
   incarnation: text(128),
+  sameHost: bool,
 });
 export type PullRequest = Infer<typeof pullRequest>;

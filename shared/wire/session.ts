@@ -21,7 +21,8 @@ const digest = text(64);
 const path = text(4096);
 
 export const engineFacts = message({
-  elements: uint53,
+  vectorBytes: uint53,
+  bf16Bytes: uint53,
   parameters: uint53,
   datasetLength: uint53,
   datasetDigest: digest,
@@ -79,7 +80,13 @@ export const workerMessage = union('message', {
     term: uint53,
     holding: optional(holding),
   }),
-  heartbeat: message({ enginePid: uint32, committed: uint53, microbatchMs: double, restoredPieces: uint53 }),
+  heartbeat: message({
+    enginePid: uint32,
+    committed: uint53,
+    microbatchMs: double,
+    restoredPieces: uint53,
+    loopDelayMs: double,
+  }),
   loaded: message({ job: id, facts: engineFacts, engineStart: uint32 }),
   engineFailed: message({
     job: id,
@@ -103,7 +110,6 @@ export const workerMessage = union('message', {
     loss: double,
     weight: double,
     consumed: bytes(524_288),
-    reducedCrc: uint32,
     stepMs: double,
     computeMs: double,
     reduceMs: double,

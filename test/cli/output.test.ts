@@ -158,11 +158,21 @@ describe('jobs, nodes and audits for programs', () => {
     expect(job['spec']).toMatchObject({ workers_max: 2, params: { learningRate: 0.1 } });
     expect(
       nodeJson({
-        ...{ worker: 'w1', host: 'h', pid: 3, enginePid: 4, state: 'training', job: 'j1', committed: 17 },
+        ...{
+          worker: 'w1',
+          host: 'h',
+          pid: 3,
+          enginePid: 4,
+          loopDelayMs: 1.5,
+          state: 'training',
+          job: 'j1',
+          committed: 17,
+        },
         engine: 'torch',
       }),
     ).toEqual({
       ...{ worker: 'w1', host: 'h', pid: 3, engine_pid: 4, state: 'training', job: 'j1', step: 17, engine: 'torch' },
+      loop_delay_ms: 1.5,
     });
     expect(auditJson({ job: 'j1', steps: 9, samplesLost: 1, samplesRepeated: 2 })).toEqual({
       ...{ event: 'audit', job: 'j1', samples_lost: 1, samples_repeated: 2, steps: 9 },

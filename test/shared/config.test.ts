@@ -41,6 +41,7 @@ describe('a configuration', () => {
           'etcd: {endpoints: ["http://a:2379", "https://b:2379"], prefix: /team/lockstep}',
           'lease_ttl_seconds: 5',
           'python: /opt/venv/bin/python3',
+          'same_host: false',
           'die_with_parent: true',
           'log: {level: debug}',
         ].join('\n'),
@@ -53,6 +54,7 @@ describe('a configuration', () => {
       etcd: { endpoints: ['http://a:2379', 'https://b:2379'], prefix: '/team/lockstep' },
       leaseTtlSeconds: 5,
       python: '/opt/venv/bin/python3',
+      sameHost: false,
       dieWithParent: true,
       log: { level: 'debug' },
     });

@@ -36,6 +36,7 @@ describe('a job file', () => {
       tail: 'drop',
       shuffle: true,
       precision: 'fp32',
+      exchange: 'fp32',
       clipGradNorm: undefined,
       onNonfinite: 'fail',
       evaluateEvery: 0,
@@ -65,6 +66,7 @@ describe('a job file', () => {
         'workers: {min: 2, max: 6}',
         'data: {tail: keep, shuffle: false}',
         'precision: bf16',
+        'exchange: bf16',
         'clip_grad_norm: 1',
         'on_nonfinite: skip',
         'evaluate_every: 100',
@@ -78,7 +80,7 @@ describe('a job file', () => {
       ].join('\n'),
     );
     expect(spec).toMatchObject({ seed: 9007199254740991, epochs: 3, workersMin: 2, workersMax: 6, tail: 'keep' });
-    expect(spec).toMatchObject({ shuffle: false, clipGradNorm: 1, threads: 2, determinism: 'loose' });
+    expect(spec).toMatchObject({ shuffle: false, clipGradNorm: 1, threads: 2, determinism: 'loose', exchange: 'bf16' });
     expect(spec).toMatchObject({ checkpointEvery: 50, checkpointMinutes: 0, checkpointKeep: 3 });
     expect(spec).toMatchObject({ checkpointKeepEvery: 1000, maxRestores: 7, initFrom: 'runs/first/model.safetensors' });
     expect(JSON.parse(spec.paramsJson)).toEqual({
@@ -169,6 +171,7 @@ const refused: readonly (readonly [string, string, string, RegExp])[] = [
   ],
   ['a slip in a nested key', jobWith('data: {tial: keep}'), 'data.tial', /did you mean tail\?/],
   ['an unknown choice', jobWith('precision: fp16'), 'precision', /must be fp32 or bf16/],
+  ['an unknown type to exchange', jobWith('exchange: int8'), 'exchange', /must be fp32 or bf16/],
   ['text for a flag', jobWith('data: {shuffle: "yes"}'), 'data.shuffle', /true or false/],
   ['params as a list', jobWith('params: [1]'), 'params', /must be a map/],
   ['a key that is not text', jobWith('params: {1: 2}'), 'params', /key that is not text/],

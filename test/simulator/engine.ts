@@ -3,16 +3,15 @@ import { slotBytes } from '../../worker/collective/data_plane.js';
 import type { ComputeRun, EngineCommand, EngineEvent } from '../../worker/core/engine_protocol.js';
 import { IMAGE_BYTES, stateDigest } from './checkpoint/image.js';
 import { digestOf, hashText, mix } from './hashing.js';
-import { gradientOf, Memory } from './memory.js';
+import { BUCKETS, gradientOf, Memory, type PartialContent, VECTOR_BYTES } from './memory.js';
 import { applied, leafGradient, sumOver } from './reference.js';
 import type { JobPlan } from './scenario.js';
 import type { WorkerHost } from './worker_host.js';
 
-export const ELEMENTS = 1024;
 const LAST_WORDS_MS = 200;
 
 export function slotOf(at: number): number {
-  return at / slotBytes(ELEMENTS);
+  return at / slotBytes(VECTOR_BYTES);
 }
 
 /** What marks weights that no job can have. */
@@ -155,8 +154,9 @@ export class SimulatedEngine {
     this.weights = this.plan.initialWeightsOn(this.host.name);
     return {
       event: 'loaded',
-      elements: ELEMENTS,
-      parameters: ELEMENTS,
+      vector_bytes: VECTOR_BYTES,
+      bf16_bytes: 0,
+      parameters: 1024,
       dataset_length: this.plan.datasetLength,
       dataset_digest: digestOf(hashText(this.plan.spec.name)),
     };
@@ -187,13 +187,32 @@ export class SimulatedEngine {
     const { random } = this.host.world;
     this.memory.slots.set(slotOf(run.at), undefined);
     const computeMs = run.length * random.between(1, 3) * this.#speed;
-    this.#takes(computeMs, () => {
-      this.#computed(step, run, computeMs);
-      this.#compute(step, others);
-    });
+    const announced = this.#bucketsToAnnounce();
+    const partMs = computeMs / (announced.length + 1);
+    const goOn = (): void =>
+      this.#takes(partMs, () => {
+        const buckets = announced.shift();
+        if (buckets === undefined) {
+          this.#computed(step, run, computeMs);
+          this.#compute(step, others);
+        } else {
+          this.#write(step, run, buckets);
+          this.#say({ event: 'buckets', step, lo: run.lo, length: run.length, buckets });
+          goOn();
+        }
+      });
+    goOn();
   }
 
-  #computed(step: number, run: ComputeRun, computeMs: number): void {
+  /** How many buckets of a partial are said to be final before it is whole, time after time: never all, and in loose jobs none. */
+  #bucketsToAnnounce(): number[] {
+    const { random } = this.host.world;
+    if (this.plan.spec.determinism === 'loose') return [];
+    return Array.from({ length: BUCKETS - 1 }, (_, index) => index + 1).filter(() => random.chance(0.3));
+  }
+
+  /** Writes a partial, or the beginning of it. */
+  #write(step: number, run: ComputeRun, buckets: number): PartialContent {
     const { plan, weights } = this;
     const nonce = plan.spec.determinism === 'loose' ? this.host.world.random.whole(1, 2 ** 30) : 0;
     const consumed = plan.consumedOf(step, run.lo, run.samples);
@@ -202,8 +221,14 @@ export class SimulatedEngine {
       return nonce === 0 ? gradient : mix(gradient, nonce);
     });
     const node = { lo: run.lo, length: run.length };
-    if (run.at + slotBytes(ELEMENTS) > this.memory.reserved) this.host.broken('I11', 'a partial past the memory');
-    this.memory.slots.set(slotOf(run.at), { kind: 'partial', job: plan.spec.name, step, node, value, weights });
+    if (run.at + slotBytes(VECTOR_BYTES) > this.memory.reserved) this.host.broken('I11', 'a partial past the memory');
+    const content: PartialContent = { kind: 'partial', job: plan.spec.name, step, node, value, weights, buckets };
+    this.memory.slots.set(slotOf(run.at), content);
+    return content;
+  }
+
+  #computed(step: number, run: ComputeRun, computeMs: number): void {
+    this.#write(step, run, BUCKETS);
     this.#say({
       event: 'partial',
       step,
@@ -211,7 +236,7 @@ export class SimulatedEngine {
       length: run.length,
       loss: run.length,
       weight: run.samples.reduce((sum, samples) => sum + samples.length, 0),
-      consumed,
+      consumed: this.plan.consumedOf(step, run.lo, run.samples),
       data_ms: 0,
       compute_ms: computeMs,
     });

@@ -1,6 +1,10 @@
 /** An engine's memory: the slots of the exchange, the state and the snapshot, with what was really written there last. */
 import type { TreeNode } from '../../shared/tree.js';
+import { BUCKET_BYTES, bucketCount } from '../../worker/collective/segments.js';
 import { Image, SnapshotMemory } from './checkpoint/image.js';
+
+export const VECTOR_BYTES = 3.5 * BUCKET_BYTES;
+export const BUCKETS = bucketCount(VECTOR_BYTES);
 
 export interface PartialContent {
   readonly kind: 'partial';
@@ -11,6 +15,8 @@ export interface PartialContent {
   readonly value: number;
   /** The weights that it was computed from. */
   readonly weights: number;
+  /** So many of its buckets are final; all of them once it is whole. */
+  readonly buckets: number;
 }
 
 /** A reduced vector, segment by segment; a segment that has not come is undefined. */

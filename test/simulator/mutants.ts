@@ -41,6 +41,12 @@ export const MUTANTS: readonly Mutant[] = [
     replace: 'const taken = new Set();',
   },
   {
+    name: 'a bucket is announced that is not final',
+    file: 'worker/core/step.js',
+    find: 'const { buckets } = event;',
+    replace: 'const buckets = event.buckets + 1;',
+  },
+  {
     name: 'a worker that heals computes before it has the state',
     file: 'worker/core/turn.js',
     find: "if (run.healing?.stage === 'fetching')",

@@ -232,6 +232,7 @@ function specOf(random: Random, { index, kind, workers }: JobOptions): JobSpec {
     tail: random.chance(0.5) ? 'drop' : 'keep',
     shuffle: random.chance(0.8),
     precision: 'fp32',
+    exchange: 'fp32',
     clipGradNorm: undefined,
     onNonfinite: 'fail',
     evaluateEvery: random.chance(0.3) ? random.whole(1, 5) : 0,

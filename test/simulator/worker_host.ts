@@ -118,7 +118,7 @@ export class WorkerHost extends SimulatedProcess {
   }
 
   protected ticked(): void {
-    this.#dispatch({ kind: 'ticked' });
+    this.#dispatch({ kind: 'ticked', loopDelayMs: 0 });
   }
 
   #dispatch(event: WorkerEvent): void {

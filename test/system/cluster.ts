@@ -14,8 +14,8 @@ export interface Cluster {
   readonly workers: ReadonlyMap<string, number>;
 }
 
-export async function startCluster(workers: number): Promise<Cluster> {
-  const lockstep = new Lockstep(['up', '--workers', String(workers), '--dir', '{folder}/run', '--json']);
+export async function startCluster(workers: number, options: readonly string[] = []): Promise<Cluster> {
+  const lockstep = new Lockstep(['up', '--workers', String(workers), '--dir', '{folder}/run', '--json', ...options]);
   try {
     const { api, pids } = await lockstep.ready();
     return { lockstep, api, workers: new Map(Object.entries(pids.workers)) };

@@ -1,4 +1,4 @@
-/** How many bytes of gradient the worker daemons read from one another: by their own count, and by the kernel's. */
+/** How many bytes of gradient the worker daemons of different hosts read from one another: by their own count, and by the kernel's. */
 import { readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
@@ -18,7 +18,7 @@ const folder = newFolder();
 const writeJob = jobFolder(join(folder, 'job'), [exampleTask('char_gpt')]);
 let cluster: Cluster;
 beforeAll(async () => {
-  cluster = await startCluster(3);
+  cluster = await startCluster(3, ['--separate-hosts']);
 }, TEST_MS);
 afterAll(async () => {
   await cluster?.lockstep.close();

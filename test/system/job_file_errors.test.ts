@@ -27,6 +27,7 @@ it.concurrent.each([
   ['a task outside of the folder', writeJob({ ...good, name: 'e', task: '../outside.py:Line' }), /task.*\.\./],
   ['a link out of the folder', writeJob({ ...good, name: 'f', task: 'link.py:Line' }), /task.*link/],
   ['a task file that is not there', writeJob({ ...good, name: 'g', task: 'nowhere.py:Line' }), /task.*nowhere\.py/],
+  ['gradients of an unknown type', writeJob({ ...good, name: 'j', exchange: 'fp16' }), /exchange.*fp32 or bf16/],
   ['a nested key of the wrong type', writeJob({ ...good, name: 'h', data: { tail: 'cut' } }), /data\.tail/],
   ['text that is not YAML', ownText('i.yaml', 'steps: [1'), /i\.yaml/],
   ['no such file', join(jobs, 'none.yaml'), /none\.yaml/],

@@ -2,16 +2,15 @@
  * Reduces and gathers one step: pulls the own segments of everybody's partials, adds them in tree order straight into the reduced
  * slot, and pulls the other segments from their owners into the same slot.
  */
-import { crc32 } from 'node:zlib';
 import { nodeKey, type TreeNode } from '../../shared/tree.js';
 import type { PartialFacts, Peer } from './data_plane.js';
-import { decodePartialFacts } from './facts.js';
-import { floatsOf } from './frame.js';
+import { decodePartialFacts, type MemoryPlace } from './facts.js';
+import type { PeerMemory } from './peer_memory.js';
 import type { Pull, PullName, PullOwner, Refusal } from './peer_stream.js';
 import { type Placement, type PlannedPull, type ReadyChunk, ReducePlan } from './reduce_plan.js';
 import { Fold, sumFacts } from './reduction.js';
 import type { ReducedResult, Run, RunContext } from './run.js';
-import { bucketSpan, segmentSpan } from './segments.js';
+import { CHUNK_BYTES, segmentSpan } from './segments.js';
 import type { PublishedPartial } from './shelf.js';
 
 /** Chunks folded in one turn of the event loop: about a millisecond of work. */
@@ -29,23 +28,30 @@ export interface AllReduceOptions {
   readonly done: (result: ReducedResult) => void;
 }
 
+/** A chunk of another worker's partial: received, or read where it lies. */
+interface Arrived {
+  readonly bytes: Buffer;
+  /** Whose memory it is in, and the epoch in which it is true; absent if it was received. */
+  readonly place: { readonly memory: PeerMemory; readonly epoch: number; readonly rank: number } | undefined;
+}
+
 type TaggedPull = { readonly rank: number } & ({ readonly kind: 'facts'; readonly input: number } | PlannedPull);
 
 export class AllReduce implements Run, PullOwner {
   readonly #context: RunContext;
   readonly #slot: number;
-  readonly #plan: ReducePlan;
+  readonly #plan: ReducePlan<Arrived>;
   readonly #fold: Fold;
   /** What each pull's tag stands for. */
   readonly #pulls: TaggedPull[] = [];
   readonly #partials: (PublishedPartial | undefined)[];
   readonly #facts: (PartialFacts | undefined)[];
-  readonly #ready: ReadyChunk[] = [];
+  readonly #ready: ReadyChunk<Arrived>[] = [];
+  /** Memory of received chunks that are not added yet. */
+  readonly #held = new Set<Buffer>();
   #turn: NodeJS.Immediate | undefined;
   readonly #retries = new Set<NodeJS.Timeout>();
   readonly #refusedSince = new Map<number, number>();
-  #crc = 0;
-  #crcBuckets = 0;
   #pulledBytes = 0;
   #ended = false;
 
@@ -79,18 +85,20 @@ export class AllReduce implements Run, PullOwner {
   stop(): void {
     this.#ended = true;
     this.#context.cancel(this);
+    for (const chunk of this.#held) this.#context.chunks.giveBack(chunk);
+    this.#held.clear();
     clearImmediate(this.#turn);
     for (const retry of this.#retries) clearTimeout(retry);
   }
 
-  /** A partial of this worker is whole in its slot. */
+  /** A partial of this worker, or some buckets of it, are final in its slot. */
   published(node: TreeNode, partial: PublishedPartial): void {
     const { rank: own } = this.#context.generation;
     this.options.placements.forEach((placement, input) => {
       if (placement.rank !== own || nodeKey(placement.node) !== nodeKey(node) || this.#ended) return;
       this.#partials[input] = partial;
       this.#facts[input] = partial.facts;
-      this.#foldSoon(this.#plan.published(input));
+      this.#foldSoon(this.#plan.published(input, partial.buckets));
       this.#finishIfDone();
     });
   }
@@ -131,9 +139,22 @@ export class AllReduce implements Run, PullOwner {
     return peer;
   }
 
+  #pullOf({ tag }: Pull): TaggedPull {
+    const pull = this.#pulls[tag];
+    if (pull === undefined) throw new Error(`no pull has tag ${tag}`);
+    return pull;
+  }
+
+  memoryFor(arriving: Pull, offset: number, length: number): Buffer {
+    const pull = this.#pullOf(arriving);
+    if (pull.kind === 'reduced') return this.#gathered(pull, offset, length);
+    const chunk = this.#context.chunks.take(length);
+    this.#held.add(chunk);
+    return chunk;
+  }
+
   chunkArrived(arrived: Pull, offset: number, payload: Buffer): void {
-    const pull = this.#pulls[arrived.tag];
-    if (pull === undefined) throw new Error(`no pull has tag ${arrived.tag}`);
+    const pull = this.#pullOf(arrived);
     this.#pulledBytes += payload.length;
     this.#refusedSince.delete(pull.rank);
     switch (pull.kind) {
@@ -142,24 +163,68 @@ export class AllReduce implements Run, PullOwner {
         if (this.#facts[pull.input] === undefined) this.refused(arrived, 'malformed');
         break;
       case 'partial':
-        this.#foldSoon(this.#plan.partialArrived(pull.bucket, pull.input, offset, floatsOf(payload)));
+        this.#foldSoon(
+          this.#plan.partialArrived(pull.bucket, pull.input, offset, { bytes: payload, place: undefined }),
+        );
         break;
       case 'reduced':
-        this.#gather(pull, offset, payload);
+        this.#plan.gathered(pull.bucket, payload.length);
+        this.#want(this.#plan.nextPulls());
         break;
     }
     this.#finishIfDone();
   }
 
-  #gather({ bucket, segment }: PlannedPull, offset: number, payload: Buffer): void {
+  /** The own slot's memory for a part of another worker's segment. */
+  #gathered({ bucket, segment }: PlannedPull, offset: number, length: number): Buffer {
     const { vectorBytes, generation, memory } = this.#context;
     const { at } = segmentSpan(vectorBytes, bucket, segment, generation.roster.length);
-    memory.bytes(this.#slot, at + offset, payload.length).set(payload);
-    this.#plan.gathered(bucket, payload.length);
+    return memory.bytes(this.#slot, at + offset, length);
+  }
+
+  locatedHere(located: Pull, pid: number, place: MemoryPlace): boolean {
+    const pull = this.#pullOf(located);
+    const memory = pull.kind === 'facts' ? undefined : this.#context.memoryOf(this.#peer(pull.rank), pid, place);
+    if (pull.kind === 'facts' || memory === undefined) return false;
+    this.#pulledBytes += place.length;
+    this.#refusedSince.delete(pull.rank);
+    if (pull.kind === 'reduced') this.#copy(pull, memory, place);
+    else this.#readInPlace(pull, memory, place);
+    this.#finishIfDone();
+    return true;
+  }
+
+  #copy(pull: PlannedPull, memory: PeerMemory, { slot, at, length, epoch }: MemoryPlace): void {
+    this.#gathered(pull, 0, length).set(memory.bytes(slot, at, length));
+    if (memory.epoch !== epoch) {
+      this.#hasLeft(pull.rank);
+      return;
+    }
+    this.#plan.gathered(pull.bucket, length);
     this.#want(this.#plan.nextPulls());
   }
 
-  #foldSoon(chunks: readonly ReadyChunk[]): void {
+  #readInPlace(
+    { bucket, input, rank }: PlannedPull & { readonly kind: 'partial' },
+    memory: PeerMemory,
+    { slot, at, length, epoch }: MemoryPlace,
+  ): void {
+    for (let offset = 0; offset < length; offset += CHUNK_BYTES) {
+      const bytes = memory.bytes(slot, at + offset, Math.min(CHUNK_BYTES, length - offset));
+      this.#foldSoon(this.#plan.partialArrived(bucket, input, offset, { bytes, place: { memory, epoch, rank } }));
+    }
+  }
+
+  /** What was read in the peer's memory may have been something else already. It has left the generation, as this worker soon will. */
+  #hasLeft(rank: number): void {
+    const report = setTimeout(() => {
+      this.#retries.delete(report);
+      this.#context.peerFailed(this.#peer(rank).worker, 'has left the generation');
+    }, REFUSED_REPORT_MS);
+    this.#retries.add(report);
+  }
+
+  #foldSoon(chunks: readonly ReadyChunk<Arrived>[]): void {
     for (const chunk of chunks) this.#ready.push(chunk);
     if (this.#ready.length > 0) this.#turn ??= setImmediate(() => this.#foldSome());
   }
@@ -172,18 +237,31 @@ export class AllReduce implements Run, PullOwner {
     this.#finishIfDone();
   }
 
-  #foldChunk({ bucket, at, length, inputs }: ReadyChunk): void {
-    const { memory } = this.#context;
+  #foldChunk({ bucket, at, length, inputs }: ReadyChunk<Arrived>): void {
+    const { memory, bf16Bytes } = this.#context;
     const operands = inputs.map(
-      (input, index) => input ?? memory.floats(this.#partials[index]?.slot ?? -1, at, length),
+      (input, index) => input?.bytes ?? memory.bytes(this.#partials[index]?.slot ?? -1, at, length),
     );
-    this.#fold.run(operands, memory.floats(this.#slot, at, length));
+    const narrow = Math.min(length, Math.max(0, bf16Bytes - at));
+    this.#fold.run(operands, memory.bytes(this.#slot, at, length), narrow);
+    for (const input of inputs) if (input !== undefined && !this.#isTrue(input)) return;
     if (this.#plan.folded(bucket)) this.options.segmentReduced(bucket);
+  }
+
+  /** Whether the operand was what it should be until it was added. */
+  #isTrue({ bytes, place }: Arrived): boolean {
+    if (place === undefined) {
+      this.#held.delete(bytes);
+      this.#context.chunks.giveBack(bytes);
+      return true;
+    }
+    if (place.memory.epoch === place.epoch) return true;
+    this.#hasLeft(place.rank);
+    return false;
   }
 
   #finishIfDone(): void {
     if (this.#ended) return;
-    this.#advanceCrc();
     if (!this.#plan.done) return;
     const given = this.options.placements.flatMap(({ node }, index) => {
       const facts = this.#facts[index];
@@ -192,21 +270,12 @@ export class AllReduce implements Run, PullOwner {
     if (given.length < this.#facts.length) return;
     this.stop();
     const facts = sumFacts(given, this.#context.microbatches);
-    this.options.done({ step: this.step, facts, crc: this.#crc, pulledBytes: this.#pulledBytes });
-  }
-
-  #advanceCrc(): void {
-    const { vectorBytes, memory } = this.#context;
-    for (; this.#crcBuckets < this.#plan.wholeBuckets; this.#crcBuckets++) {
-      const { at, length } = bucketSpan(vectorBytes, this.#crcBuckets);
-      this.#crc = crc32(memory.bytes(this.#slot, at, length), this.#crc);
-    }
+    this.options.done({ step: this.step, facts, pulledBytes: this.#pulledBytes });
   }
 
   /** The peer has stopped this generation, or not opened the job: either we are told to stop soon, or it comes back. */
-  refused({ tag }: Pull, reason: Refusal): void {
-    const pull = this.#pulls[tag];
-    if (pull === undefined) throw new Error(`no pull has tag ${tag}`);
+  refused(refused: Pull, reason: Refusal): void {
+    const pull = this.#pullOf(refused);
     const since = this.#refusedSince.get(pull.rank) ?? performance.now();
     this.#refusedSince.set(pull.rank, since);
     if (performance.now() - since > REFUSED_REPORT_MS)

@@ -13,9 +13,9 @@ export const FIRST_PARTIAL_SLOT = 2;
 
 const PAGE_BYTES = 4096;
 
-/** Bytes of one slot for an exchange vector of `elements` fp32 elements. */
-export function slotBytes(elements: number): number {
-  return Math.ceil((elements * 4) / PAGE_BYTES) * PAGE_BYTES;
+/** Bytes of one slot for an exchange vector of `vectorBytes`. */
+export function slotBytes(vectorBytes: number): number {
+  return Math.ceil(vectorBytes / PAGE_BYTES) * PAGE_BYTES;
 }
 
 /** What goes with a partial and, summed over the tree, with a reduced vector. */
@@ -37,12 +37,16 @@ export interface Peer {
 }
 
 export type DataPlaneCommand =
-  /** Begin to serve and to reduce a job. The file is at least two slots long. */
+  /**
+   * Begin to serve and to reduce a job. The file is at least two slots long. The first `bf16Bytes` of the exchange vector, a multiple
+   * of 64, are bfloat16; the rest is fp32.
+   */
   | {
       readonly kind: 'open_job';
       readonly job: string;
       readonly exchangeFd: number;
-      readonly elements: number;
+      readonly vectorBytes: number;
+      readonly bf16Bytes: number;
       readonly microbatches: number;
     }
   /** Forget the job, its maps and its streams. The descriptors stay open; they are the daemon's. */
@@ -58,6 +62,15 @@ export type DataPlaneCommand =
     }
   /** End the generation: drop the reduce in flight, answer waiting requests with gone. Partials and committed reduced vectors stay. */
   | { readonly kind: 'stop_generation'; readonly job: string }
+  /** The first so many buckets of a partial are final in its slot and may be read by peers. */
+  | {
+      readonly kind: 'publish_buckets';
+      readonly job: string;
+      readonly step: number;
+      readonly node: TreeNode;
+      readonly slot: number;
+      readonly buckets: number;
+    }
   /** A partial is whole in its slot and may be read by peers. */
   | {
       readonly kind: 'publish_partial';
@@ -122,9 +135,7 @@ export type DataPlaneEvent =
       readonly generation: number;
       readonly step: number;
       readonly facts: PartialFacts;
-      /** CRC-32 of the reduced vector. */
-      readonly crc: number;
-      /** Payload bytes pulled from peers for this step. */
+      /** Bytes of gradients read from peers for this step, through sockets or from their memory. */
       readonly pulledBytes: number;
     }
   | {

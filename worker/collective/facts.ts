@@ -1,4 +1,4 @@
-/** The two small JSON documents that peers exchange: what goes with a partial, and what goes with a state. */
+/** The small JSON documents that peers exchange: what goes with a partial, what goes with a state, and where in memory something is. */
 import { z } from 'zod';
 import type { ByteRange } from '../checkpoint/checkpoints.js';
 import { areRangesOf, MOST_RANGES } from './byte_ranges.js';
@@ -27,6 +27,31 @@ const stateFacts: z.ZodType<StateFacts> = z
   })
   .refine(({ bytes, ranges }) => areRangesOf(bytes, ranges));
 
+/** Where a peer on this host finds what it asked for, see peer_memory.ts. Descriptors are those of the worker that answers. */
+export interface MemoryPlace {
+  readonly fd: number;
+  readonly inode: number;
+  readonly epochFd: number;
+  readonly epochInode: number;
+  /** What was asked for is there as long as the worker's epoch is this. */
+  readonly epoch: number;
+  readonly slot: number;
+  /** In bytes from the start of the slot. */
+  readonly at: number;
+  readonly length: number;
+}
+
+const memoryPlace: z.ZodType<MemoryPlace> = z.object({
+  fd: count,
+  inode: count,
+  epochFd: count,
+  epochInode: count,
+  epoch: count,
+  slot: count,
+  at: count,
+  length: count,
+});
+
 function jsonDouble(value: number): number | string {
   if (Object.is(value, -0)) return '-0';
   return Number.isFinite(value) ? value : String(value);
@@ -51,6 +76,15 @@ export function encodeStateFacts({ bytes, sha256, ranges }: StateFacts): Buffer 
 /** Undefined when the bytes are malformed. */
 export function decodeStateFacts(bytes: Uint8Array): StateFacts | undefined {
   return read(stateFacts, bytes);
+}
+
+export function encodeMemoryPlace(place: MemoryPlace): Buffer {
+  return Buffer.from(JSON.stringify(place));
+}
+
+/** Undefined when the bytes are malformed. */
+export function decodeMemoryPlace(bytes: Uint8Array): MemoryPlace | undefined {
+  return read(memoryPlace, bytes);
 }
 
 function read<T>(schema: z.ZodType<T>, bytes: Uint8Array): T | undefined {

@@ -1,5 +1,4 @@
 /** Catches up with a step that others have committed: pulls its whole reduced vector and its facts from one of them. */
-import { crc32 } from 'node:zlib';
 import { rootOf } from '../../shared/tree.js';
 import type { PartialFacts, Peer } from './data_plane.js';
 import { decodePartialFacts } from './facts.js';
@@ -86,16 +85,18 @@ export class FetchReduced implements Run, PullOwner {
     };
   }
 
+  memoryFor({ tag, name }: Pull, offset: number, length: number): Buffer {
+    const { memory, vectorBytes } = this.#context;
+    return memory.bytes(this.options.step % 2, bucketSpan(vectorBytes, tag).at + name.offset + offset, length);
+  }
+
   chunkArrived(pull: Pull, offset: number, payload: Buffer): void {
     const { tag, name } = pull;
-    const { memory, vectorBytes } = this.#context;
     this.#pulledBytes += payload.length;
     if (tag === FACTS_TAG) {
       this.#facts = decodePartialFacts(payload);
       if (this.#facts === undefined) this.refused(pull, 'malformed');
     } else {
-      const { at } = bucketSpan(vectorBytes, tag);
-      memory.bytes(this.options.step % 2, at + name.offset + offset, payload.length).set(payload);
       this.#received[tag] = name.offset + offset + payload.length;
     }
     if (this.#facts !== undefined && this.#received.every((_, bucket) => this.#missing(bucket) === 0))
@@ -103,15 +104,9 @@ export class FetchReduced implements Run, PullOwner {
   }
 
   #finish(facts: PartialFacts): void {
-    const { memory, vectorBytes } = this.#context;
     const { step, done } = this.options;
     this.stop();
-    let crc = 0;
-    for (let bucket = 0; bucket < this.#buckets; bucket++) {
-      const { at, length } = bucketSpan(vectorBytes, bucket);
-      crc = crc32(memory.bytes(step % 2, at, length), crc);
-    }
-    done({ step, facts, crc, pulledBytes: this.#pulledBytes });
+    done({ step, facts, pulledBytes: this.#pulledBytes });
   }
 
   refused(_pull: Pull, reason: Refusal): void {

@@ -1,13 +1,17 @@
 /** One job in the data plane: its memory, what it serves, its generation and what runs in it. */
-
+import type { TreeNode } from '../../shared/tree.js';
 import { AllReduce } from './all_reduce.js';
+import { ChunkPool } from './chunk_pool.js';
 import type { DataPlaneCommand, DataPlaneEvent, Peer } from './data_plane.js';
 import { ExchangeMemory } from './exchange_memory.js';
+import type { MemoryPlace } from './facts.js';
 import { FetchReduced } from './fetch_reduced.js';
 import { FetchState } from './fetch_state.js';
+import { Epoch, inodeOf, PeerMemory } from './peer_memory.js';
+import type { Serving } from './peer_server.js';
 import type { Pull, PullOwner } from './peer_stream.js';
 import type { ReducedResult, Run, RunContext } from './run.js';
-import { type Generation, Shelf, shelfEvent } from './shelf.js';
+import { type Generation, type PublishedPartial, Shelf, shelfEvent } from './shelf.js';
 
 type CommandOf<K extends DataPlaneCommand['kind']> = Extract<DataPlaneCommand, { readonly kind: K }>;
 
@@ -24,29 +28,46 @@ export interface Surroundings {
   log(level: 'info' | 'warn', line: string): void;
 }
 
-export class JobExchange {
+export class JobExchange implements Serving {
   readonly memory: ExchangeMemory;
   readonly shelf: Shelf;
   readonly #job: string;
+  readonly #bf16Bytes: number;
+  readonly #chunks = new ChunkPool();
+  readonly #epoch: Epoch;
+  readonly #place: Pick<MemoryPlace, 'fd' | 'inode' | 'epochFd' | 'epochInode'>;
+  /** By worker name: those on this host whose memory has been read. */
+  readonly #peerMemories = new Map<string, PeerMemory>();
   readonly #runs = new Set<Run>();
   readonly #reported = new Set<string>();
 
   constructor(
-    { job, exchangeFd, elements, microbatches }: CommandOf<'open_job'>,
+    { job, exchangeFd, vectorBytes, bf16Bytes, microbatches }: CommandOf<'open_job'>,
     private readonly around: Surroundings,
   ) {
     this.#job = job;
-    this.memory = new ExchangeMemory(exchangeFd, elements);
-    this.shelf = new Shelf(this.memory.vectorBytes, microbatches);
+    this.#bf16Bytes = bf16Bytes;
+    this.memory = new ExchangeMemory(exchangeFd, vectorBytes);
+    this.shelf = new Shelf(vectorBytes, microbatches);
+    this.#epoch = new Epoch('lockstep-epoch');
+    const { fd: epochFd } = this.#epoch;
+    this.#place = { fd: exchangeFd, inode: inodeOf(exchangeFd), epochFd, epochInode: inodeOf(epochFd) };
   }
 
   bytes(slot: number, at: number, length: number): Uint8Array {
     return this.memory.bytes(slot, at, length);
   }
 
+  placeOf(slot: number, at: number, length: number): MemoryPlace {
+    return { ...this.#place, epoch: this.#epoch.value, slot, at, length };
+  }
+
   startGeneration({ term, generation, rank, roster }: CommandOf<'start_generation'>): void {
     this.#stopRuns();
     this.#reported.clear();
+    for (const worker of this.#peerMemories.keys()) {
+      if (!roster.some((peer) => peer.worker === worker)) this.#closePeerMemory(worker);
+    }
     this.shelf.start({ term, generation, rank, roster });
     this.around.closeUnusedStreams();
     this.around.wake(this.#job);
@@ -59,15 +80,24 @@ export class JobExchange {
   }
 
   #stopRuns(): void {
+    this.#epoch.advance();
     for (const run of this.#runs) run.stop();
     this.#runs.clear();
   }
 
+  publishBuckets({ step, node, slot, buckets }: CommandOf<'publish_buckets'>): void {
+    this.#publish(step, node, { slot, buckets, facts: undefined });
+  }
+
   publishPartial({ step, node, slot, facts }: CommandOf<'publish_partial'>): void {
-    this.shelf.publish(step, node, { slot, facts });
+    this.#publish(step, node, { slot, buckets: Number.POSITIVE_INFINITY, facts });
+  }
+
+  #publish(step: number, node: TreeNode, partial: PublishedPartial): void {
+    this.shelf.publish(step, node, partial);
     this.around.wake(this.#job, shelfEvent.partial(step, node));
     for (const run of this.#runs) {
-      if (run instanceof AllReduce && run.step === step) run.published(node, { slot, facts });
+      if (run instanceof AllReduce && run.step === step) run.published(node, partial);
     }
   }
 
@@ -145,7 +175,28 @@ export class JobExchange {
 
   close(): void {
     this.stopGeneration();
+    for (const worker of this.#peerMemories.keys()) this.#closePeerMemory(worker);
+    this.#epoch.close();
     this.memory.close();
+  }
+
+  #closePeerMemory(worker: string): void {
+    this.#peerMemories.get(worker)?.close();
+    this.#peerMemories.delete(worker);
+  }
+
+  #memoryOf({ worker }: Peer, pid: number, place: MemoryPlace): PeerMemory | undefined {
+    const known = this.#peerMemories.get(worker);
+    if (known?.isOf(place)) return known;
+    this.#closePeerMemory(worker);
+    try {
+      const memory = new PeerMemory(pid, place, this.memory.vectorBytes);
+      this.#peerMemories.set(worker, memory);
+      return memory;
+    } catch (error) {
+      this.around.log('info', `the memory of ${worker} cannot be read here, gRPC is used instead: ${String(error)}`);
+      return undefined;
+    }
   }
 
   #current(): Generation {
@@ -159,9 +210,12 @@ export class JobExchange {
     return {
       job: this.#job,
       vectorBytes: this.memory.vectorBytes,
+      bf16Bytes: this.#bf16Bytes,
       microbatches: this.shelf.microbatches,
       memory: this.memory,
       generation,
+      chunks: this.#chunks,
+      memoryOf: (peer, pid, place) => this.#memoryOf(peer, pid, place),
       want: (peer, pulls) => around.want(peer, pulls),
       cancel: (owner, peer) => around.cancel(owner, peer),
       peerFailed: (worker, reason) => this.#peerFailed(generation, worker, reason),

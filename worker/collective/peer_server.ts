@@ -1,42 +1,64 @@
 /**
  * The serving end of the Peer service: requests wait here until the bytes that they name exist, then go out as frames.
  *
- * A chunk's bytes are looked up and copied into its frame in one turn of the event loop, so what a frame says about its bytes was
- * true when they were read, whatever happens to the slot afterwards.
+ * Payloads are sent from where they lie. The hash in a frame's header is made in the turn of the event loop in which the bytes are looked
+ * up, so if a slot is written again before the socket has taken them the frame is refused at the other end.
  */
 import { readSync } from 'node:fs';
-import { Metadata, Server, ServerCredentials, type ServerDuplexStream, status } from '@grpc/grpc-js';
-import type { PullRequest } from '../../shared/wire/peer.js';
-import { encodePartialFacts, encodeStateFacts } from './facts.js';
-import { encodeFrame, HEADER_BYTES } from './frame.js';
 import {
-  decodePullRequest,
-  INCARNATION_KEY,
-  MOST_FRAME_BYTES,
-  MOST_REQUEST_BYTES,
-  peerService,
-} from './peer_service.js';
+  createServer,
+  type IncomingHttpHeaders,
+  type OutgoingHttpHeaders,
+  type ServerHttp2Session,
+  type ServerHttp2Stream,
+} from 'node:http2';
+import type { AddressInfo } from 'node:net';
+import type { PullRequest } from '../../shared/wire/peer.js';
+import { encodeMemoryPlace, encodePartialFacts, encodeStateFacts, type MemoryPlace } from './facts.js';
+import { encodeHeader, type FrameStatus, HEADER_BYTES } from './frame.js';
+import {
+  CONTENT_TYPE,
+  code,
+  keepAlive,
+  MessageReader,
+  PREFIX_BYTES,
+  statusTrailers,
+  writePrefix,
+} from './grpc_wire.js';
+import { decodePullRequest, HOST_KEY, INCARNATION_KEY, MOST_REQUEST_BYTES, PULL_PATH } from './peer_service.js';
 import { CHUNK_BYTES } from './segments.js';
 import type { Answer, Located, Shelf } from './shelf.js';
 
 /** Requests that one stream may have open; a peer that asks more is cut off, and begins again. */
 const MOST_OPEN_REQUESTS = 256;
-/** Frames handed to gRPC and not yet taken by the socket, for each stream. */
+/** Frames handed to the stream and not yet taken by the socket. */
 const MOST_FRAMES_IN_FLIGHT = 4;
+const HEAD_BYTES = PREFIX_BYTES + HEADER_BYTES;
+const PING_EVERY_MS = 5000;
+const PING_TIMEOUT_MS = 5000;
 
 const SERVER_OPTIONS = {
-  'grpc.max_receive_message_length': MOST_REQUEST_BYTES,
-  'grpc.max_send_message_length': MOST_FRAME_BYTES,
-  'grpc.max_concurrent_streams': 16,
-  'grpc.keepalive_time_ms': 5000,
-  'grpc.keepalive_timeout_ms': 5000,
+  /** MiB that one connection may take; what we write is bounded by ourselves. */
+  maxSessionMemory: 64,
+  settings: { maxConcurrentStreams: 16 },
 };
+
+const NO_BYTES = Buffer.alloc(0);
 
 /** What one job serves. */
 export interface Serving {
   readonly shelf: Shelf;
   /** A view of a run of a slot. */
   bytes(slot: number, at: number, length: number): Uint8Array;
+  /** Where a process of the same host finds it. */
+  placeOf(slot: number, at: number, length: number): MemoryPlace;
+}
+
+export interface PeerServerOptions {
+  readonly incarnation: string;
+  /** See peer_memory.ts; empty if no memory is offered. */
+  readonly host: string;
+  readonly servingOf: (job: string) => Serving | undefined;
 }
 
 interface Waiting {
@@ -45,31 +67,31 @@ interface Waiting {
 }
 
 export class PeerServer {
-  readonly #server = new Server(SERVER_OPTIONS);
+  readonly #server = createServer(SERVER_OPTIONS);
+  readonly #sessions = new Set<ServerHttp2Session>();
   /** By job, then by the event that the requests wait for. */
   readonly #waiting = new Map<string, Map<string, Set<Waiting>>>();
 
-  constructor(
-    private readonly incarnation: string,
-    private readonly servingOf: (job: string) => Serving | undefined,
-  ) {
-    this.#server.addService(peerService, {
-      Pull: (call: ServerDuplexStream<unknown, Buffer>) => this.#accept(call),
-    });
+  constructor(private readonly options: PeerServerOptions) {
+    this.#server.on('session', (session) => this.#connected(session));
+    this.#server.on('stream', (stream, headers) => this.#accept(stream, headers));
   }
 
   /** Resolves with the port that was bound. */
   listen(host: string, port: number): Promise<number> {
     return new Promise((resolve, reject) => {
-      this.#server.bindAsync(`${host}:${port}`, ServerCredentials.createInsecure(), (error, bound) => {
-        if (error === null) resolve(bound);
-        else reject(error);
+      this.#server.once('error', reject);
+      this.#server.listen(port, host, () => {
+        this.#server.off('error', reject);
+        // A TCP server's address is never a string.
+        resolve((this.#server.address() as AddressInfo).port);
       });
     });
   }
 
   close(): void {
-    this.#server.forceShutdown();
+    this.#server.close();
+    for (const session of this.#sessions) session.destroy();
   }
 
   /** `event` of the job has happened: what waited for it is looked at again. */
@@ -88,20 +110,41 @@ export class PeerServer {
     for (const woken of ofJob?.values() ?? []) for (const { stream, request } of woken) stream.consider(request);
   }
 
-  #accept(call: ServerDuplexStream<unknown, Buffer>): void {
-    const greeting = new Metadata();
-    greeting.set(INCARNATION_KEY, this.incarnation);
-    call.sendMetadata(greeting);
-    const stream = new ServingStream(call, this.servingOf, (request, event) => this.#wait(stream, request, event));
-    const end = (): void => this.#forget(stream);
-    call.on('data', (wire: unknown) => stream.receive(wire));
-    call.on('cancelled', end);
-    call.on('error', end);
-    call.on('close', end);
-    call.on('end', () => {
-      end();
-      call.end();
+  #connected(session: ServerHttp2Session): void {
+    this.#sessions.add(session);
+    session.once('close', () => this.#sessions.delete(session));
+    // A connection that breaks ends its streams, which is all that matters here.
+    session.on('error', () => undefined);
+    keepAlive(session, PING_EVERY_MS, PING_TIMEOUT_MS, () => session.destroy());
+  }
+
+  #accept(http2: ServerHttp2Stream, headers: IncomingHttpHeaders): void {
+    http2.on('error', () => undefined);
+    if (headers[':path'] !== PULL_PATH) {
+      http2.respond(
+        { ...this.#greeting(), ...statusTrailers(code.unimplemented, 'no such method') },
+        { endStream: true },
+      );
+      return;
+    }
+    http2.respond(this.#greeting(), { waitForTrailers: true });
+    const { servingOf } = this.options;
+    const stream = new ServingStream(http2, servingOf, (request, event) => this.#wait(stream, request, event));
+    const reader = new MessageReader(MOST_REQUEST_BYTES);
+    http2.on('data', (bytes: Buffer) => {
+      const messages = reader.push(bytes);
+      if (messages === undefined) stream.end(code.invalidArgument, 'malformed message');
+      else for (const message of messages) stream.receive(message);
     });
+    http2.on('wantTrailers', () => http2.sendTrailers(stream.trailers));
+    http2.on('end', () => stream.end(code.ok, ''));
+    http2.on('close', () => this.#forget(stream));
+  }
+
+  #greeting(): OutgoingHttpHeaders {
+    const { incarnation, host } = this.options;
+    const offered = host === '' ? {} : { [HOST_KEY]: host };
+    return { ':status': 200, 'content-type': CONTENT_TYPE, [INCARNATION_KEY]: incarnation, ...offered };
   }
 
   #wait(stream: ServingStream, request: PullRequest, event: string): void {
@@ -127,46 +170,57 @@ interface Sending {
   sent: number;
 }
 
+interface OutgoingFrame {
+  readonly status: FrameStatus;
+  readonly offset: number;
+  readonly payload: Uint8Array;
+  readonly last: boolean;
+}
+
 class ServingStream {
   readonly #ready: Sending[] = [];
-  /** Memory for frames, used again once gRPC has copied the frame into a message of its own. */
-  readonly #spare: Buffer[] = [];
   /** Requests that are neither wholly sent nor refused. */
   #open = 0;
   #framesInFlight = 0;
   #closed = false;
+  #trailers = statusTrailers(code.ok);
 
   constructor(
-    private readonly call: ServerDuplexStream<unknown, Buffer>,
+    private readonly http2: ServerHttp2Stream,
     private readonly servingOf: (job: string) => Serving | undefined,
     private readonly wait: (request: PullRequest, event: string) => void,
   ) {}
+
+  /** The status with which the call ends. */
+  get trailers(): OutgoingHttpHeaders {
+    return this.#trailers;
+  }
 
   close(): void {
     this.#closed = true;
     this.#ready.length = 0;
   }
 
-  receive(wire: unknown): void {
+  end(status: number, details: string): void {
     if (this.#closed) return;
-    const request = decodePullRequest(wire);
+    this.close();
+    this.#trailers = statusTrailers(status, details);
+    this.http2.end();
+  }
+
+  receive(message: Buffer): void {
+    if (this.#closed) return;
+    const request = decodePullRequest(message);
     this.#open++;
-    if (request === undefined || this.#open > MOST_OPEN_REQUESTS) {
-      const problem = request === undefined ? 'malformed request' : `more than ${MOST_OPEN_REQUESTS} open requests`;
-      this.close();
-      this.call.emit('error', {
-        code: request === undefined ? status.INVALID_ARGUMENT : status.RESOURCE_EXHAUSTED,
-        details: problem,
-      });
-      return;
-    }
-    this.consider(request);
+    if (request === undefined) this.end(code.invalidArgument, 'malformed request');
+    else if (this.#open <= MOST_OPEN_REQUESTS) this.consider(request);
+    else this.end(code.resourceExhausted, `more than ${MOST_OPEN_REQUESTS} open requests`);
   }
 
   /** Sends, refuses or keeps waiting. */
   consider(request: PullRequest): void {
     if (this.#closed) return;
-    const answer = this.#lookUp(request, request.offset);
+    const answer = this.#lookUp(request, request.offset, request.length);
     if (answer.kind === 'wait') this.wait(request, answer.event);
     else {
       this.#ready.push({ request, sent: 0 });
@@ -174,55 +228,77 @@ class ServingStream {
     }
   }
 
-  #lookUp(request: PullRequest, offset: number): Answer {
+  #lookUp(request: PullRequest, offset: number, length: number): Answer {
     const shelf = this.servingOf(request.job)?.shelf;
     if (shelf === undefined) return { kind: 'refused', status: 'unknown' };
-    const end = request.offset + request.length;
-    return shelf.lookUp({ ...request, offset, length: Math.min(CHUNK_BYTES, end - offset) });
+    return shelf.lookUp({ ...request, offset, length });
   }
 
   #pump(): void {
+    this.http2.cork();
     for (let next = this.#ready[0]; next !== undefined; next = this.#ready[0]) {
-      if (this.#framesInFlight >= MOST_FRAMES_IN_FLIGHT) return;
-      const memory = this.#spare.pop() ?? Buffer.allocUnsafeSlow(HEADER_BYTES + CHUNK_BYTES);
-      const { frame, last } = this.#frameOf(next, memory);
-      if (last) {
+      if (this.#framesInFlight >= MOST_FRAMES_IN_FLIGHT) break;
+      const frame = this.#nextFrame(next);
+      if (frame.last) {
         this.#ready.shift();
         this.#open--;
       }
-      this.#framesInFlight++;
-      this.call.write(frame, () => {
-        this.#framesInFlight--;
-        this.#spare.push(memory);
-        this.#pump();
-      });
+      this.#write(next.request, frame);
     }
+    this.http2.uncork();
   }
 
-  #frameOf(sending: Sending, memory: Buffer): { readonly frame: Buffer; readonly last: boolean } {
-    const { request } = sending;
-    const offset = request.offset + sending.sent;
-    const answer = this.#lookUp(request, offset);
+  #write(request: PullRequest, { status, offset, payload }: OutgoingFrame): void {
+    const head = Buffer.allocUnsafe(HEAD_BYTES);
+    writePrefix(head, HEADER_BYTES + payload.length);
+    encodeHeader(head.subarray(PREFIX_BYTES), request, status, offset, payload);
+    this.#framesInFlight++;
+    const sent = (error?: Error | null): void => {
+      this.#framesInFlight--;
+      // A stream that cannot be written to is about to be closed.
+      if (!this.#closed && !error) this.#pump();
+    };
+    if (payload.length === 0) {
+      this.http2.write(head, sent);
+      return;
+    }
+    this.http2.write(head);
+    this.http2.write(payload, sent);
+  }
+
+  #nextFrame(sending: Sending): OutgoingFrame {
+    const { request, sent } = sending;
+    const offset = request.offset + sent;
+    const rest = request.length - sent;
+    const inPlace = request.sameHost && (request.kind === 'partial' || request.kind === 'reduced');
+    const length = inPlace ? rest : Math.min(CHUNK_BYTES, rest);
+    const answer = this.#lookUp(request, offset, length);
     // What was there when the request was considered may be gone by now, but is never on its way again.
     if (answer.kind !== 'found') {
-      return { frame: encodeFrame(request, answer.kind === 'refused' ? answer.status : 'gone', offset), last: true };
+      return { status: answer.kind === 'refused' ? answer.status : 'gone', offset, payload: NO_BYTES, last: true };
     }
-    const payload = this.#read(request.job, answer.located);
+    const { located } = answer;
+    const serving = this.servingOf(request.job);
+    if (inPlace && located.kind === 'slot' && serving !== undefined) {
+      const place = serving.placeOf(located.slot, located.at, located.length);
+      return { status: 'here', offset, payload: encodeMemoryPlace(place), last: true };
+    }
+    const payload = read(serving, located);
     sending.sent += payload.length;
-    return { frame: encodeFrame(request, 'bytes', offset, payload, memory), last: sending.sent >= request.length };
+    return { status: 'bytes', offset, payload, last: sending.sent >= request.length };
   }
+}
 
-  #read(job: string, located: Located): Uint8Array {
-    switch (located.kind) {
-      case 'slot':
-        return this.servingOf(job)?.bytes(located.slot, located.at, located.length) ?? Buffer.alloc(0);
-      case 'state':
-        return readState(located.fd, located.at, located.length);
-      case 'partial_facts':
-        return encodePartialFacts(located.facts);
-      case 'state_facts':
-        return encodeStateFacts(located.facts);
-    }
+function read(serving: Serving | undefined, located: Located): Uint8Array {
+  switch (located.kind) {
+    case 'slot':
+      return serving?.bytes(located.slot, located.at, located.length) ?? NO_BYTES;
+    case 'state':
+      return readState(located.fd, located.at, located.length);
+    case 'partial_facts':
+      return encodePartialFacts(located.facts);
+    case 'state_facts':
+      return encodeStateFacts(located.facts);
   }
 }
 

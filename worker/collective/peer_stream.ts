@@ -2,15 +2,17 @@
  * The puller's end of the stream to one peer: sends requests, checks what comes back, reconnects.
  *
  * Everything that was wanted and has not come is asked for again on the next stream, from the offset that was reached, so a
- * broken connection and a refused chunk are healed in the same way. Only gRPC's 'status' event is believed: 'end' can come after
- * 'error'.
+ * broken connection and a refused chunk are healed in the same way.
  */
-import { Client, type ClientDuplexStream, credentials, type ServiceError, status } from '@grpc/grpc-js';
 import type { PullRequest } from '../../shared/wire/peer.js';
 import type { Peer } from './data_plane.js';
 import type { DropCounter } from './drop_counter.js';
-import { answers, decodeFrame, type Frame } from './frame.js';
-import { INCARNATION_KEY, MOST_FRAME_BYTES, PULL_PATH, serializePullRequest } from './peer_service.js';
+import { decodeMemoryPlace, type MemoryPlace } from './facts.js';
+import { answers, type FrameHeader } from './frame.js';
+import { FrameReader } from './frame_reader.js';
+import { type Greeting, PeerCall } from './peer_call.js';
+import { pidOnOurHost } from './peer_memory.js';
+import { MOST_PAYLOAD_BYTES } from './peer_service.js';
 import { CHUNK_BYTES } from './segments.js';
 
 /** Requested and not yet received, per peer. Bounds what a cancelled generation can still send us. */
@@ -26,26 +28,17 @@ const LONGEST_BACKOFF_MS = 250;
 /** A peer whose chunks are refused so often in a row is reported like one that cannot be reached. */
 const MOST_BAD_FRAMES_IN_A_ROW = 8;
 
-const CHANNEL_OPTIONS = {
-  'grpc.use_local_subchannel_pool': 1,
-  'grpc.enable_retries': 0,
-  'grpc-node.flow_control_window': 8 * 1024 * 1024,
-  'grpc.keepalive_time_ms': 1000,
-  'grpc.keepalive_timeout_ms': 1500,
-  'grpc.keepalive_permit_without_calls': 1,
-  'grpc.max_receive_message_length': MOST_FRAME_BYTES,
-  'grpc.initial_reconnect_backoff_ms': 100,
-  'grpc.max_reconnect_backoff_ms': 500,
-  'grpc.enable_http_proxy': 0,
-};
-
 /** Why a pull ends without its bytes: the peer left the generation, will never have them, or sent a document that cannot be read. */
 export type Refusal = 'gone' | 'unknown' | 'malformed';
 
 /** Hears what becomes of its pulls. */
 export interface PullOwner {
-  /** The next bytes of the pull: `offset` counts from the start of what was asked for. */
+  /** Memory of `length` bytes for the next bytes of the pull; it is written until they have arrived, or the pull is cancelled. Absent: any. */
+  memoryFor?(pull: Pull, offset: number, length: number): Buffer;
+  /** The next bytes of the pull: `offset` counts from the start of what was asked for. Without memoryFor they are gone after the call. */
   chunkArrived(pull: Pull, offset: number, payload: Buffer): void;
+  /** All that the pull asked for is in the memory of process `pid`. False if it cannot be read there: then it is pulled. */
+  locatedHere?(pull: Pull, pid: number, place: MemoryPlace): boolean;
   /** The peer will not answer the pull: it has left this generation, or never will have the bytes. The pull has ended. */
   refused(pull: Pull, reason: Refusal): void;
   /** The peer cannot be reached. Its pulls are kept and tried again until they are cancelled; this is called at each failed attempt. */
@@ -53,7 +46,7 @@ export interface PullOwner {
 }
 
 /** What is asked for, without what the stream adds. A length of 0 asks for a document that comes in one frame. */
-export type PullName = Omit<PullRequest, 'request' | 'worker' | 'incarnation'>;
+export type PullName = Omit<PullRequest, 'request' | 'worker' | 'incarnation' | 'sameHost'>;
 
 export interface Pull {
   readonly owner: PullOwner;
@@ -77,6 +70,8 @@ interface Queued {
 export interface StreamIdentity {
   readonly worker: string;
   readonly incarnation: string;
+  /** Memory of workers on this host is read where it is. */
+  readonly sameHost: boolean;
 }
 
 export class PeerStream {
@@ -84,8 +79,12 @@ export class PeerStream {
   readonly #outstanding = new Map<number, Outstanding>();
   #outstandingBytes = 0;
   #nextRequest = 1;
-  #client: Client | undefined;
-  #call: ClientDuplexStream<PullRequest, Buffer> | undefined;
+  #call: PeerCall | undefined;
+  #reader: FrameReader | undefined;
+  /** The peer's process, if its memory can be read. */
+  #pid: number | undefined;
+  /** For the payloads of owners that have no memory for them. */
+  #scratch = Buffer.alloc(0);
   #healthy = false;
   #everHealthy = false;
   #reporting = false;
@@ -111,6 +110,8 @@ export class PeerStream {
   /** Forgets the owner's pulls; what still comes for them is dropped. */
   cancel(owner: PullOwner): void {
     this.#queue = this.#queue.filter(({ pull }) => pull.owner !== owner);
+    const receiving = this.#outstanding.get(this.#reader?.receiving?.request ?? 0);
+    if (receiving?.pull.owner === owner) this.#reader?.dropPayload();
     for (const [number, { pull }] of this.#outstanding) if (pull.owner === owner) this.#forget(number);
     if (this.#wanted === 0) this.#stopReporting();
     this.#send();
@@ -141,7 +142,7 @@ export class PeerStream {
     let next = this.#queue[0];
     while (next !== undefined && this.#hasRoomFor(next)) {
       this.#queue.shift();
-      call.write(this.#register(next));
+      call.send(this.#register(next));
       next = this.#queue[0];
     }
   }
@@ -153,9 +154,12 @@ export class PeerStream {
   }
 
   #register({ pull, received }: Queued): PullRequest {
+    const { worker, incarnation } = this.own;
     const request: PullRequest = {
       ...pull.name,
-      ...this.own,
+      worker,
+      incarnation,
+      sameHost: this.#pid !== undefined && received === 0 && pull.owner.locatedHere !== undefined,
       request: this.#nextRequest,
       offset: pull.name.offset + received,
       length: pull.name.length - received,
@@ -174,66 +178,86 @@ export class PeerStream {
   }
 
   #open(): void {
-    this.#client ??= new Client(this.peer.peerAddress, credentials.createInsecure(), CHANNEL_OPTIONS);
-    const call = this.#client.makeBidiStreamRequest<PullRequest, Buffer>(
-      PULL_PATH,
-      serializePullRequest,
-      (frame) => frame,
-    );
-    this.#call = call;
-    const current = (act: () => void): void => {
-      if (this.#call === call) act();
-    };
-    call.on('metadata', (metadata) => current(() => this.#greeted(metadata.get(INCARNATION_KEY)[0])));
-    call.on('data', (message: Buffer) => current(() => this.#received(message)));
-    call.on('error', () => undefined);
-    call.on('status', ({ code, details }: ServiceError) => current(() => this.#broke(`${status[code]}: ${details}`)));
+    const reader = new FrameReader(MOST_PAYLOAD_BYTES, {
+      memoryFor: (header) => this.#memoryFor(header),
+      frameArrived: (header, payload) => this.#arrived(header, payload),
+      frameRefused: (reason) => this.#refuseFrame(reason),
+    });
+    this.#reader = reader;
+    this.#call = new PeerCall(this.peer.peerAddress, {
+      greeted: (greeting) => this.#greeted(greeting),
+      data: (bytes) => reader.push(bytes),
+      broke: (reason) => this.#broke(reason),
+    });
     this.#attemptTimer = setTimeout(() => this.#broke('no answer'), ATTEMPT_TIMEOUT_MS);
     this.#send();
   }
 
-  #greeted(incarnation: unknown): void {
+  #greeted({ incarnation, host }: Greeting): void {
     clearTimeout(this.#attemptTimer);
     if (incarnation !== this.peer.incarnation) {
       this.#reporting = true;
       this.#broke('another incarnation answers');
       return;
     }
+    this.#pid = this.own.sameHost ? pidOnOurHost(host) : undefined;
     this.#healthy = true;
     this.#everHealthy = true;
     this.#failures = 0;
     this.#stopReporting();
   }
 
-  #received(message: Buffer): void {
-    const frame = decodeFrame(message);
-    if (typeof frame === 'string') {
-      this.drops.count(frame);
-      this.#refuseFrame(frame);
-      return;
-    }
+  /** What the frame answers, if it is still wanted. */
+  #entryOf(frame: FrameHeader): Outstanding | undefined {
     const entry = this.#outstanding.get(frame.request);
     if (entry === undefined) this.drops.count('stale');
     else if (!answers(frame, entry.request)) this.drops.count('stray');
-    else this.#take(frame, entry);
+    else return entry;
+    return undefined;
   }
 
-  #take(frame: Frame, entry: Outstanding): void {
+  #memoryFor(frame: FrameHeader): Buffer | undefined {
+    const entry = this.#entryOf(frame);
+    if (entry === undefined) return undefined;
+    const { pull } = entry;
+    const isChunk = frame.status === 'bytes' && pull.name.length > 0;
+    if (frame.status === 'bytes' && !isNextChunk(frame, entry)) {
+      this.#refuseFrame('offset');
+      return undefined;
+    }
+    const given = isChunk ? pull.owner.memoryFor?.(pull, frame.offset - pull.name.offset, frame.length) : undefined;
+    return given ?? this.#scratchOf(frame.length);
+  }
+
+  #scratchOf(bytes: number): Buffer {
+    if (this.#scratch.length < bytes) this.#scratch = Buffer.allocUnsafeSlow(bytes);
+    return this.#scratch.subarray(0, bytes);
+  }
+
+  #arrived(frame: FrameHeader, payload: Buffer): void {
+    const entry = this.#entryOf(frame);
+    if (entry === undefined) return;
     const { pull, request } = entry;
-    if (frame.status !== 'bytes') {
+    this.#badFrames = 0;
+    if (frame.status === 'here') {
+      this.#located(entry, decodeMemoryPlace(payload));
+    } else if (frame.status === 'bytes') {
+      entry.received += payload.length;
+      if (entry.received >= pull.name.length) this.#finish(request.request);
+      pull.owner.chunkArrived(pull, frame.offset - pull.name.offset, payload);
+    } else {
       this.#finish(request.request);
       pull.owner.refused(pull, frame.status);
-      return;
     }
-    if (!isNextChunk(frame, entry)) {
-      this.drops.count('offset');
-      this.#refuseFrame('offset');
-      return;
-    }
-    this.#badFrames = 0;
-    entry.received += frame.payload.length;
-    if (entry.received >= pull.name.length) this.#finish(request.request);
-    pull.owner.chunkArrived(pull, frame.offset - pull.name.offset, frame.payload);
+  }
+
+  /** If the owner cannot read there, nobody will be able to: from here on everything is pulled. */
+  #located({ pull, request }: Outstanding, place: MemoryPlace | undefined): void {
+    this.#finish(request.request);
+    const readable = this.#pid !== undefined && place !== undefined && place.length === request.length;
+    if (readable && pull.owner.locatedHere?.(pull, this.#pid ?? 0, place) === true) return;
+    this.#pid = undefined;
+    this.want([pull]);
   }
 
   #finish(number: number): void {
@@ -243,9 +267,10 @@ export class PeerStream {
 
   /** What a refused frame belonged to cannot be known for sure: everything that is missing is asked for again on a new stream. */
   #refuseFrame(reason: string): void {
+    this.drops.count(reason);
     this.#badFrames++;
     if (this.#badFrames < MOST_BAD_FRAMES_IN_A_ROW) {
-      this.#cancelCall();
+      this.#dropConnection();
       this.#requeue();
       this.#open();
       return;
@@ -305,25 +330,18 @@ export class PeerStream {
     for (const owner of owners) owner.peerFailing(this.peer, this.#lastReason);
   }
 
-  #cancelCall(): void {
-    clearTimeout(this.#attemptTimer);
-    const call = this.#call;
-    this.#call = undefined;
-    call?.cancel();
-  }
-
   #dropConnection(): void {
+    clearTimeout(this.#attemptTimer);
     this.#healthy = false;
-    this.#cancelCall();
-    this.#client?.close();
-    this.#client = undefined;
+    this.#reader?.end();
+    this.#reader = undefined;
+    this.#call?.close();
+    this.#call = undefined;
   }
 }
 
 /** Chunks of a pull come in order and are cut at the same places by everybody. */
-function isNextChunk({ offset, payload }: Frame, { pull, received }: Outstanding): boolean {
+function isNextChunk({ offset, length }: FrameHeader, { pull, received }: Outstanding): boolean {
   if (pull.name.length === 0) return offset === 0;
-  return (
-    offset === pull.name.offset + received && payload.length === Math.min(CHUNK_BYTES, pull.name.length - received)
-  );
+  return offset === pull.name.offset + received && length === Math.min(CHUNK_BYTES, pull.name.length - received);
 }

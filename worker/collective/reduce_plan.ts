@@ -1,6 +1,6 @@
 /**
- * Which pulls one step needs on one worker, in which order, and what a received chunk completes. Pure: it holds payloads, and
- * knows nothing of streams or memory.
+ * Which pulls one step needs on one worker, in which order, and what a received chunk completes. Pure: it holds what has come for each
+ * chunk, and knows nothing of streams or memory.
  *
  * Pulls are let out bucket by bucket inside a window, so that payloads that wait for a late partial stay bounded. Every worker goes through
  * the buckets in the same order, so the lowest unfinished bucket is in everybody's window and nobody waits in a circle.
@@ -44,31 +44,36 @@ export type PlannedPull =
     };
 
 /** A chunk of the own segment whose inputs are all there. `at` is in bytes from the start of the vector. */
-export interface ReadyChunk {
+export interface ReadyChunk<Arrived> {
   readonly bucket: number;
   readonly at: number;
   readonly length: number;
   /** In the order of the placements; undefined where the partial is this worker's own. */
-  readonly inputs: readonly (Float32Array | undefined)[];
+  readonly inputs: readonly (Arrived | undefined)[];
 }
 
-interface Chunk {
+interface Chunk<Arrived> {
+  /** Partials of other workers that have not come. */
   missing: number;
-  inputs: (Float32Array | undefined)[];
+  inputs: (Arrived | undefined)[];
 }
 
-interface Bucket {
+interface Bucket<Arrived> {
   /** The own segment. */
   readonly own: Span;
-  readonly chunks: Chunk[];
+  readonly chunks: Chunk<Arrived>[];
   unfolded: number;
   ungathered: number;
 }
 
-export class ReducePlan {
-  readonly #buckets: Bucket[];
+/** `Arrived`: what has come of a partial for one chunk. */
+export class ReducePlan<Arrived> {
+  readonly #buckets: Bucket<Arrived>[];
   readonly #remoteInputs: readonly number[];
-  readonly #unpublished: Set<number>;
+  /** Of each own partial, how many buckets are final. */
+  readonly #published: Map<number, number>;
+  /** Buckets of which all own partials are final. */
+  #publishedBuckets = 0;
   readonly #ahead: number;
   #letOut = 0;
   #lowest = 0;
@@ -76,13 +81,15 @@ export class ReducePlan {
   constructor(readonly shape: ReduceShape) {
     const inputs = [...shape.placements.keys()];
     this.#remoteInputs = inputs.filter((input) => shape.placements[input]?.rank !== shape.rank);
-    this.#unpublished = new Set(inputs.filter((input) => shape.placements[input]?.rank === shape.rank));
+    const own = inputs.filter((input) => shape.placements[input]?.rank === shape.rank);
+    this.#published = new Map(own.map((input) => [input, 0]));
+    if (own.length === 0) this.#publishedBuckets = Number.POSITIVE_INFINITY;
     this.#buckets = Array.from({ length: bucketCount(shape.vectorBytes) }, (_, bucket) => this.#newBucket(bucket));
     const perBucket = (this.#buckets[0]?.own.length ?? 0) * this.#remoteInputs.length;
     this.#ahead = Math.min(MOST_BUCKETS_AHEAD, Math.max(2, Math.floor(HELD_BYTES / Math.max(1, perBucket))));
   }
 
-  #newBucket(bucket: number): Bucket {
+  #newBucket(bucket: number): Bucket<Arrived> {
     const { vectorBytes, rank, segments } = this.shape;
     const own = segmentSpan(vectorBytes, bucket, rank, segments);
     const chunks = Array.from({ length: chunkCount(own.length) }, () => ({
@@ -117,31 +124,31 @@ export class ReducePlan {
   }
 
   /** The chunk at `offset` of the own segment of partial number `input` has come. */
-  partialArrived(bucket: number, input: number, offset: number, payload: Float32Array): readonly ReadyChunk[] {
+  partialArrived(bucket: number, input: number, offset: number, arrived: Arrived): readonly ReadyChunk<Arrived>[] {
     const index = offset / CHUNK_BYTES;
     const chunk = this.#bucket(bucket).chunks[index];
     if (chunk === undefined || chunk.inputs[input] !== undefined) throw new Error(`no chunk is wanted at ${offset}`);
-    chunk.inputs[input] = payload;
+    chunk.inputs[input] = arrived;
     chunk.missing--;
-    return chunk.missing === 0 && this.#unpublished.size === 0 ? [this.#take(bucket, index)] : [];
+    return chunk.missing === 0 && bucket < this.#publishedBuckets ? [this.#take(bucket, index)] : [];
   }
 
-  /** The own partial number `input` is in memory. */
-  published(input: number): readonly ReadyChunk[] {
-    if (!this.#unpublished.delete(input) || this.#unpublished.size > 0) return [];
-    return this.#readyChunks();
+  /** The first `buckets` buckets of the own partial number `input` are in memory. */
+  published(input: number, buckets: number): readonly ReadyChunk<Arrived>[] {
+    const from = this.#publishedBuckets;
+    this.#published.set(input, Math.max(buckets, this.#published.get(input) ?? 0));
+    this.#publishedBuckets = Math.min(...this.#published.values());
+    return this.#buckets
+      .slice(from, this.#publishedBuckets)
+      .flatMap(({ chunks }, place) =>
+        chunks.flatMap(({ missing }, index) => (missing === 0 ? [this.#take(from + place, index)] : [])),
+      );
   }
 
-  #readyChunks(): readonly ReadyChunk[] {
-    return this.#buckets.flatMap(({ chunks }, bucket) =>
-      chunks.flatMap(({ missing }, index) => (missing === 0 ? [this.#take(bucket, index)] : [])),
-    );
-  }
-
-  #take(bucket: number, index: number): ReadyChunk {
+  #take(bucket: number, index: number): ReadyChunk<Arrived> {
     const { own, chunks } = this.#bucket(bucket);
     const inputs = chunks[index]?.inputs ?? [];
-    // The payloads now belong to whoever folds them.
+    // What has come now belongs to whoever folds it.
     chunks[index] = { missing: -1, inputs: [] };
     const offset = index * CHUNK_BYTES;
     return { bucket, at: own.at + offset, length: Math.min(CHUNK_BYTES, own.length - offset), inputs };
@@ -177,7 +184,7 @@ export class ReducePlan {
     }
   }
 
-  #bucket(bucket: number): Bucket {
+  #bucket(bucket: number): Bucket<Arrived> {
     const state = this.#buckets[bucket];
     if (state === undefined) throw new Error(`there is no bucket ${bucket}`);
     return state;

@@ -1,9 +1,13 @@
 /** The sums of a step, in the order that the tree fixes. Pure. */
 import { type Addition, additionsFor, nodeKey, rootOf, type TreeNode } from '../../shared/tree.js';
 import type { PartialFacts } from './data_plane.js';
+import { SUMS_WASM } from './sums_wasm.js';
 
-/** Elements added at a time: 16 KiB an operand, so that intermediate sums stay in the first-level cache. */
-const BLOCK_ELEMENTS = 4096;
+/** Bytes added at a time: so small that operands and sums stay in the first-level cache. */
+const BLOCK_BYTES = 16 * 1024;
+/** Blocks in the memory of sums.wat: two operands, and from here on the sums. */
+const FIRST_SUM = 2;
+const WASM_PAGE_BYTES = 64 * 1024;
 
 /** An operand of an addition: one of the given partials, or the result of an earlier addition. */
 interface Operand {
@@ -16,12 +20,30 @@ interface Instruction {
   readonly right: Operand;
 }
 
-const ABSENT = new Float32Array(0);
+type Add = (left: number, right: number, into: number, bytes: number) => void;
+
+/** The functions of sums.wat, and the memory that they work in. */
+interface Sums {
+  readonly memory: WebAssembly.Memory;
+  readonly addFp32: Add;
+  readonly addBf16: Add;
+}
+
+// What sums.wat exports is known.
+const sums = new WebAssembly.Instance(new WebAssembly.Module(Buffer.from(SUMS_WASM, 'base64')))
+  .exports as unknown as Sums;
+
+/** The memory, when it has at least so many blocks. */
+function memoryOf(blocks: number): Buffer {
+  const pages = Math.ceil((blocks * BLOCK_BYTES) / WASM_PAGE_BYTES);
+  const have = sums.memory.buffer.byteLength / WASM_PAGE_BYTES;
+  if (have < pages) sums.memory.grow(pages - have);
+  return Buffer.from(sums.memory.buffer);
+}
 
 /** Adds the partials of `given` to their root in one pass, whatever their number. */
 export class Fold {
   readonly #instructions: readonly Instruction[];
-  readonly #intermediates: readonly Float32Array[];
 
   /** Throws when `given` does not cover the microbatches exactly. */
   constructor(
@@ -31,32 +53,40 @@ export class Fold {
     const additions = additionsFor(given, microbatches);
     if (given.length !== additions.length + 1) throw new Error('the given partials overlap');
     this.#instructions = instructionsFor(given, additions);
-    this.#intermediates = additions.slice(1).map(() => new Float32Array(BLOCK_ELEMENTS));
   }
 
-  /** `into` becomes the sum of `inputs`, which are in the order of `given` and as long as `into`. */
-  run(inputs: readonly Float32Array[], into: Float32Array): void {
+  /**
+   * `into` becomes the sum of `inputs`, which are in the order of `given` and as long as `into`. The first `bf16Bytes` of each are bfloat16,
+   * the rest is fp32.
+   */
+  run(inputs: readonly Buffer[], into: Buffer, bf16Bytes: number): void {
     if (this.#instructions.length === 0) {
-      into.set(inputs[0] ?? ABSENT);
+      into.set(inputs[0] ?? into);
       return;
     }
-    for (let at = 0; at < into.length; at += BLOCK_ELEMENTS) {
-      this.#runBlock(inputs, into, at, Math.min(BLOCK_ELEMENTS, into.length - at));
+    const memory = memoryOf(FIRST_SUM + this.#instructions.length);
+    for (let at = 0; at < into.length; ) {
+      const narrow = at < bf16Bytes;
+      const end = Math.min(at + BLOCK_BYTES, narrow ? bf16Bytes : into.length);
+      this.#runBlock(inputs, memory, at, end, narrow ? sums.addBf16 : sums.addFp32);
+      const sum = this.#sumAt(this.#instructions.length - 1);
+      into.set(memory.subarray(sum, sum + end - at), at);
+      at = end;
     }
   }
 
-  #runBlock(inputs: readonly Float32Array[], into: Float32Array, at: number, count: number): void {
-    const last = this.#instructions.length - 1;
+  #sumAt(instruction: number): number {
+    return (FIRST_SUM + instruction) * BLOCK_BYTES;
+  }
+
+  #runBlock(inputs: readonly Buffer[], memory: Buffer, at: number, end: number, add: Add): void {
+    const place = ({ given, index }: Operand, block: number): number => {
+      if (!given) return this.#sumAt(index);
+      memory.set(inputs[index]?.subarray(at, end) ?? memory.subarray(0, 0), block * BLOCK_BYTES);
+      return block * BLOCK_BYTES;
+    };
     for (const [index, { left, right }] of this.#instructions.entries()) {
-      add(
-        (left.given ? inputs[left.index] : this.#intermediates[left.index]) ?? ABSENT,
-        left.given ? at : 0,
-        (right.given ? inputs[right.index] : this.#intermediates[right.index]) ?? ABSENT,
-        right.given ? at : 0,
-        (index === last ? into : this.#intermediates[index]) ?? ABSENT,
-        index === last ? at : 0,
-        count,
-      );
+      add(place(left, 0), place(right, 1), this.#sumAt(index), end - at);
     }
   }
 }
@@ -73,19 +103,6 @@ function instructionsFor(given: readonly TreeNode[], additions: readonly Additio
     operands.set(nodeKey(into), { given: false, index });
     return instruction;
   });
-}
-
-/** The sum of two fp32 numbers in double precision, rounded to fp32, is their exactly rounded fp32 sum. */
-function add(
-  left: Float32Array,
-  leftAt: number,
-  right: Float32Array,
-  rightAt: number,
-  into: Float32Array,
-  intoAt: number,
-  count: number,
-): void {
-  for (let i = 0; i < count; i++) into[intoAt + i] = (left[leftAt + i] ?? 0) + (right[rightAt + i] ?? 0);
 }
 
 /** The facts of the whole step from those of partials that cover it: sums in tree order in double precision, consumed in leaf order. */

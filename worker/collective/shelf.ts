@@ -22,7 +22,10 @@ export interface Generation {
 
 export interface PublishedPartial {
   readonly slot: number;
-  readonly facts: PartialFacts;
+  /** So many of its buckets are final. */
+  readonly buckets: number;
+  /** There when all of it is. */
+  readonly facts: PartialFacts | undefined;
 }
 
 export interface PublishedState extends StateFacts {
@@ -162,7 +165,9 @@ export class Shelf {
     const node = { lo: request.nodeLo, length: request.nodeLength };
     if (request.step < this.#partialsFrom || request.segments !== current.roster.length) return UNKNOWN;
     const partial = this.partial(request.step, node);
-    if (partial === undefined) return { kind: 'wait', event: shelfEvent.partial(request.step, node) };
+    if (partial === undefined || partial.buckets <= request.bucket) {
+      return { kind: 'wait', event: shelfEvent.partial(request.step, node) };
+    }
     return this.#segmentOf(request, partial.slot);
   }
 

@@ -13,6 +13,8 @@ export interface DataPlaneOptions {
   readonly port?: number;
   readonly worker: string;
   readonly incarnation: string;
+  /** Whether workers on this host read each other's exchange memory where it is, the default, or send it to each other. */
+  readonly sameHost?: boolean;
   readonly onEvent: (event: DataPlaneEvent) => void;
   readonly log: (level: 'info' | 'warn', line: string) => void;
   /** The thread died of a broken invariant. Without it the error is thrown where nothing catches it, which ends the daemon. */
@@ -27,10 +29,10 @@ function threadFile(): string {
 
 /** Resolves when the Peer service listens; rejects when it cannot. */
 export function startDataPlane(options: DataPlaneOptions): Promise<DataPlane> {
-  const { host, port = 0, worker: name, incarnation } = options;
-  const workerData: ThreadOptions = { host, port, worker: name, incarnation };
-  // Without the daemon's own flags: some of them (--input-type) forbid a file to be run.
-  const worker = new Worker(threadFile(), { workerData, execArgv: [] });
+  const { host, port = 0, worker: name, incarnation, sameHost = true } = options;
+  const workerData: ThreadOptions = { host, port, worker: name, incarnation, sameHost };
+  // Without the daemon's own flags: some of them (--input-type) forbid a file to be run. Descriptors are closed by those who opened them.
+  const worker = new Worker(threadFile(), { workerData, execArgv: [], trackUnmanagedFds: false });
   return new Promise((resolve, reject) => {
     worker.once('error', reject);
     worker.on('message', (message: FromThread) => {

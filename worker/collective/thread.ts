@@ -3,6 +3,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import type { DataPlaneCommand, DataPlaneEvent, Peer } from './data_plane.js';
 import { DropCounter } from './drop_counter.js';
 import { JobExchange, type Surroundings } from './job_exchange.js';
+import { hostHeader } from './peer_memory.js';
 import { PeerServer } from './peer_server.js';
 import { PeerStream, type Pull, type PullOwner } from './peer_stream.js';
 import type { FromThread, ThreadOptions, ToThread } from './thread_messages.js';
@@ -18,7 +19,9 @@ class DataThread implements Surroundings {
     private readonly options: ThreadOptions,
     private readonly post: (message: FromThread) => void,
   ) {
-    this.#server = new PeerServer(options.incarnation, (job) => this.#jobs.get(job));
+    const { incarnation, sameHost } = options;
+    const servingOf = (job: string): JobExchange | undefined => this.#jobs.get(job);
+    this.#server = new PeerServer({ incarnation, host: sameHost ? hostHeader() : '', servingOf });
   }
 
   async start(): Promise<void> {
@@ -39,6 +42,9 @@ class DataThread implements Surroundings {
         break;
       case 'stop_generation':
         job.stopGeneration();
+        break;
+      case 'publish_buckets':
+        job.publishBuckets(command);
         break;
       case 'publish_partial':
         job.publishPartial(command);
@@ -80,8 +86,7 @@ class DataThread implements Surroundings {
   }
 
   want(peer: Peer, pulls: readonly Pull[]): void {
-    const { worker, incarnation } = this.options;
-    const stream = this.#streams.get(peer.worker) ?? new PeerStream(peer, { worker, incarnation }, this.#drops);
+    const stream = this.#streams.get(peer.worker) ?? new PeerStream(peer, this.options, this.#drops);
     this.#streams.set(peer.worker, stream);
     stream.want(pulls);
   }

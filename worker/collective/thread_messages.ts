@@ -6,6 +6,8 @@ export interface ThreadOptions {
   readonly port: number;
   readonly worker: string;
   readonly incarnation: string;
+  /** Workers on this host read each other's exchange memory where it is. */
+  readonly sameHost: boolean;
 }
 
 export type ToThread =

@@ -57,7 +57,7 @@ function handle(turn: Turn, event: WorkerEvent): void {
       session.stopRequested(turn);
       break;
     case 'ticked':
-      session.heartbeat(turn);
+      session.heartbeat(turn, event.loopDelayMs);
       if (run !== undefined) engineLife.checkHang(turn, run);
       break;
   }
@@ -119,8 +119,12 @@ function coordinatorMessage(turn: Turn, message: CoordinatorMessage): void {
   }
 }
 
+/** After these the engine goes on with the command that it is at, or with none. */
+const ENDS_NOTHING: ReadonlySet<EngineEvent['event']> = new Set(['started', 'buckets', 'partial']);
+
 /** Answers that are made from the state that the engine had when it was asked. */
 const TELLS_OF_STATE: ReadonlySet<EngineEvent['event']> = new Set([
+  'buckets',
   'partial',
   'digest',
   'evaluated',
@@ -133,7 +137,7 @@ const TELLS_OF_STATE: ReadonlySet<EngineEvent['event']> = new Set([
 function engineEvent(turn: Turn, run: JobRun, event: EngineEvent): void {
   run.busySinceMs = turn.nowMs;
   const { committed, stale } = run.outstanding[0] ?? { committed: 0, stale: false };
-  if (event.event !== 'started' && event.event !== 'partial') {
+  if (!ENDS_NOTHING.has(event.event)) {
     run.outstanding.shift();
     generation.fetchIfFree(turn, run);
   }
@@ -144,6 +148,9 @@ function engineEvent(turn: Turn, run: JobRun, event: EngineEvent): void {
       break;
     case 'loaded':
       engineLife.engineLoaded(turn, run, event);
+      break;
+    case 'buckets':
+      step.bucketsComputed(turn, run, event);
       break;
     case 'partial':
       step.partialComputed(turn, run, event);

@@ -75,6 +75,7 @@ export function engineStarted(turn: Turn, run: JobRun, event: Extract<EngineEven
     seed: spec.seed,
     microbatches: spec.microbatches,
     precision: spec.precision,
+    exchange: spec.exchange,
     clip_grad_norm: spec.clipGradNorm ?? null,
     on_nonfinite: spec.onNonfinite,
     deterministic: spec.determinism === 'strict',
@@ -85,7 +86,8 @@ export function engineStarted(turn: Turn, run: JobRun, event: Extract<EngineEven
 
 export function engineLoaded(turn: Turn, run: JobRun, event: Extract<EngineEvent, { event: 'loaded' }>): void {
   run.layout = {
-    elements: event.elements,
+    vectorBytes: event.vector_bytes,
+    bf16Bytes: event.bf16_bytes,
     parameters: event.parameters,
     datasetLength: event.dataset_length,
     datasetDigest: event.dataset_digest,
@@ -99,15 +101,15 @@ export function initialDigest(turn: Turn, run: JobRun, state: string): void {
   if (layout === undefined || engineStarted === undefined) throw new Error('a digest before the job was loaded');
   const facts = { ...layout, ...engineStarted, initialState: state, enginePid: run.enginePid };
   run.facts = facts;
-  const bytes = FIRST_PARTIAL_SLOT * slotBytes(facts.elements);
+  const bytes = FIRST_PARTIAL_SLOT * slotBytes(facts.vectorBytes);
   turn.commands.push({ kind: 'reserve_memory', start: run.engineStart, bytes });
   openJob(turn, run, facts);
   send(turn, { kind: 'loaded', job: run.job, facts, engineStart: run.engineStart });
 }
 
-export function openJob(turn: Turn, run: JobRun, { elements }: EngineFacts): void {
+export function openJob(turn: Turn, run: JobRun, { vectorBytes, bf16Bytes }: EngineFacts): void {
   const { microbatches } = run.spec;
-  tellDataPlane(turn, run, { kind: 'open_job', job: run.job, elements, microbatches });
+  tellDataPlane(turn, run, { kind: 'open_job', job: run.job, vectorBytes, bf16Bytes, microbatches });
 }
 
 function limitMs(run: JobRun, op: EngineOp): number {

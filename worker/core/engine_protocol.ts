@@ -16,6 +16,7 @@ export type EngineCommand =
       readonly seed: number;
       readonly microbatches: number;
       readonly precision: 'fp32' | 'bf16';
+      readonly exchange: 'fp32' | 'bf16';
       readonly clip_grad_norm: number | null;
       readonly on_nonfinite: 'fail' | 'skip';
       readonly deterministic: boolean;
@@ -52,7 +53,8 @@ export type EngineEvent =
     }
   | {
       readonly event: 'loaded';
-      readonly elements: number;
+      readonly vector_bytes: number;
+      readonly bf16_bytes: number;
       readonly parameters: number;
       readonly dataset_length: number;
       readonly dataset_digest: string;
@@ -67,6 +69,14 @@ export type EngineEvent =
       readonly consumed: readonly string[];
       readonly data_ms: number;
       readonly compute_ms: number;
+    }
+  /** The first `buckets` buckets of a partial are final in its slot; the partial itself follows. */
+  | {
+      readonly event: 'buckets';
+      readonly step: number;
+      readonly lo: number;
+      readonly length: number;
+      readonly buckets: number;
     }
   | { readonly event: 'computed'; readonly step: number }
   | {

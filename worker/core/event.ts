@@ -25,7 +25,8 @@ export type WorkerEvent =
   | { readonly kind: 'model_failed'; readonly job: string; readonly reason: string }
   /** The daemon was told to stop. */
   | { readonly kind: 'stop_requested' }
-  | { readonly kind: 'ticked' };
+  /** `loopDelayMs`: 99th percentile of how late the daemon's main loop was in the last second. */
+  | { readonly kind: 'ticked'; readonly loopDelayMs: number };
 
 export interface At<E> {
   readonly nowMs: number;

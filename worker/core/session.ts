@@ -39,7 +39,7 @@ export function stopRequested(turn: Turn): void {
   else send(turn, { kind: 'leaving' });
 }
 
-export function heartbeat(turn: Turn): void {
+export function heartbeat(turn: Turn, loopDelayMs: number): void {
   if (turn.nowMs - turn.state.heartbeatSentMs < turn.state.heartbeatMs) return;
   turn.state.heartbeatSentMs = turn.nowMs;
   const { run } = turn.state;
@@ -49,6 +49,7 @@ export function heartbeat(turn: Turn): void {
     committed: run?.committed ?? 0,
     microbatchMs: medianOf(run?.microbatchTimesMs ?? []),
     restoredPieces: run?.restoredPieces ?? 0,
+    loopDelayMs,
   });
 }
 

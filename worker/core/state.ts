@@ -29,7 +29,6 @@ export interface InFlight {
 export interface Applying {
   readonly step: number;
   readonly facts: PartialFacts;
-  readonly crc: number;
   readonly pulledBytes: number;
   readonly startedMs: number;
   readonly computeMs: number;

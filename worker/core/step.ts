@@ -57,7 +57,7 @@ function computeMissing(turn: Turn, run: JobRun, facts: EngineFacts, mine: reado
   if (missing.length === 0) return;
   const slots = freeSlots(inFlight.nodes, missing.length);
   const { samples } = planStep(planShapeOf(run, facts), inFlight.step);
-  const bytes = slotBytes(facts.elements);
+  const bytes = slotBytes(facts.vectorBytes);
   turn.commands.push({
     kind: 'reserve_memory',
     start: run.engineStart,
@@ -98,6 +98,20 @@ export function runStep(turn: Turn, run: JobRun, placements: readonly NodePlacem
   writeSlot(turn, run, { kind: 'reduce', job: run.job, step: run.committed, placements });
 }
 
+/**
+ * The beginning of a partial is final in its slot: peers may read so much of it. It is not held for that: should the engine fail now,
+ * whoever computes the node again gets the same bytes.
+ */
+export function bucketsComputed(turn: Turn, run: JobRun, event: Extract<EngineEvent, { event: 'buckets' }>): void {
+  const { inFlight } = run;
+  if (inFlight?.step !== event.step) return;
+  const own = inFlight.nodes.get(nodeKey(event));
+  if (own === undefined) return;
+  const { node, slot } = own;
+  const { buckets } = event;
+  tellDataPlane(turn, run, { kind: 'publish_buckets', job: run.job, step: event.step, node, slot, buckets });
+}
+
 /** A partial is whole in its slot: peers may read it. */
 export function partialComputed(turn: Turn, run: JobRun, event: Extract<EngineEvent, { event: 'partial' }>): void {
   const { inFlight } = run;
@@ -128,7 +142,6 @@ export function reduced(turn: Turn, run: JobRun, event: Extract<DataPlaneEvent, 
   run.applying.push({
     step: event.step,
     facts: event.facts,
-    crc: event.crc,
     pulledBytes: event.pulledBytes,
     startedMs: inFlight?.startedMs ?? turn.nowMs,
     computeMs: inFlight?.computeMs ?? 0,
@@ -140,7 +153,7 @@ export function reduced(turn: Turn, run: JobRun, event: Extract<DataPlaneEvent, 
   tellEngine(turn, run, {
     command: 'apply',
     step: event.step,
-    at: (event.step % 2) * slotBytes(facts.elements),
+    at: (event.step % 2) * slotBytes(facts.vectorBytes),
     weight: event.facts.weight,
     filled: filledOf(plan),
   });
@@ -170,7 +183,6 @@ function reportOf(run: JobRun, nowMs: number, applying: Applying, applied: Extra
     loss: applying.facts.loss,
     weight: applying.facts.weight,
     consumed: Buffer.from(applying.facts.consumed.join(''), 'hex'),
-    reducedCrc: applying.crc,
     stepMs: nowMs - applying.startedMs,
     computeMs: applying.computeMs,
     reduceMs: applying.reduceMs,

@@ -1,4 +1,5 @@
 /** Turns what happens into events for the core, one at a time, and the core's commands into acts. */
+import { monitorEventLoopDelay } from 'node:perf_hooks';
 import type { Logger } from '../../shared/logger.js';
 import { Orphans } from '../../shared/orphans.js';
 import type { Checkpoints } from '../checkpoint/checkpoints.js';
@@ -12,6 +13,9 @@ import { createModelFolder, describeModel } from './model_folder.js';
 import type { SessionClient } from './session_client.js';
 
 const TICK_MS = 50;
+/** The main loop is looked at so often, and judged after so many looks. */
+const LOOP_LOOK_MS = 10;
+const LOOP_LOOKS = 100;
 /** After the exit of an engine. What it started may have to die first before its own children are orphans. */
 const SWEEPS_MS = [50, 200, 1000];
 const LAST_SWEEP_MS = 2000;
@@ -34,16 +38,28 @@ export class Driver {
   /** What users' code starts in a session of its own is not in the engine's process group, and must not outlive the job either. */
   readonly #orphans = new Orphans(() => new Set([...this.#engines.values()].map((engine) => engine.pid)));
   readonly #ticker: NodeJS.Timeout;
+  readonly #loopDelay = monitorEventLoopDelay({ resolution: LOOP_LOOK_MS });
+  #loopDelayMs = 0;
   #draining = false;
   #session: SessionClient | undefined;
 
   constructor(options: DriverOptions) {
     this.#options = options;
-    this.#ticker = setInterval(() => this.dispatch({ kind: 'ticked' }), TICK_MS);
+    this.#ticker = setInterval(() => this.#tick(), TICK_MS);
+    this.#loopDelay.enable();
   }
 
   connect(session: SessionClient): void {
     this.#session = session;
+  }
+
+  #tick(): void {
+    if (this.#loopDelay.count >= LOOP_LOOKS) {
+      // The histogram holds the whole time between two looks.
+      this.#loopDelayMs = Math.max(0, this.#loopDelay.percentile(99) / 1e6 - LOOP_LOOK_MS);
+      this.#loopDelay.reset();
+    }
+    this.dispatch({ kind: 'ticked', loopDelayMs: this.#loopDelayMs });
   }
 
   /** It holds a copy of a state that is to be saved. */
@@ -69,6 +85,7 @@ export class Driver {
   /** Ends all engines and what they started. Nothing is dispatched any more. */
   async close(): Promise<void> {
     clearInterval(this.#ticker);
+    this.#loopDelay.disable();
     for (const engine of this.#engines.values()) engine.kill();
     this.#engines.clear();
     await this.#orphans.sweepAll(LAST_SWEEP_MS);

@@ -22,7 +22,8 @@ const engineEvent = z.discriminatedUnion('event', [
   }),
   z.object({
     event: z.literal('loaded'),
-    elements: count,
+    vector_bytes: count,
+    bf16_bytes: count,
     parameters: count,
     dataset_length: count,
     dataset_digest: hash,
@@ -38,6 +39,7 @@ const engineEvent = z.discriminatedUnion('event', [
     data_ms: ms,
     compute_ms: ms,
   }),
+  z.object({ event: z.literal('buckets'), step: count, lo: count, length: count, buckets: count }),
   z.object({ event: z.literal('computed'), step: count }),
   z.object({
     event: z.literal('applied'),

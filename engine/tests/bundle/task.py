@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 import lockstep
 
@@ -130,6 +131,52 @@ class Wide(Plain):
 
     def model(self):
         return nn.Sequential(nn.Linear(6, 200_000), nn.Tanh(), nn.Linear(200_000, 3))
+
+
+class Hooked(Plain):
+    """A hook that runs in the backward pass, when the gradients of the second layer are there, does what `params["how"]` says."""
+
+    def loss(self, model, batch):
+        def hook(gradient):
+            if self.params["how"] == "raise":
+                raise ValueError("in a hook")
+            if self.params["how"] == "change":
+                model[2].weight.grad.mul_(2)
+
+        hidden = model[1](model[0](batch[0]))
+        hidden.register_hook(hook)
+        return functional.cross_entropy(model[2](hidden), batch[1])
+
+
+class Checkpointed(Plain):
+    """Every layer is checkpointed, and the one in the middle is used twice: each use adds to its gradient."""
+
+    def model(self):
+        return nn.ModuleList([nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 3)])
+
+    def loss(self, model, batch):
+        x = batch[0].requires_grad_()
+        for place in (0, 1, 1, 2):
+            x = checkpoint(model[place], x, use_reentrant=self.params["reentrant"])
+        return functional.cross_entropy(x, batch[1])
+
+
+class TwoBackwards(Plain):
+    """loss() runs a backward pass itself, and its gradients count too."""
+
+    def loss(self, model, batch):
+        functional.mse_loss(model(batch[0]), torch.zeros(len(batch[0]), 3)).backward()
+        return super().loss(model, batch)
+
+
+class Sparse(Plain):
+    """The embedding's gradient is sparse, which cannot be exchanged; the other is there first."""
+
+    def model(self):
+        return nn.Sequential(nn.Embedding(5, 8, sparse=True), nn.Linear(8, 3))
+
+    def loss(self, model, batch):
+        return functional.cross_entropy(model(batch[1]), batch[1])
 
 
 class Randomised(Plain):

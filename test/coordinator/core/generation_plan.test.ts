@@ -20,6 +20,7 @@ function worker(name: string): Worker {
     engineStart: 1,
     leaving: false,
     microbatchMs: 0,
+    loopDelayMs: 0,
     holding: undefined,
     restoredPieces: 0,
   };

@@ -13,7 +13,15 @@ import { parseJobSpec } from '../../../shared/job_spec.js';
 import type { EngineFacts, WorkerMessage } from '../../../shared/wire/session.js';
 
 const facts: EngineFacts = {
-  ...{ elements: 16, parameters: 1, datasetLength: 40, datasetDigest: 'd', fingerprint: 'f', initialState: 'i' },
+  ...{
+    vectorBytes: 64,
+    bf16Bytes: 0,
+    parameters: 1,
+    datasetLength: 40,
+    datasetDigest: 'd',
+    fingerprint: 'f',
+    initialState: 'i',
+  },
   ...{ torch: '2', device: 'cpu', enginePid: 7 },
 };
 const progress = { committed: 5, loss: 0.1, samplesLost: 0, samplesRepeated: 0 };

@@ -1,6 +1,7 @@
 /** Reduces and gathers one step: pulls the partials of the own segment, adds them up, and pulls everybody else's segments. */
 import { additionsFor, nodeKey } from '../../../shared/tree.js';
 import type { CoreDataPlaneCommand } from '../../../worker/core/command.js';
+import { mix } from '../hashing.js';
 import type { VectorContent } from '../memory.js';
 import { add } from '../reference.js';
 import type { Exchange } from './exchange.js';
@@ -14,6 +15,8 @@ export class AllReduce extends Run {
   own: number | undefined;
   readonly #content: VectorContent;
   readonly #values: (Extract<Given, { readonly kind: 'partial' }> | undefined)[];
+  /** What was read of partials before they were whole. */
+  readonly #early: (Extract<Given, { readonly kind: 'buckets' }> | undefined)[];
 
   constructor(
     private readonly exchange: Exchange,
@@ -22,6 +25,7 @@ export class AllReduce extends Run {
   ) {
     super(exchange.shelf.job, exchange.generation);
     this.#values = placements.map(() => undefined);
+    this.#early = placements.map(() => undefined);
     this.#checkCover();
     this.#content = exchange.shelf.emptyVector(exchange.generation, step, exchange.generation.roster.length);
   }
@@ -40,7 +44,10 @@ export class AllReduce extends Run {
   }
 
   start(): void {
-    for (const [input, placement] of this.placements.entries()) this.#pullPartial(placement, input);
+    for (const [input, placement] of this.placements.entries()) {
+      this.#pullPartial(placement, input);
+      this.#pullBuckets(placement, input);
+    }
     this.generation.roster.forEach((_, segment) => {
       if (segment !== this.generation.rank) this.#pullSegment(segment);
     });
@@ -56,7 +63,7 @@ export class AllReduce extends Run {
       wanted: { kind: 'partial', step, node },
       over: () => this.ended,
       arrived: (given) => {
-        if (given.kind === 'partial') this.#values[input] = given;
+        if (given.kind === 'partial') this.#take(input, given);
         this.#fold();
       },
       refused: () => {
@@ -64,6 +71,28 @@ export class AllReduce extends Run {
         exchange.host.broken('I3', `worker ${worker} never has ${nodeKey(node)} of step ${step}`);
       },
     });
+  }
+
+  #pullBuckets({ node, rank }: Placement, input: number): void {
+    if (rank === this.generation.rank) return;
+    this.exchange.pull({
+      run: this,
+      rank,
+      wanted: { kind: 'buckets', step: this.step, node },
+      over: () => this.ended || this.#values[input] !== undefined,
+      arrived: (given) => {
+        if (given.kind === 'buckets') this.#early[input] = given;
+      },
+      refused: () => undefined,
+    });
+  }
+
+  /** A whole partial. What was read of it before must have been the same bytes: they are in the sums already. */
+  #take(input: number, given: Extract<Given, { readonly kind: 'partial' }>): void {
+    const early = this.#early[input];
+    const differs = early !== undefined && early.value !== given.value;
+    const taint = given.taint ?? early?.taint ?? (differs ? 'its first buckets were others before' : undefined);
+    this.#values[input] = { ...given, value: differs ? mix(given.value, early.value) : given.value, taint };
   }
 
   #pullSegment(segment: number): void {
@@ -91,7 +120,8 @@ export class AllReduce extends Run {
     this.placements.forEach(({ node, rank }, input) => {
       if (rank !== this.generation.rank || this.#values[input] !== undefined) return;
       const given = this.exchange.shelf.partialHere(this.generation.generation, this.step, node);
-      if (given !== undefined) this.#values[input] = given;
+      if (given !== undefined) this.#take(input, given);
+      else this.#early[input] ??= this.exchange.shelf.bucketsHere(this.generation.generation, this.step, node);
     });
     this.#fold();
   }

@@ -9,7 +9,7 @@
  */
 import type { DataPlaneEvent, PartialFacts } from '../../../worker/collective/data_plane.js';
 import type { CoreDataPlaneCommand } from '../../../worker/core/command.js';
-import { gradientOf, type Memory } from '../memory.js';
+import type { Memory } from '../memory.js';
 import type { WorkerHost } from '../worker_host.js';
 import { AllReduce } from './all_reduce.js';
 import type { Exchange } from './exchange.js';
@@ -73,6 +73,10 @@ export class SimulatedDataPlane {
         shelf.stop();
         this.#wake(shelf);
         break;
+      case 'publish_buckets':
+        shelf.publishBuckets(command.step, command.node, command);
+        this.#partialsCame(shelf, command.step);
+        break;
       case 'publish_partial':
         this.#publishPartial(shelf, command);
         break;
@@ -102,6 +106,10 @@ export class SimulatedDataPlane {
 
   #publishPartial(shelf: Shelf, { step, node, slot, facts }: CommandOf<'publish_partial'>): void {
     shelf.publishPartial(step, node, { slot, facts });
+    this.#partialsCame(shelf, step);
+  }
+
+  #partialsCame(shelf: Shelf, step: number): void {
     for (const run of shelf.runs) if (run instanceof AllReduce && run.step === step) run.takeOwn();
     this.#wake(shelf);
   }
@@ -160,10 +168,9 @@ export class SimulatedDataPlane {
     shelf.runs.delete(run);
     shelf.wholeVector(step, run.generation, facts);
     this.#wake(shelf);
-    const gradient = gradientOf(shelf.memory.slots.get(step % 2)) ?? 0;
     this.#world.say(this.host.name, `data plane: step ${step} whole in generation ${generation}`);
     this.#world.onMoment('reduced_whole', this.host.name);
-    this.#emit({ kind: 'reduced', job: shelf.job, generation, step, facts, crc: gradient % 2 ** 32, pulledBytes: 1 });
+    this.#emit({ kind: 'reduced', job: shelf.job, generation, step, facts, pulledBytes: 1 });
   }
 
   #peerFailed(shelf: Shelf, { generation, roster }: Generation, rank: number, reason: string): void {

@@ -25,6 +25,8 @@ export interface Generation {
 
 export type Wanted =
   | { readonly kind: 'partial'; readonly step: number; readonly node: TreeNode }
+  /** As many of the first buckets of a partial as are said to be final. */
+  | { readonly kind: 'buckets'; readonly step: number; readonly node: TreeNode }
   | { readonly kind: 'segment'; readonly step: number; readonly segment: number }
   | { readonly kind: 'vector'; readonly step: number }
   | { readonly kind: 'state_facts'; readonly committed: number }
@@ -37,6 +39,7 @@ export type Given =
       readonly facts: PartialFacts;
       readonly taint: string | undefined;
     }
+  | { readonly kind: 'buckets'; readonly value: number; readonly taint: string | undefined }
   | { readonly kind: 'segment'; readonly value: number; readonly taint: string | undefined }
   | {
       readonly kind: 'vector';

@@ -5,7 +5,7 @@ import type { PartialFacts } from '../../../worker/collective/data_plane.js';
 import type { StateFacts } from '../../../worker/collective/facts.js';
 import { Image } from '../checkpoint/image.js';
 import { mix } from '../hashing.js';
-import { gradientOf, type Memory, type VectorContent } from '../memory.js';
+import { BUCKETS, gradientOf, type Memory, type VectorContent } from '../memory.js';
 import type { WorkerHost } from '../worker_host.js';
 import type { AllReduce } from './all_reduce.js';
 import type { SimulatedDataPlane } from './data_plane.js';
@@ -27,6 +27,12 @@ interface PublishedPartial {
   readonly facts: PartialFacts;
 }
 
+/** The first buckets of a partial that is not whole yet. */
+interface PublishedBuckets {
+  readonly slot: number;
+  readonly buckets: number;
+}
+
 export interface PublishedState extends StateFacts {
   readonly committed: number;
 }
@@ -35,6 +41,7 @@ export class Shelf {
   generation: Generation | undefined;
   #highest = { generation: 0, term: 0 };
   readonly #partials = new Map<number, Map<string, PublishedPartial>>();
+  readonly #buckets = new Map<number, Map<string, PublishedBuckets>>();
   #partialsFrom = 0;
   readonly #vectors: [CommittedVector | undefined, CommittedVector | undefined] = [undefined, undefined];
   /** The steps that are being reduced, with the own segment once it is there. */
@@ -80,9 +87,16 @@ export class Shelf {
     this.#partials.set(step, ofStep.set(nodeKey(node), partial));
   }
 
+  publishBuckets(step: number, node: TreeNode, { slot, buckets }: PublishedBuckets): void {
+    const ofStep = this.#buckets.get(step) ?? new Map<string, PublishedBuckets>();
+    this.#buckets.set(step, ofStep.set(nodeKey(node), { slot, buckets }));
+  }
+
   dropPartials(below: number): void {
     this.#partialsFrom = Math.max(this.#partialsFrom, below);
-    for (const step of this.#partials.keys()) if (step < below) this.#partials.delete(step);
+    for (const known of [this.#partials, this.#buckets]) {
+      for (const step of known.keys()) if (step < below) known.delete(step);
+    }
     const confirmed = this.#vectors[(below + 1) % 2];
     if (confirmed?.step === below - 1) confirmed.confirmed = true;
   }
@@ -131,6 +145,11 @@ export class Shelf {
         const given = this.partialHere(current.generation, wanted.step, wanted.node);
         return given === undefined ? { kind: 'wait' } : { kind: 'found', given };
       }
+      case 'buckets': {
+        if (wanted.step < this.#partialsFrom) return { kind: 'refused', status: 'unknown' };
+        const given = this.bucketsHere(current.generation, wanted.step, wanted.node);
+        return given === undefined ? { kind: 'wait' } : { kind: 'found', given };
+      }
       case 'segment':
         return this.#findSegment(current, wanted.step);
       case 'vector': {
@@ -154,26 +173,37 @@ export class Shelf {
   ): Extract<Given, { readonly kind: 'partial' }> | undefined {
     const published = this.#partials.get(step)?.get(nodeKey(node));
     if (published === undefined) return undefined;
+    const read = this.#read(generation, step, node, { slot: published.slot, buckets: BUCKETS });
+    return { kind: 'partial', facts: published.facts, ...read };
+  }
+
+  /** The first buckets of a partial, as many as are published here, and whether the slot really holds them. */
+  bucketsHere(
+    generation: number,
+    step: number,
+    node: TreeNode,
+  ): Extract<Given, { readonly kind: 'buckets' }> | undefined {
+    const published = this.#buckets.get(step)?.get(nodeKey(node));
+    return published && { kind: 'buckets', ...this.#read(generation, step, node, published) };
+  }
+
+  #read(generation: number, step: number, node: TreeNode, { slot, buckets }: PublishedBuckets) {
     const { host } = this;
-    const content = this.memory.slots.get(published.slot);
+    const content = this.memory.slots.get(slot);
     const right =
       content?.kind === 'partial' &&
       content.job === this.name &&
       content.step === step &&
+      content.buckets >= buckets &&
       nodeKey(content.node) === nodeKey(node);
-    const found = content?.kind === 'partial' ? `${nodeKey(content.node)} of step ${content.step}` : content?.kind;
-    const name = `${nodeKey(node)} of step ${step} on ${host.name}`;
+    const found =
+      content?.kind === 'partial'
+        ? `${content.buckets} buckets of ${nodeKey(content.node)} of step ${content.step}`
+        : content?.kind;
+    const name = `${buckets} buckets of ${nodeKey(node)} of step ${step} on ${host.name}`;
     const isCurrent = right && content.weights === host.world.oracle.weightsOf(this.job, generation, step);
-    return {
-      kind: 'partial',
-      value: right ? content.value : mix(step, 13),
-      facts: published.facts,
-      taint: isCurrent
-        ? undefined
-        : right
-          ? `${name} was computed from other weights`
-          : `the slot of ${name} holds ${found}`,
-    };
+    const problem = right ? `${name} were computed from other weights` : `the slot of ${name} holds ${found}`;
+    return { value: right ? content.value : mix(step, 13), taint: isCurrent ? undefined : problem };
   }
 
   /** Only what was reduced in this generation is given to peers that reduce in it. */

@@ -9,7 +9,7 @@ import {
   encodeStateFacts,
   type StateFacts,
 } from '../../../worker/collective/facts.js';
-import { MOST_FRAME_BYTES } from '../../../worker/collective/peer_service.js';
+import { MOST_PAYLOAD_BYTES } from '../../../worker/collective/peer_service.js';
 
 const sha256 = fc.string({ unit: fc.constantFrom(...'0123456789abcdef'), minLength: 64, maxLength: 64 });
 
@@ -92,7 +92,7 @@ describe('the facts of a state', () => {
       Array.from({ length: count }, (_, i) => ({ at: 8e15 + i * 1e11, length: 99_999_999_999 }));
     const facts = { bytes: Number.MAX_SAFE_INTEGER, sha256: 'a'.repeat(64), ranges: widest(MOST_RANGES) };
     expect(decodeStateFacts(encodeStateFacts(facts))).toEqual(facts);
-    expect(encodeStateFacts(facts).length).toBeLessThan(MOST_FRAME_BYTES / 2);
+    expect(encodeStateFacts(facts).length).toBeLessThan(MOST_PAYLOAD_BYTES / 2);
     expect(decodeJson({ ...facts, ranges: widest(MOST_RANGES + 1) })).toBeUndefined();
   });
 });

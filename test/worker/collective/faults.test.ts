@@ -96,7 +96,7 @@ import { MemoryFile } from '${repository}dist/worker/io/memory_file.js';
 const file = MemoryFile.create('child');
 file.grow(2 ** 20);
 const plane = await startDataPlane({ host: '127.0.0.1', worker: 'child', incarnation: 'child-1', onEvent: () => {}, log: () => {} });
-plane.tell({ kind: 'open_job', job: 'any', exchangeFd: file.fd, elements: 100000, microbatches: 2 });
+plane.tell({ kind: 'open_job', job: 'any', exchangeFd: file.fd, vectorBytes: 400000, bf16Bytes: 0, microbatches: 2 });
 console.log(plane.port);
 `;
 

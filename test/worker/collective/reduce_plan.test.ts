@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { type PlannedPull, type ReadyChunk, ReducePlan } from '../../../worker/collective/reduce_plan.js';
 import { BUCKET_BYTES, CHUNK_BYTES } from '../../../worker/collective/segments.js';
 
-const PAYLOAD = new Float32Array(1);
+const PAYLOAD = 'a chunk';
 
 const four = [
   { node: { lo: 0, length: 2 }, rank: 0 },
@@ -13,18 +13,18 @@ const four = [
 
 interface Outcome {
   readonly pulls: PlannedPull[];
-  readonly folded: ReadyChunk[];
+  readonly folded: ReadyChunk<string>[];
 }
 
 /** Answers pulls in an order that the seed decides until nothing is left, and returns what was done. */
-function runToEnd(plan: ReducePlan, seed: number): Outcome {
+function runToEnd(plan: ReducePlan<string>, seed: number): Outcome {
   let state = seed;
   const pick = (count: number): number => {
     state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
     return Math.floor((state / 2 ** 32) * count);
   };
   const done: Outcome = { pulls: [], folded: [] };
-  const fold = (chunks: readonly ReadyChunk[]): void => {
+  const fold = (chunks: readonly ReadyChunk<string>[]): void => {
     for (const chunk of chunks) {
       done.folded.push(chunk);
       plan.folded(chunk.bucket);
@@ -37,7 +37,7 @@ function runToEnd(plan: ReducePlan, seed: number): Outcome {
     done.pulls.push(...fresh);
     open.push(...fresh.map((pull) => ({ pull, offset: 0 })));
     const publish = own.length > 0 && (open.length === 0 || pick(20) === 0);
-    if (publish) fold(plan.published(own.shift() ?? -1));
+    if (publish) fold(plan.published(own.shift() ?? -1, Number.POSITIVE_INFINITY));
     else if (open.length === 0) return done;
     else {
       const at = pick(open.length);
@@ -58,7 +58,7 @@ describe('the plan of a reduce', () => {
     fc.assert(
       fc.property(cases, ([elements, rank, seed]) => {
         const vectorBytes = elements * 4;
-        const plan = new ReducePlan({ vectorBytes, rank, segments: 3, placements: four });
+        const plan = new ReducePlan<string>({ vectorBytes, rank, segments: 3, placements: four });
         const { pulls, folded } = runToEnd(plan, seed);
         expect(plan.done).toBe(true);
         const gathered = pulls.flatMap((pull) => (pull.kind === 'reduced' ? [pull.length] : []));
@@ -71,7 +71,7 @@ describe('the plan of a reduce', () => {
   });
 
   it('asks each holder for the own segment and each owner for its own, of every bucket', () => {
-    const plan = new ReducePlan({ vectorBytes: BUCKET_BYTES, rank: 1, segments: 3, placements: four });
+    const plan = new ReducePlan<string>({ vectorBytes: BUCKET_BYTES, rank: 1, segments: 3, placements: four });
     const asked = plan.nextPulls().map(({ kind, rank, segment }) => `${kind} of segment ${segment} from ${rank}`);
     expect(asked).toEqual([
       'partial of segment 1 from 0',
@@ -82,7 +82,7 @@ describe('the plan of a reduce', () => {
   });
 
   it('keeps to a window of buckets while one of them waits', () => {
-    const plan = new ReducePlan({ vectorBytes: 100 * BUCKET_BYTES, rank: 0, segments: 3, placements: four });
+    const plan = new ReducePlan<string>({ vectorBytes: 100 * BUCKET_BYTES, rank: 0, segments: 3, placements: four });
     const first = new Set(plan.nextPulls().map(({ bucket }) => bucket));
     expect(first.size).toBe(16);
     expect(plan.nextPulls()).toEqual([]);
@@ -90,21 +90,21 @@ describe('the plan of a reduce', () => {
 
   it('narrows the window when many partials would have to be held', () => {
     const placements = Array.from({ length: 64 }, (_, lo) => ({ node: { lo, length: 1 }, rank: 1 }));
-    const plan = new ReducePlan({ vectorBytes: 100 * BUCKET_BYTES, rank: 0, segments: 2, placements });
+    const plan = new ReducePlan<string>({ vectorBytes: 100 * BUCKET_BYTES, rank: 0, segments: 2, placements });
     expect(new Set(plan.nextPulls().map(({ bucket }) => bucket)).size).toBe(2);
   });
 
   it('needs nothing from anybody when the worker is alone, but its own partial', () => {
     const placements = [{ node: { lo: 0, length: 4 }, rank: 0 }];
-    const plan = new ReducePlan({ vectorBytes: 2 * BUCKET_BYTES, rank: 0, segments: 1, placements });
+    const plan = new ReducePlan<string>({ vectorBytes: 2 * BUCKET_BYTES, rank: 0, segments: 1, placements });
     expect(plan.nextPulls()).toEqual([]);
     expect(plan.done).toBe(false);
-    for (const { bucket } of plan.published(0)) plan.folded(bucket);
+    for (const { bucket } of plan.published(0, 2)) plan.folded(bucket);
     expect(plan.done).toBe(true);
   });
 
   it('takes no chunk twice', () => {
-    const plan = new ReducePlan({ vectorBytes: BUCKET_BYTES, rank: 0, segments: 3, placements: four });
+    const plan = new ReducePlan<string>({ vectorBytes: BUCKET_BYTES, rank: 0, segments: 3, placements: four });
     plan.partialArrived(0, 1, 0, PAYLOAD);
     expect(() => plan.partialArrived(0, 1, 0, PAYLOAD)).toThrow('no chunk is wanted');
   });

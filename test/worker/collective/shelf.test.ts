@@ -28,6 +28,7 @@ function ask(fields: Partial<PullRequest>): PullRequest {
     length: 64,
     worker: 'b',
     incarnation: 'b-1',
+    sameHost: false,
     ...fields,
   };
 }
@@ -62,7 +63,7 @@ describe('a request', () => {
   });
 
   it('for a published partial finds the segment in its slot, from the offset on', () => {
-    shelf.publish(10, { lo: 0, length: 4 }, { slot: 3, facts });
+    shelf.publish(10, { lo: 0, length: 4 }, { slot: 3, buckets: 2, facts });
     const answer = shelf.lookUp(ask({ kind: 'partial', bucket: 1, segment: 1, offset: 128 }));
     const at = BUCKET_BYTES * 1.5 + 128;
     expect(answer).toEqual({ kind: 'found', located: { kind: 'slot', slot: 3, at, length: 64 } });
@@ -70,6 +71,17 @@ describe('a request', () => {
     expect(shelf.lookUp(beyond)).toEqual(unknown);
     shelf.dropPartials(11);
     expect(shelf.lookUp(ask({ kind: 'partial' }))).toEqual(unknown);
+  });
+
+  it('for a bucket of a partial waits until that bucket is final, and for its facts until all of it is', () => {
+    const waits = { kind: 'wait', event: 'partial 10 0+4' };
+    shelf.publish(10, { lo: 0, length: 4 }, { slot: 3, buckets: 1, facts: undefined });
+    expect(shelf.lookUp(ask({ kind: 'partial', bucket: 0 })).kind).toBe('found');
+    expect(shelf.lookUp(ask({ kind: 'partial', bucket: 1 }))).toEqual(waits);
+    expect(shelf.lookUp(ask({ kind: 'facts' }))).toEqual(waits);
+    shelf.publish(10, { lo: 0, length: 4 }, { slot: 3, buckets: 2, facts });
+    expect(shelf.lookUp(ask({ kind: 'partial', bucket: 1 })).kind).toBe('found');
+    expect(shelf.lookUp(ask({ kind: 'facts' })).kind).toBe('found');
   });
 
   it('finds an own segment as soon as it is reduced, and the others only after the commit', () => {

@@ -98,13 +98,14 @@ export class TestWorker {
     readonly incarnation: string,
   ) {}
 
-  static async start(name: string, incarnation = `${name}-1`): Promise<TestWorker> {
+  static async start(name: string, sameHost: boolean, incarnation = `${name}-1`): Promise<TestWorker> {
     await ensureBuilt();
     const worker = new TestWorker(name, incarnation);
     worker.#plane = await startDataPlane({
       host: '127.0.0.1',
       worker: name,
       incarnation,
+      sameHost,
       onEvent: (event) => worker.#heard(event),
       log: (_level, line) => worker.logs.push(line),
     });
@@ -115,12 +116,14 @@ export class TestWorker {
   open(job: string, shape: Shape): void {
     if (this.#file !== undefined) this.tell({ kind: 'close_job', job: this.#job });
     this.#file = MemoryFile.create(job);
-    this.#file.grow(slotBytes(shape.elements) * FIRST_PARTIAL_SLOT);
+    this.#file.grow(slotBytes(shape.elements * 4) * FIRST_PARTIAL_SLOT);
     this.#shape = shape;
     this.#job = job;
     this.#nextSlot = FIRST_PARTIAL_SLOT;
     this.events.length = 0;
-    this.tell({ kind: 'open_job', job, exchangeFd: this.#file.fd, ...shape });
+    const vectorBytes = shape.elements * 4;
+    const { microbatches } = shape;
+    this.tell({ kind: 'open_job', job, exchangeFd: this.#file.fd, vectorBytes, bf16Bytes: 0, microbatches });
   }
 
   get job(): string {
@@ -156,14 +159,20 @@ export class TestWorker {
 
   /** Writes the partial to a slot of its own and publishes it. */
   publish(step: number, node: TreeNode, gradients: Gradients): void {
+    const slot = this.write(node, gradients);
+    this.tell({ kind: 'publish_partial', job: this.#job, step, node, slot, facts: gradients.factsOf(node) });
+  }
+
+  /** Writes the partial to a slot of its own, and returns its number. */
+  write(node: TreeNode, gradients: Gradients): number {
     const slot = this.#nextSlot++;
-    const bytes = slotBytes(this.#shape.elements);
+    const bytes = slotBytes(this.#shape.elements * 4);
     this.file.grow(bytes * (slot + 1));
     this.file
       .map(bytes * slot, bytes)
       .floats(0, this.#shape.elements)
       .set(gradients.of(node));
-    this.tell({ kind: 'publish_partial', job: this.#job, step, node, slot, facts: gradients.factsOf(node) });
+    return slot;
   }
 
   reduce(step: number, placements: readonly Placement[]): void {
@@ -203,7 +212,7 @@ export class TestWorker {
 
   /** The reduced vector of a step, as it lies in its slot. */
   reduced(step: number): Float32Array {
-    const bytes = slotBytes(this.#shape.elements);
+    const bytes = slotBytes(this.#shape.elements * 4);
     return this.file
       .map(bytes * (step % 2), bytes)
       .floats(0, this.#shape.elements)
@@ -222,9 +231,10 @@ export class Cluster {
 
   private constructor(readonly workers: readonly TestWorker[]) {}
 
-  static async start(count: number): Promise<Cluster> {
+  /** With `sameHost` they read each other's memory; otherwise everything goes through sockets. */
+  static async start(count: number, { sameHost = false } = {}): Promise<Cluster> {
     const names = Array.from({ length: count }, (_, rank) => `w${rank}`);
-    return new Cluster(await Promise.all(names.map((name) => TestWorker.start(name))));
+    return new Cluster(await Promise.all(names.map((name) => TestWorker.start(name, sameHost))));
   }
 
   /** A new job on the first `count` workers. */
