@@ -31,6 +31,8 @@ const REPETITION_MS = 1000;
 const MOST_REDUCES = 25;
 /** Two, so that both slots of Lockstep's reduced vectors are verified. */
 const CHECKS = 2;
+/** So that each of the most workers owns a part of the vector, even of one that is sent as bf16. */
+const LEAST_BYTES = 2048;
 const GLOO_TYPES = ['float32', 'float16', 'bfloat16'] as const;
 
 interface Options {
@@ -51,7 +53,7 @@ function parseOptions(): Options {
     .option('--nets <list>', `of ${NETS.join(', ')}; all but the first two need root`, wordsOf(NETS), ['loopback'])
     .option('--workers <list>', 'numbers of workers', wholeNumbers(2, MOST_WORKERS), [2, 4])
     .option('--formats <list>', `of ${FORMATS.join(', ')}: what Lockstep sends`, wordsOf(FORMATS), ['fp32'])
-    .option('--sizes <list>', 'of the vector as fp32', sizesOf(4, 2 ** 30), [
+    .option('--sizes <list>', 'of the vector as fp32', sizesOf(LEAST_BYTES, 2 ** 30), [
       4096,
       ...[1, 25, 100, 256].map((mebibytes) => mebibytes * 2 ** 20),
     ])

@@ -42,13 +42,13 @@ export function slotOf({ file }: { readonly file: MemoryFile }, vector: Vector, 
   return file.map(slotLength(vector) * slot, slotLength(vector));
 }
 
-/** The partial of a worker's only microbatch is whole, and the step is to be reduced. */
+/** The step is to be reduced, and the partial of the worker's only microbatch is whole: in the order in which a worker's core says so. */
 export function reduceStep(job: string, step: number, rank: number, workers: number): readonly DataPlaneCommand[] {
   const nodes = Array.from({ length: workers }, (_, lo) => ({ lo, length: 1 }));
   const facts = { loss: 0, weight: 1, consumed: ['0'.repeat(16)] };
   return [
-    { kind: 'publish_partial', job, step, node: { lo: rank, length: 1 }, slot: FIRST_PARTIAL_SLOT, facts },
     { kind: 'reduce', job, step, placements: nodes.map((node, place) => ({ node, rank: place })) },
+    { kind: 'publish_partial', job, step, node: { lo: rank, length: 1 }, slot: FIRST_PARTIAL_SLOT, facts },
   ];
 }
 
