@@ -67,26 +67,42 @@ class Output {
   loss = Number.NaN;
   stderr = '';
 
-  read(line: string): void {
-    const [what, first, second] = line.split(' ');
-    if (what === 'parameters') this.parameters = Number(first);
-    if (what === 'step') this.timesMs.push(Number(second) * 1000);
-    if (what === 'loss') this.loss = Number(first);
-  }
-
-  listen(launcher: Launcher): void {
-    createInterface({ input: launcher.stdout }).on('line', (line) => this.read(line));
+  listen(launcher: Launcher, onLoss: () => void): void {
+    createInterface({ input: launcher.stdout }).on('line', (line) => {
+      const [what, first, second] = line.split(' ');
+      if (what === 'parameters') this.parameters = Number(first);
+      if (what === 'step') this.timesMs.push(Number(second) * 1000);
+      if (what !== 'loss') return;
+      this.loss = Number(first);
+      onLoss();
+    });
     launcher.stderr.on('data', (chunk: Buffer) => {
       this.stderr = (this.stderr + chunk.toString()).slice(-STDERR_KEPT);
     });
   }
 }
 
-/** Resolves when it has ended well and all that it has written has been read. */
-async function finished(launcher: Launcher, output: Output): Promise<true> {
-  const [code, signal] = await once(launcher, 'close');
-  if (code !== 0) throw new Error(`torchrun ended with ${signal ?? `status ${code}`}:\n${output.stderr}`);
-  return true;
+/**
+ * Resolves with the loss, which is the last that is printed. The ends of the processes are not waited for: a rank may hang in its exit
+ * when another one is gone.
+ */
+function untilLoss(launchers: readonly Launcher[], output: Output, limitMs: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const late = setTimeout(() => reject(new Error(`torchrun did not end within ${limitMs / 1000} s`)), limitMs);
+    const over = (act: () => void): void => {
+      clearTimeout(late);
+      act();
+    };
+    for (const launcher of launchers) {
+      output.listen(launcher, () => over(resolve));
+      launcher.once('error', (error) => over(() => reject(error)));
+      launcher.once('close', (code, signal) => {
+        // The loss is printed by another launcher's rank, and may not have been read yet.
+        if (code === 0) return;
+        over(() => reject(new Error(`torchrun ended with ${signal ?? `status ${code}`}:\n${output.stderr}`)));
+      });
+    }
+  });
 }
 
 export async function trainDdp(
@@ -98,13 +114,8 @@ export async function trainDdp(
   const launchers = launchAll(places, plan);
   const endAll = limits.cleanUp.add(async () => void (await Promise.all(launchers.map(end))));
   const output = new Output();
-  for (const launcher of launchers) output.listen(launcher);
   try {
-    const late = delay(limits.limitMs, undefined, { ref: false });
-    const all = Promise.all(launchers.map((launcher) => finished(launcher, output)));
-    if ((await Promise.race([all, late])) === undefined) {
-      throw new Error(`torchrun did not end within ${limits.limitMs / 1000} s`);
-    }
+    await untilLoss(launchers, output, limits.limitMs);
   } finally {
     await endAll();
   }

@@ -80,7 +80,6 @@ def main():
     mean = mean_over_ranks(loss)
     if rank == 0:
         print("loss", mean, flush=True)
-    distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
