@@ -43,6 +43,8 @@ export type ProcessExit = Omit<z.infer<typeof exitLine>, 'event'>;
 export interface ClusterSize {
   readonly workers: number;
   readonly coordinators: number;
+  /** On the loopback device: the workers send gradients to each other as if each were on a host of its own. */
+  readonly separateHosts?: boolean;
 }
 
 /** What keeps the processes running: `lockstep up`, or the network of a test. */
@@ -233,8 +235,9 @@ class LocalLauncher implements Launcher {
     private readonly child: ChildProcess,
   ) {}
 
-  static async start(folder: string, { workers, coordinators }: ClusterSize): Promise<LocalLauncher> {
-    const counts = ['--workers', String(workers), '--coordinators', String(coordinators)];
+  static async start(folder: string, size: ClusterSize): Promise<LocalLauncher> {
+    const counts = ['--workers', String(size.workers), '--coordinators', String(size.coordinators)];
+    if (size.separateHosts === true) counts.push('--separate-hosts');
     const args = [join(repository, 'bin/lockstep'), 'up', '--json', '--dir', folder, ...counts];
     // It ends its cluster, in good order, when the test's process dies.
     const child = spawn('setpriv', ['--pdeathsig', 'TERM', process.execPath, ...args], {

@@ -103,6 +103,15 @@ export class Network {
     execFileSync('tc', ['qdisc', 'del', 'dev', this.host(name).port, 'root']);
   }
 
+  /** What the host sends and what it receives come no faster than this, as over a network card of that speed. */
+  shape(name: string, megabits: number): void {
+    const { namespace, port } = this.host(name);
+    // A burst lasts a millisecond, so that a fast link is not held up by the granularity of the kernel's timers.
+    const rate = ['rate', `${megabits}mbit`, 'burst', `${Math.max(256, megabits / 8)}kb`, 'latency', '50ms'];
+    execFileSync('tc', ['-netns', namespace, 'qdisc', 'replace', 'dev', 'eth0', 'root', 'tbf', ...rate]);
+    execFileSync('tc', ['qdisc', 'replace', 'dev', port, 'root', 'tbf', ...rate]);
+  }
+
   /** From now on the link of the host treats frames as `damage` says, in both directions. */
   async degrade(name: string, damage: Damage): Promise<void> {
     const { port } = this.host(name);

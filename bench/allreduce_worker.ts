@@ -1,0 +1,134 @@
+/**
+ * One worker of bench:allreduce: the data plane of a worker daemon with memory of its own, told what the worker's core would tell it.
+ *
+ *     node allreduce_worker.js RANK HOST SAME_HOST
+ */
+import { createInterface } from 'node:readline';
+import type { DataPlane, DataPlaneEvent, Peer } from '../worker/collective/data_plane.js';
+import { startDataPlane } from '../worker/collective/start_data_plane.js';
+import { MemoryFile } from '../worker/io/memory_file.js';
+import {
+  countWrong,
+  type ExchangeJob,
+  fileBytes,
+  fill,
+  openJob,
+  partialPattern,
+  reduceStep,
+  slotOf,
+  sumPattern,
+  type Vector,
+} from './allreduce_job.js';
+import { type Request, request } from './allreduce_messages.js';
+
+const UNTOUCHED = 0xff;
+
+class BenchWorker {
+  readonly #rank: number;
+  #plane: DataPlane | undefined;
+  #roster: readonly Peer[] = [];
+  #jobs = 0;
+  #open: (ExchangeJob & { step: number }) | undefined;
+  #failures = 0;
+  #onReduced: (step: number) => void = () => undefined;
+
+  constructor(rank: number) {
+    this.#rank = rank;
+  }
+
+  async start(host: string, sameHost: boolean): Promise<number> {
+    const name = `w${this.#rank}`;
+    const log = (level: string, line: string): void => void process.stderr.write(`${level} ${line}\n`);
+    const onEvent = (event: DataPlaneEvent): void => this.#heard(event);
+    this.#plane = await startDataPlane({ host, worker: name, incarnation: `${name}-1`, sameHost, onEvent, log });
+    return this.#plane.port;
+  }
+
+  #heard(event: DataPlaneEvent): void {
+    if (event.kind === 'peer_failed') this.#failures++;
+    if (event.kind === 'reduced') this.#onReduced(event.step);
+  }
+
+  async answer(message: Request): Promise<object> {
+    switch (message.do) {
+      case 'join':
+        this.#roster = message.roster;
+        return { done: true };
+      case 'open':
+        this.#openJob(message);
+        return { done: true };
+      case 'check':
+        return { wrong: await this.#check() };
+      case 'reduce':
+        return { ms: await this.#reduce(), failures: this.#failures };
+      case 'close':
+        this.#closeJob();
+        return { done: true };
+    }
+  }
+
+  #openJob({ elements, format }: Vector): void {
+    const job = `job-${++this.#jobs}`;
+    const file = MemoryFile.create(job);
+    file.grow(fileBytes({ elements, format }));
+    this.#open = { job, file, elements, format, microbatches: this.#roster.length, step: 0 };
+    const own = slotOf(this.#open, this.#open, 2);
+    fill(own, this.#open, partialPattern(this.#rank));
+    this.#plane?.tell(openJob(this.#open));
+    const [rank, roster] = [this.#rank, this.#roster];
+    this.#plane?.tell({ kind: 'start_generation', job, term: 1, generation: 1, rank, roster });
+  }
+
+  #closeJob(): void {
+    const { job, file } = this.#opened();
+    this.#plane?.tell({ kind: 'close_job', job });
+    file.close();
+    this.#open = undefined;
+  }
+
+  #opened(): ExchangeJob & { step: number } {
+    if (this.#open === undefined) throw new Error('no vector is open');
+    return this.#open;
+  }
+
+  async #check(): Promise<number> {
+    const open = this.#opened();
+    const slot = slotOf(open, open, open.step % 2);
+    slot.bytes(0, slot.length).fill(UNTOUCHED);
+    await this.#reduce();
+    const wrong = countWrong(slot, open, sumPattern(this.#roster.length));
+    slot.release();
+    return wrong;
+  }
+
+  /** Milliseconds from the own partial to the whole reduced vector. */
+  async #reduce(): Promise<number> {
+    const open = this.#opened();
+    const step = open.step++;
+    const whole = new Promise<void>((resolve) => {
+      this.#onReduced = (reduced) => {
+        if (reduced === step) resolve();
+      };
+    });
+    const beganMs = performance.now();
+    for (const command of reduceStep(open.job, step, this.#rank, this.#roster.length)) this.#plane?.tell(command);
+    await whole;
+    const tookMs = performance.now() - beganMs;
+    this.#plane?.tell({ kind: 'drop_partials', job: open.job, step: step + 1 });
+    return tookMs;
+  }
+}
+
+const [rank = '', host = '', sameHost = ''] = process.argv.slice(2);
+const worker = new BenchWorker(Number(rank));
+const say = (answer: object): void => void process.stdout.write(`${JSON.stringify(answer)}\n`);
+const port = await worker.start(host, sameHost === 'true');
+for await (const line of createInterface({ input: process.stdin })) {
+  const message: unknown = JSON.parse(line);
+  say(isHello(message) ? { port } : await worker.answer(request.parse(message)));
+}
+process.exit(0);
+
+function isHello(message: unknown): boolean {
+  return typeof message === 'object' && message !== null && Object.keys(message).length === 0;
+}
