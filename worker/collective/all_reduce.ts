@@ -1,10 +1,11 @@
 /**
  * Reduces and gathers one step: pulls the own segments of everybody's partials, adds them in tree order straight into the reduced
- * slot, and pulls the other segments from their owners into the same slot.
+ * slot, and pulls the other segments from their owners, or from those who carry them to this host, into the same slot.
  */
 import { nodeKey, type TreeNode } from '../../shared/tree.js';
 import type { PartialFacts, Peer } from './data_plane.js';
 import { decodePartialFacts, type MemoryPlace } from './facts.js';
+import { HostGroups } from './host_groups.js';
 import type { PeerMemory } from './peer_memory.js';
 import type { Pull, PullName, PullOwner, Refusal } from './peer_stream.js';
 import { type Placement, type PlannedPull, type ReadyChunk, ReducePlan } from './reduce_plan.js';
@@ -23,8 +24,8 @@ export interface AllReduceOptions {
   readonly context: RunContext;
   readonly step: number;
   readonly placements: readonly Placement[];
-  /** The own segment of a bucket is in the slot. */
-  readonly segmentReduced: (bucket: number) => void;
+  /** The whole segment of a bucket is in the slot. */
+  readonly segmentHeld: (bucket: number, segment: number) => void;
   readonly done: (result: ReducedResult) => void;
 }
 
@@ -58,13 +59,20 @@ export class AllReduce implements Run, PullOwner {
   constructor(private readonly options: AllReduceOptions) {
     const { context, step, placements } = options;
     const { rank, roster } = context.generation;
+    const groups = new HostGroups(roster.map(({ peerAddress }) => peerAddress));
     this.#context = context;
     this.#slot = step % 2;
     this.#fold = new Fold(
       placements.map(({ node }) => node),
       context.microbatches,
     );
-    this.#plan = new ReducePlan({ vectorBytes: context.vectorBytes, rank, segments: roster.length, placements });
+    this.#plan = new ReducePlan({
+      vectorBytes: context.vectorBytes,
+      rank,
+      segments: roster.length,
+      groups,
+      placements,
+    });
     this.#partials = placements.map(() => undefined);
     this.#facts = placements.map(() => undefined);
   }
@@ -147,7 +155,7 @@ export class AllReduce implements Run, PullOwner {
 
   memoryFor(arriving: Pull, offset: number, length: number): Buffer {
     const pull = this.#pullOf(arriving);
-    if (pull.kind === 'reduced') return this.#gathered(pull, offset, length);
+    if (pull.kind === 'reduced') return this.#memoryOf(pull, offset, length);
     const chunk = this.#context.chunks.take(length);
     this.#held.add(chunk);
     return chunk;
@@ -168,15 +176,14 @@ export class AllReduce implements Run, PullOwner {
         );
         break;
       case 'reduced':
-        this.#plan.gathered(pull.bucket, payload.length);
-        this.#want(this.#plan.nextPulls());
+        this.#gathered(pull, offset, payload.length);
         break;
     }
     this.#finishIfDone();
   }
 
   /** The own slot's memory for a part of another worker's segment. */
-  #gathered({ bucket, segment }: PlannedPull, offset: number, length: number): Buffer {
+  #memoryOf({ bucket, segment }: PlannedPull, offset: number, length: number): Buffer {
     const { vectorBytes, generation, memory } = this.#context;
     const { at } = segmentSpan(vectorBytes, bucket, segment, generation.roster.length);
     return memory.bytes(this.#slot, at + offset, length);
@@ -195,12 +202,18 @@ export class AllReduce implements Run, PullOwner {
   }
 
   #copy(pull: PlannedPull, memory: PeerMemory, { slot, at, length, epoch }: MemoryPlace): void {
-    this.#gathered(pull, 0, length).set(memory.bytes(slot, at, length));
+    this.#memoryOf(pull, 0, length).set(memory.bytes(slot, at, length));
     if (memory.epoch !== epoch) {
       this.#hasLeft(pull.rank);
       return;
     }
-    this.#plan.gathered(pull.bucket, length);
+    this.#gathered(pull, 0, length);
+  }
+
+  /** A part of another worker's segment is in the slot. */
+  #gathered({ bucket, segment, length: whole }: PlannedPull, offset: number, length: number): void {
+    if (offset + length === whole) this.options.segmentHeld(bucket, segment);
+    this.#plan.gathered(bucket, length);
     this.#want(this.#plan.nextPulls());
   }
 
@@ -245,7 +258,7 @@ export class AllReduce implements Run, PullOwner {
     const narrow = Math.min(length, Math.max(0, bf16Bytes - at));
     this.#fold.run(operands, memory.bytes(this.#slot, at, length), narrow);
     for (const input of inputs) if (input !== undefined && !this.#isTrue(input)) return;
-    if (this.#plan.folded(bucket)) this.options.segmentReduced(bucket);
+    if (this.#plan.folded(bucket)) this.options.segmentHeld(bucket, this.#context.generation.rank);
   }
 
   /** Whether the operand was what it should be until it was added. */

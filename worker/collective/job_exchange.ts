@@ -112,9 +112,9 @@ export class JobExchange implements Serving {
       context: this.#context(generation),
       step,
       placements,
-      segmentReduced: (bucket) => {
-        this.shelf.segmentReduced(step, bucket);
-        this.around.wake(this.#job, shelfEvent.segment(step, bucket));
+      segmentHeld: (bucket, segment) => {
+        this.shelf.holdSegment(step, bucket, segment);
+        this.around.wake(this.#job, shelfEvent.segment(step, bucket, segment));
       },
       done: (result) => this.#committed(run, generation, result),
     });
@@ -133,7 +133,11 @@ export class JobExchange implements Serving {
       context: this.#context(generation),
       step,
       ranks,
-      done: (result) => this.#committed(run, generation, result),
+      done: (result) => {
+        this.#committed(run, generation, result);
+        // Its segments have come all at once.
+        this.around.wake(this.#job);
+      },
     });
     this.#runs.add(run);
     run.start();
@@ -142,7 +146,6 @@ export class JobExchange implements Serving {
   #committed(run: Run, { generation }: Generation, result: ReducedResult): void {
     this.#runs.delete(run);
     this.shelf.commit(result.step, result.facts);
-    this.around.wake(this.#job, shelfEvent.committed(result.step));
     this.around.emit({ kind: 'reduced', job: this.#job, generation, ...result });
   }
 

@@ -6,6 +6,7 @@
  * the buckets in the same order, so the lowest unfinished bucket is in everybody's window and nobody waits in a circle.
  */
 import type { TreeNode } from '../../shared/tree.js';
+import type { HostGroups } from './host_groups.js';
 import { bucketCount, bucketSpan, CHUNK_BYTES, chunkCount, type Span, segmentSpan } from './segments.js';
 
 /** Payload bytes of partials that may be held at a time, as long as at least two buckets fit. */
@@ -22,10 +23,14 @@ export interface ReduceShape {
   readonly rank: number;
   /** Size of the roster. */
   readonly segments: number;
+  readonly groups: HostGroups;
   readonly placements: readonly Placement[];
 }
 
-/** A segment that must come from a peer. `input` is the partial's place in the placements. */
+/**
+ * A segment that must come from a peer: of a partial from its holder, `input` being its place in the placements; of the reduced vector from
+ * its owner, or from the one of the own host who carries it.
+ */
 export type PlannedPull =
   | {
       readonly kind: 'partial';
@@ -52,6 +57,21 @@ export interface ReadyChunk<Arrived> {
   readonly inputs: readonly (Arrived | undefined)[];
 }
 
+/** Whose segment of the reduced vector is pulled from whom. */
+interface Gather {
+  readonly segment: number;
+  readonly rank: number;
+}
+
+/** Each worker begins with the rank after its own, so that not all ask the same one first. */
+function gathersOf({ rank: own, segments, groups }: ReduceShape): readonly Gather[] {
+  const others = Array.from({ length: segments - 1 }, (_, index) => (own + 1 + index) % segments);
+  const gathers = others.map((segment) => ({ segment, rank: groups.sourceOf(segment, own) }));
+  // Those that wait for a carrier's pull come last: on no stream shall they hold up what another waits for.
+  const fromOwner = ({ segment, rank }: Gather): boolean => segment === rank;
+  return [...gathers.filter(fromOwner), ...gathers.filter((gather) => !fromOwner(gather))];
+}
+
 interface Chunk<Arrived> {
   /** Partials of other workers that have not come. */
   missing: number;
@@ -70,6 +90,7 @@ interface Bucket<Arrived> {
 export class ReducePlan<Arrived> {
   readonly #buckets: Bucket<Arrived>[];
   readonly #remoteInputs: readonly number[];
+  readonly #gathers: readonly Gather[];
   /** Of each own partial, how many buckets are final. */
   readonly #published: Map<number, number>;
   /** Buckets of which all own partials are final. */
@@ -81,6 +102,7 @@ export class ReducePlan<Arrived> {
   constructor(readonly shape: ReduceShape) {
     const inputs = [...shape.placements.keys()];
     this.#remoteInputs = inputs.filter((input) => shape.placements[input]?.rank !== shape.rank);
+    this.#gathers = gathersOf(shape);
     const own = inputs.filter((input) => shape.placements[input]?.rank === shape.rank);
     this.#published = new Map(own.map((input) => [input, 0]));
     if (own.length === 0) this.#publishedBuckets = Number.POSITIVE_INFINITY;
@@ -114,11 +136,9 @@ export class ReducePlan<Arrived> {
       const rank = placements[input]?.rank ?? 0;
       return { kind: 'partial', input, rank, bucket, segment: ownRank, length: own.length };
     });
-    // Each worker begins with the rank after its own, so that not all ask the same one first.
-    const others = Array.from({ length: segments - 1 }, (_, index) => (ownRank + 1 + index) % segments);
-    const reduced = others.map((rank): PlannedPull => {
-      const { length } = segmentSpan(vectorBytes, bucket, rank, segments);
-      return { kind: 'reduced', rank, bucket, segment: rank, length };
+    const reduced = this.#gathers.map(({ segment, rank }): PlannedPull => {
+      const { length } = segmentSpan(vectorBytes, bucket, segment, segments);
+      return { kind: 'reduced', rank, bucket, segment, length };
     });
     return [...partials, ...reduced].filter(({ length }) => length > 0);
   }

@@ -2,7 +2,8 @@
  * What one job has on offer for its peers, and what a request for it gets. Pure: it says where bytes are, never touches them.
  *
  * Three rules keep two sums of one step apart (invariant I1):
- * - while a step is being reduced its slot holds no committed vector, only the segments that this worker has reduced itself;
+ * - while a step is being reduced its slot holds no committed vector, only segments that were reduced in the generation that is running:
+ *   by this worker, or by their owners, from whom they were gathered in that same generation;
  * - peers that reduce in a generation are given only what was reduced in that same generation;
  * - a worker that catches up (it asks with one segment a bucket) is given only whole, committed vectors.
  */
@@ -59,8 +60,7 @@ const UNKNOWN: Answer = { kind: 'refused', status: 'unknown' };
 export const shelfEvent = {
   generation: 'generation',
   partial: (step: number, node: TreeNode): string => `partial ${step} ${nodeKey(node)}`,
-  segment: (step: number, bucket: number): string => `segment ${step} ${bucket}`,
-  committed: (step: number): string => `committed ${step}`,
+  segment: (step: number, bucket: number, segment: number): string => `segment ${step} ${bucket} ${segment}`,
   state: 'state',
 };
 
@@ -72,8 +72,8 @@ export class Shelf {
   #partialsFrom = 0;
   /** By slot, which is step % 2. */
   readonly #vectors: [ReducedVector | undefined, ReducedVector | undefined] = [undefined, undefined];
-  /** Buckets whose own segment is reduced, by step that is being reduced. */
-  readonly #reducing = new Map<number, Set<number>>();
+  /** Which segments are in the slot, by step that is being reduced in the generation that is running. */
+  readonly #reducing = new Map<number, Set<string>>();
   #newestStep = -1;
   #state: PublishedState | undefined;
 
@@ -87,6 +87,7 @@ export class Shelf {
   }
 
   start(generation: Generation): void {
+    this.stop();
     this.#generation = generation;
     this.#highest = generation;
   }
@@ -117,8 +118,9 @@ export class Shelf {
     this.#newestStep = Math.max(this.#newestStep, step);
   }
 
-  segmentReduced(step: number, bucket: number): void {
-    this.#reducing.get(step)?.add(bucket);
+  /** The whole segment of the bucket is in the slot of `step`: reduced here, or gathered, in the generation that is running. */
+  holdSegment(step: number, bucket: number, segment: number): void {
+    this.#reducing.get(step)?.add(shelfEvent.segment(step, bucket, segment));
   }
 
   /** The slot of `step` holds the whole reduced vector. */
@@ -181,9 +183,9 @@ export class Shelf {
     if (request.segments !== current.roster.length || step + 2 <= this.#newestStep) return UNKNOWN;
     const vector = this.#vectors[step % 2];
     const whole = vector?.step === step && vector.generation === current.generation;
-    const own = segment === current.rank;
-    if (whole || (own && this.#reducing.get(step)?.has(bucket) === true)) return this.#segmentOf(request, step % 2);
-    return { kind: 'wait', event: own ? shelfEvent.segment(step, bucket) : shelfEvent.committed(step) };
+    const event = shelfEvent.segment(step, bucket, segment);
+    if (whole || this.#reducing.get(step)?.has(event) === true) return this.#segmentOf(request, step % 2);
+    return { kind: 'wait', event };
   }
 
   #lookUpFacts(request: PullRequest): Answer {

@@ -1,4 +1,4 @@
-/** A TCP proxy in front of a data plane that damages or cuts what the data plane sends, or dies in its place. */
+/** A TCP proxy in front of a data plane that counts, damages or cuts what the data plane sends, or dies in its place. */
 import { connect, createServer, type Server, type Socket } from 'node:net';
 
 export class FaultyProxy {
@@ -12,10 +12,13 @@ export class FaultyProxy {
   connections = 0;
   flips = 0;
 
-  private constructor(targetPort: number) {
+  private constructor(
+    targetPort: number,
+    private readonly host: string,
+  ) {
     this.#server = createServer((puller) => {
       this.connections++;
-      const server = connect(targetPort, '127.0.0.1');
+      const server = connect(targetPort, host);
       for (const socket of [puller, server]) {
         this.#sockets.add(socket);
         socket.on('error', () => undefined);
@@ -33,10 +36,21 @@ export class FaultyProxy {
     });
   }
 
-  static async start(targetPort: number, port = 0): Promise<FaultyProxy> {
-    const proxy = new FaultyProxy(targetPort);
-    await new Promise<void>((resolve) => proxy.#server.listen(port, '127.0.0.1', resolve));
+  /** Listens on the host that the data plane is on. */
+  static async start(targetPort: number, port = 0, host = '127.0.0.1'): Promise<FaultyProxy> {
+    const proxy = new FaultyProxy(targetPort, host);
+    await new Promise<void>((resolve) => proxy.#server.listen(port, host, resolve));
     return proxy;
+  }
+
+  /** host:port */
+  get address(): string {
+    return `${this.host}:${this.port}`;
+  }
+
+  /** Bytes that the data plane has sent, over all connections. */
+  get passedBytes(): number {
+    return this.#passed;
   }
 
   get port(): number {

@@ -1,9 +1,14 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { HostGroups } from '../../../worker/collective/host_groups.js';
 import { type PlannedPull, type ReadyChunk, ReducePlan } from '../../../worker/collective/reduce_plan.js';
 import { BUCKET_BYTES, CHUNK_BYTES } from '../../../worker/collective/segments.js';
 
 const PAYLOAD = 'a chunk';
+
+function oneHost(count: number): HostGroups {
+  return new HostGroups(Array.from({ length: count }, (_, rank) => `a:${rank}`));
+}
 
 const four = [
   { node: { lo: 0, length: 2 }, rank: 0 },
@@ -58,7 +63,7 @@ describe('the plan of a reduce', () => {
     fc.assert(
       fc.property(cases, ([elements, rank, seed]) => {
         const vectorBytes = elements * 4;
-        const plan = new ReducePlan<string>({ vectorBytes, rank, segments: 3, placements: four });
+        const plan = new ReducePlan<string>({ vectorBytes, rank, segments: 3, groups: oneHost(3), placements: four });
         const { pulls, folded } = runToEnd(plan, seed);
         expect(plan.done).toBe(true);
         const gathered = pulls.flatMap((pull) => (pull.kind === 'reduced' ? [pull.length] : []));
@@ -71,7 +76,13 @@ describe('the plan of a reduce', () => {
   });
 
   it('asks each holder for the own segment and each owner for its own, of every bucket', () => {
-    const plan = new ReducePlan<string>({ vectorBytes: BUCKET_BYTES, rank: 1, segments: 3, placements: four });
+    const plan = new ReducePlan<string>({
+      vectorBytes: BUCKET_BYTES,
+      rank: 1,
+      segments: 3,
+      groups: oneHost(3),
+      placements: four,
+    });
     const asked = plan.nextPulls().map(({ kind, rank, segment }) => `${kind} of segment ${segment} from ${rank}`);
     expect(asked).toEqual([
       'partial of segment 1 from 0',
@@ -81,8 +92,28 @@ describe('the plan of a reduce', () => {
     ]);
   });
 
+  it('asks the carrier on its own host for segments of other hosts, after all else', () => {
+    const groups = new HostGroups(['a:1', 'a:2', 'b:1', 'b:2']);
+    const shape = { vectorBytes: BUCKET_BYTES, segments: 4, groups, placements: four };
+    const asked = [0, 1].map((rank) =>
+      new ReducePlan<string>({ ...shape, rank }).nextPulls().flatMap((pull) => {
+        return pull.kind === 'reduced' ? [`segment ${pull.segment} from ${pull.rank}`] : [];
+      }),
+    );
+    expect(asked).toEqual([
+      ['segment 1 from 1', 'segment 2 from 2', 'segment 3 from 1'],
+      ['segment 3 from 3', 'segment 0 from 0', 'segment 2 from 0'],
+    ]);
+  });
+
   it('keeps to a window of buckets while one of them waits', () => {
-    const plan = new ReducePlan<string>({ vectorBytes: 100 * BUCKET_BYTES, rank: 0, segments: 3, placements: four });
+    const plan = new ReducePlan<string>({
+      vectorBytes: 100 * BUCKET_BYTES,
+      rank: 0,
+      segments: 3,
+      groups: oneHost(3),
+      placements: four,
+    });
     const first = new Set(plan.nextPulls().map(({ bucket }) => bucket));
     expect(first.size).toBe(16);
     expect(plan.nextPulls()).toEqual([]);
@@ -90,13 +121,25 @@ describe('the plan of a reduce', () => {
 
   it('narrows the window when many partials would have to be held', () => {
     const placements = Array.from({ length: 64 }, (_, lo) => ({ node: { lo, length: 1 }, rank: 1 }));
-    const plan = new ReducePlan<string>({ vectorBytes: 100 * BUCKET_BYTES, rank: 0, segments: 2, placements });
+    const plan = new ReducePlan<string>({
+      vectorBytes: 100 * BUCKET_BYTES,
+      rank: 0,
+      segments: 2,
+      groups: oneHost(2),
+      placements,
+    });
     expect(new Set(plan.nextPulls().map(({ bucket }) => bucket)).size).toBe(2);
   });
 
   it('needs nothing from anybody when the worker is alone, but its own partial', () => {
     const placements = [{ node: { lo: 0, length: 4 }, rank: 0 }];
-    const plan = new ReducePlan<string>({ vectorBytes: 2 * BUCKET_BYTES, rank: 0, segments: 1, placements });
+    const plan = new ReducePlan<string>({
+      vectorBytes: 2 * BUCKET_BYTES,
+      rank: 0,
+      segments: 1,
+      groups: oneHost(1),
+      placements,
+    });
     expect(plan.nextPulls()).toEqual([]);
     expect(plan.done).toBe(false);
     for (const { bucket } of plan.published(0, 2)) plan.folded(bucket);
@@ -104,7 +147,13 @@ describe('the plan of a reduce', () => {
   });
 
   it('takes no chunk twice', () => {
-    const plan = new ReducePlan<string>({ vectorBytes: BUCKET_BYTES, rank: 0, segments: 3, placements: four });
+    const plan = new ReducePlan<string>({
+      vectorBytes: BUCKET_BYTES,
+      rank: 0,
+      segments: 3,
+      groups: oneHost(3),
+      placements: four,
+    });
     plan.partialArrived(0, 1, 0, PAYLOAD);
     expect(() => plan.partialArrived(0, 1, 0, PAYLOAD)).toThrow('no chunk is wanted');
   });

@@ -48,8 +48,8 @@ describe('a request', () => {
     ['of a worker that is not in the roster is gone', { worker: 'c', incarnation: 'c-1' }, gone],
     ['of an older incarnation is gone', { incarnation: 'b-0' }, gone],
     ['of another size of roster is unknown', { segments: 3 }, unknown],
-    ['for a segment that is not reduced waits for it', {}, { kind: 'wait', event: 'segment 10 0' }],
-    ["for another's segment waits for the commit", { segment: 1 }, { kind: 'wait', event: 'committed 10' }],
+    ['for a segment that is not reduced waits for it', {}, { kind: 'wait', event: 'segment 10 0 0' }],
+    ["for another's segment waits until it is here", { segment: 1 }, { kind: 'wait', event: 'segment 10 0 1' }],
     [
       'for a partial that is not published waits',
       { kind: 'partial' as const },
@@ -84,24 +84,31 @@ describe('a request', () => {
     expect(shelf.lookUp(ask({ kind: 'facts' })).kind).toBe('found');
   });
 
-  it('finds an own segment as soon as it is reduced, and the others only after the commit', () => {
+  it('finds each segment as soon as it is reduced or gathered, and all of them after the commit', () => {
     shelf.beginReduction(10);
-    shelf.segmentReduced(10, 0);
+    shelf.holdSegment(10, 0, 0);
     expect(shelf.lookUp(ask({})).kind).toBe('found');
     expect(shelf.lookUp(ask({ bucket: 1 })).kind).toBe('wait');
+    expect(shelf.lookUp(ask({ segment: 1 })).kind).toBe('wait');
     expect(shelf.lookUp(ask({ segments: 1 }))).toEqual(unknown);
+    shelf.holdSegment(10, 0, 1);
+    const at = BUCKET_BYTES / 2;
+    const gathered = { kind: 'found', located: { kind: 'slot', slot: 0, at, length: 64 } };
+    expect(shelf.lookUp(ask({ segment: 1 }))).toEqual(gathered);
+    expect(shelf.lookUp(ask({ segment: 1, generation: 4 }))).toEqual(gone);
     shelf.commit(10, facts);
     expect(shelf.lookUp(ask({ bucket: 1, segment: 1 })).kind).toBe('found');
     expect(shelf.lookUp(ask({ segments: 1 })).kind).toBe('found');
   });
 
-  it('never finds a partly reduced vector after its generation ended', () => {
+  it.each([true, false])('never finds a partly reduced vector after its generation ended, stopped: %s', (stopped) => {
     shelf.beginReduction(10);
-    shelf.segmentReduced(10, 0);
-    shelf.stop();
-    expect(shelf.lookUp(ask({}))).toEqual(gone);
+    shelf.holdSegment(10, 0, 0);
+    shelf.holdSegment(10, 0, 1);
+    if (stopped) shelf.stop();
+    if (stopped) expect(shelf.lookUp(ask({}))).toEqual(gone);
     shelf.start({ term: 1, generation: 6, rank: 0, roster });
-    expect(shelf.lookUp(ask({ generation: 6 })).kind).toBe('wait');
+    for (const segment of [0, 1]) expect(shelf.lookUp(ask({ generation: 6, segment })).kind).toBe('wait');
     expect(shelf.lookUp(ask({ generation: 6, segments: 1 }))).toEqual(unknown);
   });
 

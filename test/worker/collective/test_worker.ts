@@ -16,8 +16,11 @@ import { ensureBuilt } from '../built_threads.js';
 const WAIT_MS = 10_000;
 
 export interface Shape {
+  /** Of 4 bytes each. */
   readonly elements: number;
   readonly microbatches: number;
+  /** The first so many bytes are bfloat16 numbers, two an element; none by default. */
+  readonly bf16Bytes?: number;
 }
 
 export interface Placement {
@@ -43,7 +46,7 @@ export class Gradients {
     const known = this.#sums.get(nodeKey(node));
     if (known !== undefined) return known;
     const children = childrenOf(node);
-    const sum = children === undefined ? this.#leaf(node.lo) : sumOf(this.of(children[0]), this.of(children[1]));
+    const sum = children === undefined ? this.#leaf(node.lo) : this.#sum(this.of(children[0]), this.of(children[1]));
     this.#sums.set(nodeKey(node), sum);
     return sum;
   }
@@ -72,14 +75,43 @@ export class Gradients {
       state = (Math.imul(state, 1_664_525) + 1_013_904_223) | 0;
       leaf[i] = state * (SCALES[state >>> 28] ?? 0);
     }
+    const words = new Uint32Array(leaf.buffer, 0, this.#narrow);
+    for (let i = 0; i < words.length; i++) words[i] = pairOf(words[i] ?? 0, words[i + 1] ?? 0);
     return leaf;
+  }
+
+  /** Elements that are pairs of bfloat16 numbers. */
+  get #narrow(): number {
+    return (this.shape.bf16Bytes ?? 0) / 4;
+  }
+
+  #sum(left: Float32Array, right: Float32Array): Float32Array {
+    const sum = new Float32Array(left.length);
+    for (let i = this.#narrow; i < sum.length; i++) sum[i] = Math.fround((left[i] ?? 0) + (right[i] ?? 0));
+    const [a, b, words] = [left, right, sum].map(({ buffer }) => new Uint32Array(buffer, 0, this.#narrow));
+    for (let i = 0; i < this.#narrow; i++) {
+      const [x, y] = [a?.[i] ?? 0, b?.[i] ?? 0];
+      if (words !== undefined) words[i] = pairOf(bf16Sum(x, y), bf16Sum(x << 16, y << 16));
+    }
+    return sum;
   }
 }
 
-function sumOf(left: Float32Array, right: Float32Array): Float32Array {
-  const sum = new Float32Array(left.length);
-  for (let i = 0; i < sum.length; i++) sum[i] = Math.fround((left[i] ?? 0) + (right[i] ?? 0));
-  return sum;
+const float = new Float32Array(2);
+const bits = new Uint32Array(float.buffer);
+
+/** The upper halves of two words in one: that of `low` at the lower addresses. */
+function pairOf(high: number, low: number): number {
+  return ((high & 0xffff0000) | (low >>> 16)) >>> 0;
+}
+
+/** The sum of the bfloat16 numbers in the upper halves of two words, rounded to the nearest, ties to even; in the upper half. */
+function bf16Sum(left: number, right: number): number {
+  bits[0] = left & 0xffff0000;
+  bits[1] = right & 0xffff0000;
+  float[0] = (float[0] ?? 0) + (float[1] ?? 0);
+  const sum = bits[0] ?? 0;
+  return (sum + 0x7fff + ((sum >>> 16) & 1)) >>> 0;
 }
 
 export class TestWorker {
@@ -96,13 +128,15 @@ export class TestWorker {
   private constructor(
     readonly name: string,
     readonly incarnation: string,
+    readonly host: string,
   ) {}
 
-  static async start(name: string, sameHost: boolean, incarnation = `${name}-1`): Promise<TestWorker> {
+  static async start(name: string, sameHost: boolean, host = '127.0.0.1'): Promise<TestWorker> {
     await ensureBuilt();
-    const worker = new TestWorker(name, incarnation);
+    const incarnation = `${name}-1`;
+    const worker = new TestWorker(name, incarnation, host);
     worker.#plane = await startDataPlane({
-      host: '127.0.0.1',
+      host,
       worker: name,
       incarnation,
       sameHost,
@@ -122,8 +156,8 @@ export class TestWorker {
     this.#nextSlot = FIRST_PARTIAL_SLOT;
     this.events.length = 0;
     const vectorBytes = shape.elements * 4;
-    const { microbatches } = shape;
-    this.tell({ kind: 'open_job', job, exchangeFd: this.#file.fd, vectorBytes, bf16Bytes: 0, microbatches });
+    const { microbatches, bf16Bytes = 0 } = shape;
+    this.tell({ kind: 'open_job', job, exchangeFd: this.#file.fd, vectorBytes, bf16Bytes, microbatches });
   }
 
   get job(): string {
@@ -141,7 +175,7 @@ export class TestWorker {
   }
 
   get peer(): Peer {
-    return { worker: this.name, incarnation: this.incarnation, peerAddress: `127.0.0.1:${this.plane.port}` };
+    return { worker: this.name, incarnation: this.incarnation, peerAddress: `${this.host}:${this.plane.port}` };
   }
 
   tell(command: DataPlaneCommand): void {
@@ -231,10 +265,21 @@ export class Cluster {
 
   private constructor(readonly workers: readonly TestWorker[]) {}
 
-  /** With `sameHost` they read each other's memory; otherwise everything goes through sockets. */
-  static async start(count: number, { sameHost = false } = {}): Promise<Cluster> {
-    const names = Array.from({ length: count }, (_, rank) => `w${rank}`);
-    return new Cluster(await Promise.all(names.map((name) => TestWorker.start(name, sameHost))));
+  /**
+   * With `sameHost` they read each other's memory; otherwise everything goes through sockets. `hosts` are addresses of this machine to
+   * listen on, of each worker in turn; by default all are on one.
+   */
+  static async start(
+    count: number,
+    {
+      sameHost = false,
+      hosts = ['127.0.0.1'],
+    }: { readonly sameHost?: boolean; readonly hosts?: readonly string[] } = {},
+  ): Promise<Cluster> {
+    const starting = Array.from({ length: count }, (_, rank) =>
+      TestWorker.start(`w${rank}`, sameHost, hosts[rank % hosts.length]),
+    );
+    return new Cluster(await Promise.all(starting));
   }
 
   /** A new job on the first `count` workers. */
