@@ -6,7 +6,7 @@ import { openJob } from './engine_life.js';
 import type { EngineOp } from './engine_protocol.js';
 import { partRestored, readPart, stopRestore } from './restore.js';
 import type { JobRun } from './state.js';
-import { runStep, writeSlot } from './step.js';
+import { placementsOf, runStep, writeSlot } from './step.js';
 import { holdingOf, log, send, type Turn, tellDataPlane, tellEngine, tellNow, totalSteps } from './turn.js';
 
 type Message<K extends CoordinatorMessage['kind']> = Extract<CoordinatorMessage, { kind: K }>;
@@ -59,7 +59,8 @@ export function start(turn: Turn, run: JobRun, message: Start): void {
   if (me.heals && run.exchanged) reopen(turn, run);
   run.started = true;
   run.exchanged = true;
-  run.membership = { rank, roster: message.roster, since: message.committed };
+  const placements = placementsOf(message.roster, run.spec.microbatches);
+  run.membership = { rank, roster: message.roster, placements, since: message.committed };
   tellDataPlane(turn, run, {
     kind: 'start_generation',
     job: run.job,

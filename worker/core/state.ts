@@ -87,9 +87,16 @@ export interface Finishing {
 }
 
 /** The generation that this worker is in. */
+export interface NodePlacement {
+  readonly node: TreeNode;
+  readonly rank: number;
+}
+
 export interface Membership {
   readonly rank: number;
   readonly roster: readonly Member[];
+  /** Of every step but the one that was in flight when it began. */
+  readonly placements: readonly NodePlacement[];
   /** Steps committed when it began. */
   readonly since: number;
 }

@@ -2,11 +2,11 @@
 import { CONSUMED_BYTES } from '../../shared/consumption.js';
 import { planStep, type StepPlan } from '../../shared/plan.js';
 import { coverOf, nodeKey, type TreeNode } from '../../shared/tree.js';
-import type { EngineFacts } from '../../shared/wire/session.js';
+import type { EngineFacts, Member } from '../../shared/wire/session.js';
 import { type DataPlaneEvent, FIRST_PARTIAL_SLOT, slotBytes } from '../collective/data_plane.js';
 import type { EngineEvent } from './engine_protocol.js';
 import { snapshotIfDue } from './snapshot.js';
-import type { Applying, JobRun, Membership, OwnNode, SlotWriter, StepReport } from './state.js';
+import type { Applying, JobRun, Membership, NodePlacement, OwnNode, SlotWriter, StepReport } from './state.js';
 import { planShapeOf, send, type Turn, tellDataPlane, tellEngine, totalSteps } from './turn.js';
 
 /** Reports kept for a coordinator that does not answer. Past it the worker waits rather than forget what was consumed. */
@@ -19,15 +19,10 @@ function keepNewest(times: number[], time: number): void {
   if (times.length > TIMES_KEPT) times.shift();
 }
 
-export interface NodePlacement {
-  readonly node: TreeNode;
-  readonly rank: number;
-}
-
 /** Contiguous blocks, as the roster has them. */
-function usualPlacements(run: JobRun, membership: Membership): readonly NodePlacement[] {
-  return membership.roster.flatMap((member, rank) =>
-    coverOf({ lo: member.lo, length: member.length }, run.spec.microbatches).map((node) => ({ node, rank })),
+export function placementsOf(roster: readonly Member[], microbatches: number): readonly NodePlacement[] {
+  return roster.flatMap((member, rank) =>
+    coverOf({ lo: member.lo, length: member.length }, microbatches).map((node) => ({ node, rank })),
   );
 }
 
@@ -169,7 +164,7 @@ function afterCommit(turn: Turn, run: JobRun, facts: EngineFacts, membership: Me
   if (!last && evaluateEvery > 0 && run.committed % evaluateEvery === 0 && membership.rank === 0) {
     tellEngine(turn, run, { command: 'evaluate' });
   }
-  const placements = run.resumeWith ?? usualPlacements(run, membership);
+  const placements = run.resumeWith ?? membership.placements;
   run.resumeWith = undefined;
   if (run.reports.length < REPORTS_KEPT) runStep(turn, run, placements);
 }
@@ -217,6 +212,6 @@ export function acknowledged(turn: Turn, run: JobRun, below: number): void {
   const waited = run.reports.length >= REPORTS_KEPT;
   while (run.reports[0] !== undefined && run.reports[0].step < below) run.reports.shift();
   if (waited && run.reports.length < REPORTS_KEPT && run.started && run.inFlight === undefined && run.membership) {
-    runStep(turn, run, usualPlacements(run, run.membership));
+    runStep(turn, run, run.membership.placements);
   }
 }
