@@ -33,6 +33,11 @@ export function nodeKey(node: TreeNode): string {
   return `${node.lo}+${node.length}`;
 }
 
+/** Whether every leaf of `inner` is one of `outer`. */
+export function contains(outer: TreeNode, inner: TreeNode): boolean {
+  return inner.lo >= outer.lo && inner.lo + inner.length <= outer.lo + outer.length;
+}
+
 /** The fewest nodes of the tree over `microbatches` leaves that together are exactly the run `block`, in leaf order. */
 export function coverOf(block: TreeNode, microbatches: number): readonly TreeNode[] {
   const end = block.lo + block.length;
@@ -45,6 +50,25 @@ export function coverOf(block: TreeNode, microbatches: number): readonly TreeNod
   return visit(rootOf(microbatches));
 }
 
+/**
+ * The fewest nodes of the tree over `microbatches` leaves that have the same leaves as `given`, which are nodes of it that do not overlap;
+ * in leaf order. Each is one of `given`, or the sum of several.
+ */
+export function mergedNodes(given: readonly TreeNode[], microbatches: number): readonly TreeNode[] {
+  const visit = (node: TreeNode, inside: readonly TreeNode[]): readonly TreeNode[] => {
+    const leaves = inside.reduce((sum, { length }) => sum + length, 0);
+    if (leaves === node.length) return [node];
+    if (leaves === 0) return [];
+    return (childrenOf(node) ?? []).flatMap((child) => {
+      return visit(
+        child,
+        inside.filter((one) => contains(child, one)),
+      );
+    });
+  };
+  return visit(rootOf(microbatches), given);
+}
+
 /** One step of a reduction: `into` becomes the sum of `left` and `right`. */
 export interface Addition {
   readonly left: TreeNode;
@@ -53,10 +77,10 @@ export interface Addition {
 }
 
 /**
- * The additions that lead from `given` to the root, each after those that it needs.
- * `given` must cover every leaf exactly once with nodes of the tree; otherwise the leaf that is missing is named.
+ * The additions that lead from `given` to `root`, which may be any node of the tree, each after those that it needs.
+ * `given` must cover every leaf of it exactly once with nodes of the tree; otherwise the leaf that is missing is named.
  */
-export function additionsFor(given: readonly TreeNode[], microbatches: number): readonly Addition[] {
+export function additionsFor(given: readonly TreeNode[], root: TreeNode): readonly Addition[] {
   const have = new Set(given.map(nodeKey));
   const additions: Addition[] = [];
   const visit = (node: TreeNode): void => {
@@ -66,7 +90,7 @@ export function additionsFor(given: readonly TreeNode[], microbatches: number): 
     for (const child of children) visit(child);
     additions.push({ left: children[0], right: children[1], into: node });
   };
-  visit(rootOf(microbatches));
+  visit(root);
   return additions;
 }
 

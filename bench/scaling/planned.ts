@@ -1,6 +1,7 @@
 /** What the data plane's own plan of a step pulls, without pulling it. */
 import { HostGroups } from '../../worker/collective/host_groups.js';
 import { ReducePlan } from '../../worker/collective/reduce_plan.js';
+import { routesFor } from '../../worker/collective/routes.js';
 import { BUCKET_BYTES, chunkCount } from '../../worker/collective/segments.js';
 import type { Placement, StepCost, StepShape } from './formulas.js';
 
@@ -11,10 +12,11 @@ export type PlannedCost = Pick<StepCost, 'bytes' | 'requests' | 'frames' | 'stre
 
 /** Of one rank, each on a host of its own, for a vector that fits the window: every pull of the step is let out at once. */
 export function plannedCost(shape: StepShape, placements: readonly Placement[], rank: number): PlannedCost {
-  const { workers, vectorBytes } = shape;
+  const { workers, vectorBytes, microbatches } = shape;
   if (vectorBytes > WINDOW_BUCKETS * BUCKET_BYTES) throw new Error('the vector is longer than the window');
   const groups = new HostGroups(Array.from({ length: workers }, (_, host) => `host-${host}:1`));
-  const pulls = new ReducePlan({ vectorBytes, rank, segments: workers, groups, placements }).nextPulls();
+  const routes = routesFor({ rank, groups, microbatches, placements });
+  const pulls = new ReducePlan({ vectorBytes, rank, segments: workers, routes }).nextPulls();
   const facts = placements.filter((one) => one.rank !== rank).length;
   return {
     bytes: pulls.reduce((sum, { length }) => sum + length, 0),

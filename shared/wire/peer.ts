@@ -9,6 +9,7 @@ export const pullRequest = message({
     facts: 'FACTS',
     state: 'STATE',
     stateFacts: 'STATE_FACTS',
+    sum: 'SUM',
   }),
   job: text(128),
   term: uint53,

@@ -1,6 +1,16 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { additionsFor, blocksFor, childrenOf, coverOf, nodeKey, rootOf, type TreeNode } from '../../shared/tree.js';
+import {
+  additionsFor,
+  blocksFor,
+  childrenOf,
+  contains,
+  coverOf,
+  mergedNodes,
+  nodeKey,
+  rootOf,
+  type TreeNode,
+} from '../../shared/tree.js';
 
 const microbatches = fc.integer({ min: 1, max: 300 });
 
@@ -64,7 +74,7 @@ describe('the reduction tree', () => {
         return children === undefined ? `${node.lo}` : `(${leafText(children[0])}+${leafText(children[1])})`;
       };
       for (const node of given) text.set(nodeKey(node), leafText(node));
-      for (const { left, right, into } of additionsFor(given, m)) {
+      for (const { left, right, into } of additionsFor(given, rootOf(m))) {
         text.set(nodeKey(into), `(${text.get(nodeKey(left))}+${text.get(nodeKey(right))})`);
       }
       return text.get(nodeKey(rootOf(m))) ?? '';
@@ -81,8 +91,31 @@ describe('the reduction tree', () => {
     );
   });
 
+  it('merges nodes as far up the tree as they go, and loses none', () => {
+    fc.assert(
+      fc.property(microbatches, fc.array(fc.nat({ max: 2 }), { maxLength: 300 }), (m, picks) => {
+        const all = blocksFor(m, [1, 2, 3, 1].slice(0, 1 + (picks.length % 4))).flatMap((block) => coverOf(block, m));
+        const leaves = Array.from({ length: m }, (_, lo) => ({ lo, length: 1 }));
+        const given = (picks.length % 2 === 0 ? all : leaves).filter((_, index) => picks[index] !== 0);
+        const merged = mergedNodes(given, m);
+        const leavesOf = (nodes: readonly TreeNode[]): readonly number[] =>
+          nodes.flatMap(({ lo, length }) => Array.from({ length }, (_, i) => lo + i));
+        expect(leavesOf(merged)).toEqual(leavesOf(given));
+        for (const node of given) expect(merged.filter((one) => contains(one, node)).length).toBe(1);
+        const keys = new Set(nodesOf(rootOf(m)).map(nodeKey));
+        expect(merged.every((node) => keys.has(nodeKey(node)))).toBe(true);
+        for (const node of nodesOf(rootOf(m))) {
+          const [left, right] = childrenOf(node) ?? [];
+          const has = (child: TreeNode | undefined): boolean =>
+            child !== undefined && merged.some((one) => nodeKey(one) === nodeKey(child));
+          expect(has(left) && has(right)).toBe(false);
+        }
+      }),
+    );
+  });
+
   it('names the microbatch that is in no partial', () => {
-    expect(() => additionsFor([{ lo: 0, length: 2 }], 4)).toThrow('microbatch 2 is in no partial');
+    expect(() => additionsFor([{ lo: 0, length: 2 }], rootOf(4))).toThrow('microbatch 2 is in no partial');
   });
 
   it('gives one partial a worker when the workers divide the microbatches into powers of two', () => {

@@ -1,6 +1,7 @@
 /**
- * Reduces and gathers one step: pulls the own segments of everybody's partials, adds them in tree order straight into the reduced
- * slot, and pulls the other segments from their owners, or from those who carry them to this host, into the same slot.
+ * Reduces and gathers one step: pulls the own segment of everybody's partials, or of the sums that other hosts have made of theirs, adds
+ * them in tree order straight into the reduced slot, and pulls the other segments from their owners, or from those who carry them to this
+ * host, into the same slot. In the same way it adds up what it carries for owners on other hosts.
  */
 import { nodeKey, type TreeNode } from '../../shared/tree.js';
 import type { PartialFacts, Peer } from './data_plane.js';
@@ -8,11 +9,14 @@ import { decodePartialFacts, type MemoryPlace } from './facts.js';
 import { HostGroups } from './host_groups.js';
 import type { PeerMemory } from './peer_memory.js';
 import type { Pull, PullName, PullOwner, Refusal } from './peer_stream.js';
-import { type Placement, type PlannedPull, type ReadyChunk, ReducePlan } from './reduce_plan.js';
-import { Fold, sumFacts } from './reduction.js';
+import { type GatherPull, type PlannedPull, ReducePlan } from './reduce_plan.js';
+import { sumFacts } from './reduction.js';
+import { type Placement, type Routes, routesFor, type SegmentSum } from './routes.js';
 import type { ReducedResult, Run, RunContext } from './run.js';
+import type { ReadyChunk, TermPull } from './segment_fold.js';
 import { CHUNK_BYTES, segmentSpan } from './segments.js';
 import type { PublishedPartial } from './shelf.js';
+import { SumWriter } from './sum_writer.js';
 
 /** Chunks folded in one turn of the event loop: about a millisecond of work. */
 const CHUNKS_A_TURN = 8;
@@ -26,10 +30,12 @@ export interface AllReduceOptions {
   readonly placements: readonly Placement[];
   /** The whole segment of a bucket is in the slot. */
   readonly segmentHeld: (bucket: number, segment: number) => void;
+  /** The whole segment of a bucket of a carried sum is in the memory, which now belongs to whoever is told. */
+  readonly sumHeld: (sum: SegmentSum, bucket: number, memory: Buffer) => void;
   readonly done: (result: ReducedResult) => void;
 }
 
-/** A chunk of another worker's partial: received, or read where it lies. */
+/** A chunk of another worker's partial or sum: received, or read where it lies. */
 interface Arrived {
   readonly bytes: Buffer;
   /** Whose memory it is in, and the epoch in which it is true; absent if it was received. */
@@ -41,11 +47,11 @@ type TaggedPull = { readonly rank: number } & ({ readonly kind: 'facts'; readonl
 export class AllReduce implements Run, PullOwner {
   readonly #context: RunContext;
   readonly #slot: number;
+  readonly #routes: Routes;
   readonly #plan: ReducePlan<Arrived>;
-  readonly #fold: Fold;
+  readonly #sums: SumWriter;
   /** What each pull's tag stands for. */
   readonly #pulls: TaggedPull[] = [];
-  readonly #partials: (PublishedPartial | undefined)[];
   readonly #facts: (PartialFacts | undefined)[];
   readonly #ready: ReadyChunk<Arrived>[] = [];
   /** Memory of received chunks that are not added yet. */
@@ -59,21 +65,14 @@ export class AllReduce implements Run, PullOwner {
   constructor(private readonly options: AllReduceOptions) {
     const { context, step, placements } = options;
     const { rank, roster } = context.generation;
+    const { vectorBytes, microbatches } = context;
     const groups = new HostGroups(roster.map(({ peerAddress }) => peerAddress));
+    const routes = routesFor({ rank, groups, microbatches, placements });
     this.#context = context;
     this.#slot = step % 2;
-    this.#fold = new Fold(
-      placements.map(({ node }) => node),
-      context.microbatches,
-    );
-    this.#plan = new ReducePlan({
-      vectorBytes: context.vectorBytes,
-      rank,
-      segments: roster.length,
-      groups,
-      placements,
-    });
-    this.#partials = placements.map(() => undefined);
+    this.#routes = routes;
+    this.#plan = new ReducePlan({ vectorBytes, rank, segments: roster.length, routes });
+    this.#sums = new SumWriter({ context, slot: this.#slot, routes });
     this.#facts = placements.map(() => undefined);
   }
 
@@ -102,13 +101,13 @@ export class AllReduce implements Run, PullOwner {
   /** A partial of this worker, or some buckets of it, are final in its slot. */
   published(node: TreeNode, partial: PublishedPartial): void {
     const { rank: own } = this.#context.generation;
-    this.options.placements.forEach((placement, input) => {
-      if (placement.rank !== own || nodeKey(placement.node) !== nodeKey(node) || this.#ended) return;
-      this.#partials[input] = partial;
-      this.#facts[input] = partial.facts;
-      this.#foldSoon(this.#plan.published(input, partial.buckets));
-      this.#finishIfDone();
-    });
+    const isThis = (placed: Placement): boolean => placed.rank === own && nodeKey(placed.node) === nodeKey(node);
+    const input = this.options.placements.findIndex(isThis);
+    if (input < 0 || this.#ended) return;
+    this.#facts[input] = partial.facts;
+    this.#sums.published(node, partial);
+    this.#foldSoon(this.#plan.published(node, partial.buckets));
+    this.#finishIfDone();
   }
 
   #want(pulls: readonly TaggedPull[]): void {
@@ -124,7 +123,7 @@ export class AllReduce implements Run, PullOwner {
 
   #nameOf(pull: TaggedPull): PullName {
     const { job, generation } = this.#context;
-    const node = pull.kind === 'reduced' ? undefined : this.options.placements[pull.input]?.node;
+    const node = this.#nodeOf(pull);
     return {
       kind: pull.kind,
       job,
@@ -139,6 +138,11 @@ export class AllReduce implements Run, PullOwner {
       offset: 0,
       length: pull.kind === 'facts' ? 0 : pull.length,
     };
+  }
+
+  #nodeOf(pull: TaggedPull): TreeNode | undefined {
+    if (pull.kind === 'facts') return this.options.placements[pull.input]?.node;
+    return pull.kind === 'reduced' ? undefined : pull.node;
   }
 
   #peer(rank: number): Peer {
@@ -171,9 +175,8 @@ export class AllReduce implements Run, PullOwner {
         if (this.#facts[pull.input] === undefined) this.refused(arrived, 'malformed');
         break;
       case 'partial':
-        this.#foldSoon(
-          this.#plan.partialArrived(pull.bucket, pull.input, offset, { bytes: payload, place: undefined }),
-        );
+      case 'sum':
+        this.#foldSoon(this.#plan.arrived(pull, offset, { bytes: payload, place: undefined }));
         break;
       case 'reduced':
         this.#gathered(pull, offset, payload.length);
@@ -183,7 +186,7 @@ export class AllReduce implements Run, PullOwner {
   }
 
   /** The own slot's memory for a part of another worker's segment. */
-  #memoryOf({ bucket, segment }: PlannedPull, offset: number, length: number): Buffer {
+  #memoryOf({ bucket, segment }: GatherPull, offset: number, length: number): Buffer {
     const { vectorBytes, generation, memory } = this.#context;
     const { at } = segmentSpan(vectorBytes, bucket, segment, generation.roster.length);
     return memory.bytes(this.#slot, at + offset, length);
@@ -201,7 +204,7 @@ export class AllReduce implements Run, PullOwner {
     return true;
   }
 
-  #copy(pull: PlannedPull, memory: PeerMemory, { slot, at, length, epoch }: MemoryPlace): void {
+  #copy(pull: GatherPull, memory: PeerMemory, { slot, at, length, epoch }: MemoryPlace): void {
     this.#memoryOf(pull, 0, length).set(memory.bytes(slot, at, length));
     if (memory.epoch !== epoch) {
       this.#hasLeft(pull.rank);
@@ -211,20 +214,17 @@ export class AllReduce implements Run, PullOwner {
   }
 
   /** A part of another worker's segment is in the slot. */
-  #gathered({ bucket, segment, length: whole }: PlannedPull, offset: number, length: number): void {
+  #gathered({ bucket, segment, length: whole }: GatherPull, offset: number, length: number): void {
     if (offset + length === whole) this.options.segmentHeld(bucket, segment);
     this.#plan.gathered(bucket, length);
     this.#want(this.#plan.nextPulls());
   }
 
-  #readInPlace(
-    { bucket, input, rank }: PlannedPull & { readonly kind: 'partial' },
-    memory: PeerMemory,
-    { slot, at, length, epoch }: MemoryPlace,
-  ): void {
+  #readInPlace(pull: TermPull, memory: PeerMemory, { slot, at, length, epoch }: MemoryPlace): void {
+    const { rank } = pull;
     for (let offset = 0; offset < length; offset += CHUNK_BYTES) {
       const bytes = memory.bytes(slot, at + offset, Math.min(CHUNK_BYTES, length - offset));
-      this.#foldSoon(this.#plan.partialArrived(bucket, input, offset, { bytes, place: { memory, epoch, rank } }));
+      this.#foldSoon(this.#plan.arrived(pull, offset, { bytes, place: { memory, epoch, rank } }));
     }
   }
 
@@ -250,15 +250,16 @@ export class AllReduce implements Run, PullOwner {
     this.#finishIfDone();
   }
 
-  #foldChunk({ bucket, at, length, inputs }: ReadyChunk<Arrived>): void {
-    const { memory, bf16Bytes } = this.#context;
-    const operands = inputs.map(
-      (input, index) => input?.bytes ?? memory.bytes(this.#partials[index]?.slot ?? -1, at, length),
+  #foldChunk(chunk: ReadyChunk<Arrived>): void {
+    const { sum, bucket, inputs } = chunk;
+    this.#sums.add(
+      chunk,
+      inputs.map((input) => input?.bytes),
     );
-    const narrow = Math.min(length, Math.max(0, bf16Bytes - at));
-    this.#fold.run(operands, memory.bytes(this.#slot, at, length), narrow);
     for (const input of inputs) if (input !== undefined && !this.#isTrue(input)) return;
-    if (this.#plan.folded(bucket)) this.options.segmentHeld(bucket, this.#context.generation.rank);
+    if (!this.#plan.folded(chunk)) return;
+    if (sum === this.#routes.own) this.options.segmentHeld(bucket, sum.segment);
+    else this.options.sumHeld(sum, bucket, this.#sums.take(chunk));
   }
 
   /** Whether the operand was what it should be until it was added. */

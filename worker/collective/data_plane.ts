@@ -80,7 +80,7 @@ export type DataPlaneCommand =
       readonly slot: number;
       readonly facts: PartialFacts;
     }
-  /** Partials of steps below `step` will not be asked for again. */
+  /** Partials of steps below `step`, and sums of them, will not be asked for again. */
   | { readonly kind: 'drop_partials'; readonly job: string; readonly step: number }
   /** Reduce and gather the step: `placements` covers its microbatches, each once, with the rank that has or will have each node. Answer: reduced. */
   | {

@@ -12,12 +12,14 @@ function hostOf(address: string): string {
 }
 
 export class HostGroups {
+  readonly ranks: readonly number[];
   /** The ranks of each group in ascending order. */
   readonly groups: readonly (readonly number[])[];
   readonly #groupOf: readonly (readonly number[])[];
 
   /** `addresses`: of each rank, as the roster has them. */
   constructor(addresses: readonly string[]) {
+    this.ranks = [...addresses.keys()];
     const byHost = new Map<string, number[]>();
     this.#groupOf = addresses.map((address, rank) => {
       const group = byHost.get(hostOf(address)) ?? [];

@@ -1,16 +1,17 @@
 /** One job in the data plane: its memory, what it serves, its generation and what runs in it. */
 import type { TreeNode } from '../../shared/tree.js';
 import { AllReduce } from './all_reduce.js';
-import { ChunkPool } from './chunk_pool.js';
 import type { DataPlaneCommand, DataPlaneEvent, Peer } from './data_plane.js';
 import { ExchangeMemory } from './exchange_memory.js';
 import type { MemoryPlace } from './facts.js';
 import { FetchReduced } from './fetch_reduced.js';
 import { FetchState } from './fetch_state.js';
+import { MemoryPool } from './memory_pool.js';
 import { Epoch, inodeOf, PeerMemory } from './peer_memory.js';
 import type { Serving } from './peer_server.js';
 import type { Pull, PullOwner } from './peer_stream.js';
 import type { ReducedResult, Run, RunContext } from './run.js';
+import { CHUNK_BYTES, longestSegment } from './segments.js';
 import { type Generation, type PublishedPartial, Shelf, shelfEvent } from './shelf.js';
 
 type CommandOf<K extends DataPlaneCommand['kind']> = Extract<DataPlaneCommand, { readonly kind: K }>;
@@ -33,7 +34,9 @@ export class JobExchange implements Serving {
   readonly shelf: Shelf;
   readonly #job: string;
   readonly #bf16Bytes: number;
-  readonly #chunks = new ChunkPool();
+  readonly #chunks = new MemoryPool(CHUNK_BYTES);
+  /** For the sums that are added up for workers on other hosts; of one generation. */
+  #carried = new MemoryPool(0);
   readonly #epoch: Epoch;
   readonly #place: Pick<MemoryPlace, 'fd' | 'inode' | 'epochFd' | 'epochInode'>;
   /** By worker name: those on this host whose memory has been read. */
@@ -68,6 +71,7 @@ export class JobExchange implements Serving {
     for (const worker of this.#peerMemories.keys()) {
       if (!roster.some((peer) => peer.worker === worker)) this.#closePeerMemory(worker);
     }
+    this.#carried = new MemoryPool(longestSegment(roster.length));
     this.shelf.start({ term, generation, rank, roster });
     this.around.closeUnusedStreams();
     this.around.wake(this.#job);
@@ -102,7 +106,7 @@ export class JobExchange implements Serving {
   }
 
   dropPartials({ step }: CommandOf<'drop_partials'>): void {
-    this.shelf.dropPartials(step);
+    for (const memory of this.shelf.dropPartials(step)) this.#carried.giveBack(memory);
   }
 
   reduce({ step, placements }: CommandOf<'reduce'>): void {
@@ -115,6 +119,10 @@ export class JobExchange implements Serving {
       segmentHeld: (bucket, segment) => {
         this.shelf.holdSegment(step, bucket, segment);
         this.around.wake(this.#job, shelfEvent.segment(step, bucket, segment));
+      },
+      sumHeld: ({ node, segment }, bucket, memory) => {
+        this.shelf.holdSum(step, node, bucket, segment, memory);
+        this.around.wake(this.#job, shelfEvent.sum(step, node, bucket, segment));
       },
       done: (result) => this.#committed(run, generation, result),
     });
@@ -219,6 +227,7 @@ export class JobExchange implements Serving {
       memory: this.memory,
       generation,
       chunks: this.#chunks,
+      carried: this.#carried,
       memoryOf: (peer, pid, place) => this.#memoryOf(peer, pid, place),
       want: (peer, pulls) => around.want(peer, pulls),
       cancel: (owner, peer) => around.cancel(owner, peer),

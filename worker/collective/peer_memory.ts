@@ -5,7 +5,8 @@
  * right one. What lies in it was true when the peer said so; whether it still is, is asked of the peer's epoch after it was read: a
  * worker counts its epoch up whenever it leaves a generation, which it does before any slot that members of that generation may still be
  * reading is written again. (Within a generation the order of steps sees to that: nobody commits a step without every other's segment of
- * it, so nobody's partial or reduced vector is overwritten while another still needs it.)
+ * it, so nobody's partial or reduced vector is overwritten while another still needs it. That a segment has come through a carrier
+ * changes nothing: its owner could not reduce it before every carrier had added up what it needed.)
  */
 import { closeSync, fstatSync, openSync, readFileSync, readlinkSync } from 'node:fs';
 import { MemoryFile } from '../io/memory_file.js';

@@ -293,6 +293,8 @@ function read(serving: Serving | undefined, located: Located): Uint8Array {
   switch (located.kind) {
     case 'slot':
       return serving?.bytes(located.slot, located.at, located.length) ?? NO_BYTES;
+    case 'memory':
+      return located.memory.subarray(located.at, located.at + located.length);
     case 'state':
       return readState(located.fd, located.at, located.length);
     case 'partial_facts':

@@ -41,16 +41,16 @@ function memoryOf(blocks: number): Buffer {
   return Buffer.from(sums.memory.buffer);
 }
 
-/** Adds the partials of `given` to their root in one pass, whatever their number. */
+/** Adds partials, or sums of them, to a node of the tree in one pass, whatever their number. */
 export class Fold {
   readonly #instructions: readonly Instruction[];
 
-  /** Throws when `given` does not cover the microbatches exactly. */
+  /** Throws when `given` does not cover the node exactly. */
   constructor(
     readonly given: readonly TreeNode[],
-    microbatches: number,
+    node: TreeNode,
   ) {
-    const additions = additionsFor(given, microbatches);
+    const additions = additionsFor(given, node);
     if (given.length !== additions.length + 1) throw new Error('the given partials overlap');
     this.#instructions = instructionsFor(given, additions);
   }
@@ -118,7 +118,7 @@ export function sumFacts(
   };
   const additions = additionsFor(
     given.map(({ node }) => node),
-    microbatches,
+    rootOf(microbatches),
   );
   for (const { left, right, into } of additions) {
     const [a, b] = [factsOf(left), factsOf(right)];

@@ -1,8 +1,8 @@
 /** What the acts that pull something for a job (a reduce, a fetch) have in common. */
-import type { ChunkPool } from './chunk_pool.js';
 import type { PartialFacts, Peer } from './data_plane.js';
 import type { ExchangeMemory } from './exchange_memory.js';
 import type { MemoryPlace } from './facts.js';
+import type { MemoryPool } from './memory_pool.js';
 import type { PeerMemory } from './peer_memory.js';
 import type { Pull, PullOwner } from './peer_stream.js';
 import type { Generation } from './shelf.js';
@@ -21,7 +21,9 @@ export interface RunContext {
   /** The memory of a peer on this host, if it can be read; the same for each of its places while it is open. */
   memoryOf(peer: Peer, pid: number, place: MemoryPlace): PeerMemory | undefined;
   /** Memory for received chunks, used again and again. */
-  readonly chunks: ChunkPool;
+  readonly chunks: MemoryPool;
+  /** Memory for segments that are added up for workers on other hosts, used again and again. */
+  readonly carried: MemoryPool;
   /** Reports the peer, once a generation. */
   peerFailed(worker: string, reason: string): void;
   log(level: 'info' | 'warn', line: string): void;

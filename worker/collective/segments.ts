@@ -37,6 +37,11 @@ export function segmentSpan(vectorBytes: number, bucket: number, segment: number
   return { at: at + begin, length: edge(segment + 1) - begin };
 }
 
+/** No segment is longer when a bucket is cut into so many. */
+export function longestSegment(segments: number): number {
+  return Math.ceil(BUCKET_BYTES / SEGMENT_ALIGNMENT_BYTES / segments) * SEGMENT_ALIGNMENT_BYTES;
+}
+
 export function chunkCount(segmentBytes: number): number {
   return Math.ceil(segmentBytes / CHUNK_BYTES);
 }

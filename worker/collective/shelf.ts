@@ -4,7 +4,8 @@
  * Three rules keep two sums of one step apart (invariant I1):
  * - while a step is being reduced its slot holds no committed vector, only segments that were reduced in the generation that is running:
  *   by this worker, or by their owners, from whom they were gathered in that same generation;
- * - peers that reduce in a generation are given only what was reduced in that same generation;
+ * - peers that reduce in a generation are given only what was reduced in that same generation, and only sums of partials that were added
+ *   in it;
  * - a worker that catches up (it asks with one segment a bucket) is given only whole, committed vectors.
  */
 import { nodeKey, rootOf, type TreeNode } from '../../shared/tree.js';
@@ -43,6 +44,7 @@ interface ReducedVector {
 /** Bytes that can be read now. Offsets and lengths are in bytes and already take the request's own offset into account. */
 export type Located =
   | { readonly kind: 'slot'; readonly slot: number; readonly at: number; readonly length: number }
+  | { readonly kind: 'memory'; readonly memory: Buffer; readonly at: number; readonly length: number }
   | { readonly kind: 'state'; readonly fd: number; readonly at: number; readonly length: number }
   | { readonly kind: 'partial_facts'; readonly facts: PartialFacts }
   | { readonly kind: 'state_facts'; readonly facts: StateFacts };
@@ -60,6 +62,8 @@ const UNKNOWN: Answer = { kind: 'refused', status: 'unknown' };
 export const shelfEvent = {
   generation: 'generation',
   partial: (step: number, node: TreeNode): string => `partial ${step} ${nodeKey(node)}`,
+  sum: (step: number, node: TreeNode, bucket: number, segment: number): string =>
+    `sum ${step} ${nodeKey(node)} ${bucket} ${segment}`,
   segment: (step: number, bucket: number, segment: number): string => `segment ${step} ${bucket} ${segment}`,
   state: 'state',
 };
@@ -72,6 +76,8 @@ export class Shelf {
   #partialsFrom = 0;
   /** By slot, which is step % 2. */
   readonly #vectors: [ReducedVector | undefined, ReducedVector | undefined] = [undefined, undefined];
+  /** Segments of sums that were added up for their owners in the generation that is running, by step. */
+  readonly #sums = new Map<number, Map<string, Buffer>>();
   /** Which segments are in the slot, by step that is being reduced in the generation that is running. */
   readonly #reducing = new Map<number, Set<string>>();
   #newestStep = -1;
@@ -95,6 +101,7 @@ export class Shelf {
   stop(): void {
     this.#generation = undefined;
     this.#reducing.clear();
+    this.#sums.clear();
   }
 
   publish(step: number, node: TreeNode, partial: PublishedPartial): void {
@@ -106,9 +113,19 @@ export class Shelf {
     return this.#partials.get(step)?.get(nodeKey(node));
   }
 
-  dropPartials(below: number): void {
+  /** The whole segment of the bucket of a sum is in the memory: added up in the generation that is running. */
+  holdSum(step: number, node: TreeNode, bucket: number, segment: number, memory: Buffer): void {
+    const ofStep = this.#sums.get(step) ?? new Map<string, Buffer>();
+    this.#sums.set(step, ofStep.set(shelfEvent.sum(step, node, bucket, segment), memory));
+  }
+
+  /** Partials and sums of steps below will not be asked for again. Returns the memory of those sums. */
+  dropPartials(below: number): readonly Buffer[] {
     this.#partialsFrom = Math.max(this.#partialsFrom, below);
     for (const step of this.#partials.keys()) if (step < below) this.#partials.delete(step);
+    const dropped = [...this.#sums].filter(([step]) => step < below);
+    for (const [step] of dropped) this.#sums.delete(step);
+    return dropped.flatMap(([, ofStep]) => [...ofStep.values()]);
   }
 
   /** The slot of `step` is about to be written: whatever it held is gone. */
@@ -147,6 +164,8 @@ export class Shelf {
     switch (request.kind) {
       case 'partial':
         return this.#lookUpPartial(request, current);
+      case 'sum':
+        return this.#lookUpSum(request, current);
       case 'reduced':
         return request.segments === 1 ? this.#lookUpCommitted(request) : this.#lookUpReduced(request, current);
       case 'facts':
@@ -171,6 +190,16 @@ export class Shelf {
       return { kind: 'wait', event: shelfEvent.partial(request.step, node) };
     }
     return this.#segmentOf(request, partial.slot);
+  }
+
+  #lookUpSum(request: PullRequest, current: Generation): Answer {
+    const { step, bucket, segment, offset, length } = request;
+    if (step < this.#partialsFrom || request.segments !== current.roster.length) return UNKNOWN;
+    const event = shelfEvent.sum(step, { lo: request.nodeLo, length: request.nodeLength }, bucket, segment);
+    const memory = this.#sums.get(step)?.get(event);
+    if (memory === undefined) return { kind: 'wait', event };
+    if (offset + length > memory.length) return UNKNOWN;
+    return { kind: 'found', located: { kind: 'memory', memory, at: offset, length } };
   }
 
   #lookUpCommitted(request: PullRequest): Answer {

@@ -1,5 +1,5 @@
 /** Reduces and gathers one step: pulls the partials of the own segment, adds them up, and pulls everybody else's segments. */
-import { additionsFor, nodeKey } from '../../../shared/tree.js';
+import { additionsFor, nodeKey, rootOf } from '../../../shared/tree.js';
 import type { CoreDataPlaneCommand } from '../../../worker/core/command.js';
 import { mix } from '../hashing.js';
 import type { VectorContent } from '../memory.js';
@@ -136,7 +136,7 @@ export class AllReduce extends Run {
       this.#content.taint ??= this.#values[input]?.taint;
     });
     const nodes = this.placements.map(({ node }) => node);
-    for (const { left, right, into } of additionsFor(nodes, microbatches)) {
+    for (const { left, right, into } of additionsFor(nodes, rootOf(microbatches))) {
       sums.set(nodeKey(into), add(sums.get(nodeKey(left)) ?? 0, sums.get(nodeKey(right)) ?? 0));
     }
     this.own = sums.get(nodeKey({ lo: 0, length: microbatches })) ?? 0;

@@ -60,7 +60,7 @@ describe('the reduction', () => {
         const gradients = new Gradients({ elements, microbatches }, seed % 1000);
         const given = [...coverFor(microbatches, seed)].reverse();
         const into = Buffer.from(new Float32Array(elements).buffer);
-        new Fold(given, microbatches).run(
+        new Fold(given, rootOf(microbatches)).run(
           given.map((node) => bitsOf(gradients.of(node))),
           into,
           0,
@@ -81,7 +81,7 @@ describe('the reduction', () => {
         const inputs = [a, b, c].map((values) => mixed(values));
         const into = Buffer.alloc(128);
         const given = [0, 1, 2].map((lo) => ({ lo, length: 1 }));
-        new Fold(given, 3).run(inputs, into, 64);
+        new Fold(given, rootOf(3)).run(inputs, into, 64);
         for (let i = 0; i < 32; i++) {
           const [x, y, z] = [a, b, c].map((values) => bf16(values[i] ?? 0));
           const sum = bf16(Math.fround(bf16(Math.fround((x ?? 0) + (y ?? 0))) + (z ?? 0)));
@@ -104,7 +104,7 @@ describe('the reduction', () => {
       const inputs = [left, right].map((value) => mixed([value], 64));
       new Fold(
         [0, 1].map((lo) => ({ lo, length: 1 })),
-        2,
+        rootOf(2),
       ).run(inputs, into, 64);
       return asFloat(into.readUInt16LE(0));
     };
@@ -117,8 +117,8 @@ describe('the reduction', () => {
 
   it('refuses partials that leave a microbatch out, or hold one twice', () => {
     const node = (lo: number, length: number): TreeNode => ({ lo, length });
-    expect(() => new Fold([node(0, 2)], 4)).toThrow('microbatch 2 is in no partial');
-    expect(() => new Fold([node(0, 2), node(2, 2), node(3, 1)], 4)).toThrow('overlap');
+    expect(() => new Fold([node(0, 2)], node(0, 4))).toThrow('microbatch 2 is in no partial');
+    expect(() => new Fold([node(0, 2), node(2, 2), node(3, 1)], node(0, 4))).toThrow('overlap');
   });
 });
 

@@ -1,6 +1,13 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { BUCKET_BYTES, bucketCount, bucketSpan, chunkCount, segmentSpan } from '../../../worker/collective/segments.js';
+import {
+  BUCKET_BYTES,
+  bucketCount,
+  bucketSpan,
+  chunkCount,
+  longestSegment,
+  segmentSpan,
+} from '../../../worker/collective/segments.js';
 
 describe('segments', () => {
   it('of a bucket lie one after the other and leave nothing out, for any vector and roster', () => {
@@ -30,6 +37,7 @@ describe('segments', () => {
         { length: segments },
         (_, segment) => segmentSpan(BUCKET_BYTES, 0, segment, segments).length,
       );
+      expect(Math.max(...lengths)).toBe(longestSegment(segments));
       expect(Math.max(...lengths) - Math.min(...lengths)).toBeLessThanOrEqual(64);
     }
   });

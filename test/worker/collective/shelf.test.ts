@@ -55,6 +55,12 @@ describe('a request', () => {
       { kind: 'partial' as const },
       { kind: 'wait', event: 'partial 10 0+4' },
     ],
+    [
+      'for a sum that is not made waits',
+      { kind: 'sum' as const, bucket: 1, segment: 1 },
+      { kind: 'wait', event: 'sum 10 0+4 1 1' },
+    ],
+    ['for a sum in another size of roster is unknown', { kind: 'sum' as const, segments: 3 }, unknown],
     ['for a state that is not exported waits', { kind: 'stateFacts' as const }, { kind: 'wait', event: 'state' }],
     ['to catch up with a step that is not committed is unknown', { segments: 1 }, unknown],
     ['for the total facts of such a step is unknown', { kind: 'facts' as const, nodeLength: 8, segments: 1 }, unknown],
@@ -110,6 +116,30 @@ describe('a request', () => {
     shelf.start({ term: 1, generation: 6, rank: 0, roster });
     for (const segment of [0, 1]) expect(shelf.lookUp(ask({ generation: 6, segment })).kind).toBe('wait');
     expect(shelf.lookUp(ask({ generation: 6, segments: 1 }))).toEqual(unknown);
+  });
+
+  it('for a sum finds its memory until the partials of the step are dropped', () => {
+    const memory = Buffer.alloc(256);
+    shelf.holdSum(10, { lo: 0, length: 4 }, 1, 1, memory);
+    const sum = { kind: 'sum' as const, bucket: 1, segment: 1 };
+    const located = { kind: 'memory', memory, at: 128, length: 64 };
+    expect(shelf.lookUp(ask({ ...sum, offset: 128 }))).toEqual({ kind: 'found', located });
+    expect(shelf.lookUp(ask({ ...sum, offset: 200 }))).toEqual(unknown);
+    for (const other of [{ bucket: 0 }, { segment: 0 }, { nodeLength: 2 }, { step: 11 }])
+      expect(shelf.lookUp(ask({ ...sum, ...other })).kind).toBe('wait');
+    expect(shelf.lookUp(ask({ ...sum, kind: 'partial' })).kind).toBe('wait');
+    expect(shelf.dropPartials(10)).toEqual([]);
+    expect(shelf.dropPartials(11)).toEqual([memory]);
+    expect(shelf.lookUp(ask(sum))).toEqual(unknown);
+  });
+
+  it('for a sum never finds one of another generation', () => {
+    shelf.holdSum(10, { lo: 0, length: 4 }, 0, 0, Buffer.alloc(256));
+    expect(shelf.lookUp(ask({ kind: 'sum' })).kind).toBe('found');
+    shelf.start({ term: 1, generation: 6, rank: 0, roster });
+    expect(shelf.lookUp(ask({ kind: 'sum' }))).toEqual(gone);
+    expect(shelf.lookUp(ask({ kind: 'sum', generation: 6 })).kind).toBe('wait');
+    expect(shelf.dropPartials(11)).toEqual([]);
   });
 
   it('to reduce is never given what another generation committed, but a request to catch up is', () => {
