@@ -60,6 +60,8 @@ export class AllReduce implements Run, PullOwner {
   readonly #retries = new Set<NodeJS.Timeout>();
   readonly #refusedSince = new Map<number, number>();
   #pulledBytes = 0;
+  /** The own segment of the last bucket is reduced and not offered yet. */
+  #lastIsReduced: boolean;
   #ended = false;
 
   constructor(private readonly options: AllReduceOptions) {
@@ -72,6 +74,7 @@ export class AllReduce implements Run, PullOwner {
     this.#slot = step % 2;
     this.#routes = routes;
     this.#plan = new ReducePlan({ vectorBytes, rank, segments: roster.length, routes });
+    this.#lastIsReduced = this.#plan.lastIsEmpty;
     this.#sums = new SumWriter({ context, slot: this.#slot, routes });
     this.#facts = placements.map(() => undefined);
   }
@@ -258,7 +261,7 @@ export class AllReduce implements Run, PullOwner {
     );
     for (const input of inputs) if (input !== undefined && !this.#isTrue(input)) return;
     if (!this.#plan.folded(chunk)) return;
-    if (sum === this.#routes.own) this.options.segmentHeld(bucket, sum.segment);
+    if (sum === this.#routes.own) this.#ownSegmentReduced(bucket);
     else this.options.sumHeld(sum, bucket, this.#sums.take(chunk));
   }
 
@@ -274,8 +277,24 @@ export class AllReduce implements Run, PullOwner {
     return false;
   }
 
+  /**
+   * The own segment of the last bucket is offered when everybody's facts are here, too, and even if it is empty: so nobody commits a step, and
+   * drops what belongs to it, while this worker still needs something of it.
+   */
+  #ownSegmentReduced(bucket: number): void {
+    if (bucket === this.#plan.lastBucket) this.#lastIsReduced = true;
+    else this.options.segmentHeld(bucket, this.#routes.own.segment);
+  }
+
+  #offerLast(): void {
+    if (!this.#lastIsReduced || this.#facts.includes(undefined)) return;
+    this.#lastIsReduced = false;
+    this.options.segmentHeld(this.#plan.lastBucket, this.#routes.own.segment);
+  }
+
   #finishIfDone(): void {
     if (this.#ended) return;
+    this.#offerLast();
     if (!this.#plan.done) return;
     const given = this.options.placements.flatMap(({ node }, index) => {
       const facts = this.#facts[index];

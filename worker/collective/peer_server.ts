@@ -270,7 +270,8 @@ class ServingStream {
     const { request, sent } = sending;
     const offset = request.offset + sent;
     const rest = request.length - sent;
-    const inPlace = request.sameHost && (request.kind === 'partial' || request.kind === 'reduced');
+    const inPlace =
+      request.sameHost && request.length > 0 && (request.kind === 'partial' || request.kind === 'reduced');
     const length = inPlace ? rest : Math.min(CHUNK_BYTES, rest);
     const answer = this.#lookUp(request, offset, length);
     // What was there when the request was considered may be gone by now, but is never on its way again.
@@ -283,7 +284,7 @@ class ServingStream {
       const place = serving.placeOf(located.slot, located.at, located.length);
       return { status: 'here', offset, payload: encodeMemoryPlace(place), last: true };
     }
-    const payload = read(serving, located);
+    const payload = located.kind === 'slot' && length === 0 ? NO_BYTES : read(serving, located);
     sending.sent += payload.length;
     return { status: 'bytes', offset, payload, last: sending.sent >= request.length };
   }

@@ -33,6 +33,8 @@ export class ReducePlan<Arrived> {
   readonly #folds: ReadonlyMap<SegmentSum, SegmentFold<Arrived>>;
   /** Of each bucket, the bytes of other workers' reduced segments that have not come. */
   readonly #ungathered: number[];
+  /** Workers whose segment of the last bucket is empty, and who have not said yet that they have come so far. */
+  #unheard = 0;
   readonly #ahead: number;
   #letOut = 0;
   #lowest = 0;
@@ -45,6 +47,9 @@ export class ReducePlan<Arrived> {
     this.#ungathered = Array.from({ length: bucketCount(vectorBytes) }, (_, bucket) => {
       return bucketSpan(vectorBytes, bucket).length - segmentSpan(vectorBytes, bucket, rank, segments).length;
     });
+    this.#unheard = routes.gathers.filter(({ segment }) => {
+      return segmentSpan(vectorBytes, this.lastBucket, segment, segments).length === 0;
+    }).length;
     const perBucket = [...this.#folds.values()].reduce((bytes, { heldBytes }) => bytes + heldBytes, 0);
     this.#ahead = Math.min(MOST_BUCKETS_AHEAD, Math.max(2, Math.floor(HELD_BYTES / Math.max(1, perBucket))));
   }
@@ -68,7 +73,8 @@ export class ReducePlan<Arrived> {
     const { vectorBytes, segments, routes } = this.shape;
     return routes.gathers.flatMap(({ segment, rank }): readonly GatherPull[] => {
       const { length } = segmentSpan(vectorBytes, bucket, segment, segments);
-      return length > 0 ? [{ kind: 'reduced', rank, bucket, segment, length }] : [];
+      // Nobody commits without having heard of everybody, even of those whose segments are empty.
+      return length > 0 || bucket === this.lastBucket ? [{ kind: 'reduced', rank, bucket, segment, length }] : [];
     });
   }
 
@@ -89,10 +95,21 @@ export class ReducePlan<Arrived> {
     return whole;
   }
 
-  /** `length` bytes of a reduced segment of another worker are in the slot. */
+  /** `length` bytes of a reduced segment of another worker are in the slot, or all of an empty one. */
   gathered(bucket: number, length: number): void {
+    if (length === 0) this.#unheard--;
     this.#ungathered[bucket] = (this.#ungathered[bucket] ?? 0) - length;
     this.#advance();
+  }
+
+  get lastBucket(): number {
+    return this.#ungathered.length - 1;
+  }
+
+  /** The own segment of the last bucket has no bytes. */
+  get lastIsEmpty(): boolean {
+    const { vectorBytes, rank, segments } = this.shape;
+    return segmentSpan(vectorBytes, this.lastBucket, rank, segments).length === 0;
   }
 
   get done(): boolean {
@@ -104,7 +121,7 @@ export class ReducePlan<Arrived> {
   }
 
   #isWhole(bucket: number): boolean {
-    if (this.#ungathered[bucket] !== 0) return false;
+    if (this.#ungathered[bucket] !== 0 || (bucket === this.lastBucket && this.#unheard > 0)) return false;
     for (const fold of this.#folds.values()) if (!fold.isWhole(bucket)) return false;
     return true;
   }

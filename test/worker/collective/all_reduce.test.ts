@@ -72,6 +72,27 @@ describe.each([
     }
   });
 
+  it('makes many steps with a vector so short that most own nothing of it, each worker at its own pace', async () => {
+    const shape = { elements: 5, microbatches: 4 };
+    const all = cluster.begin(4, shape);
+    const placements = placementsFor(4, [1, 1, 1, 1]);
+    const gradients = new Gradients(shape, 9);
+    const slots = all.map((worker, lo) => worker.write({ lo, length: 1 }, gradients));
+    await Promise.all(
+      all.map(async (worker, lo) => {
+        const node = { lo, length: 1 };
+        for (let step = 0; step < 100; step++) {
+          const [job, slot, facts] = [worker.job, slots[lo] ?? 0, gradients.factsOf(node)];
+          worker.reduce(step, placements);
+          worker.tell({ kind: 'publish_partial', job, step, node, slot, facts });
+          expect((await worker.next('reduced')).step).toBe(step);
+          worker.tell({ kind: 'drop_partials', job, step: step + 1 });
+        }
+        expect(bitsOf(worker.reduced(1)).equals(bitsOf(gradients.total))).toBe(true);
+      }),
+    );
+  });
+
   it('waits for a worker that publishes its partial late', async () => {
     const shape = { elements: 1_200_000, microbatches: 4 };
     const all = cluster.begin(2, shape);
