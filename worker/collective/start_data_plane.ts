@@ -5,6 +5,8 @@ import type { DataPlane, DataPlaneCommand, DataPlaneEvent } from './data_plane.j
 import type { FromThread, ThreadOptions, ToThread } from './thread_messages.js';
 
 const CLOSE_TIMEOUT_MS = 2000;
+/** Room for what is received, so that the garbage collector runs less often. */
+const resourceLimits = { maxYoungGenerationSizeMb: 64 };
 
 export interface DataPlaneOptions {
   /** Address that the Peer service listens on. */
@@ -32,7 +34,7 @@ export function startDataPlane(options: DataPlaneOptions): Promise<DataPlane> {
   const { host, port = 0, worker: name, incarnation, sameHost = true } = options;
   const workerData: ThreadOptions = { host, port, worker: name, incarnation, sameHost };
   // Without the daemon's own flags: some of them (--input-type) forbid a file to be run. Descriptors are closed by those who opened them.
-  const worker = new Worker(threadFile(), { workerData, execArgv: [], trackUnmanagedFds: false });
+  const worker = new Worker(threadFile(), { workerData, execArgv: [], trackUnmanagedFds: false, resourceLimits });
   return new Promise((resolve, reject) => {
     worker.once('error', reject);
     worker.on('message', (message: FromThread) => {

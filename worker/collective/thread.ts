@@ -1,5 +1,6 @@
 /** The data plane's own thread: carries out the commands of the daemon's main thread, and serves the peers. */
 import { parentPort, workerData } from 'node:worker_threads';
+import { keepFreedMemory } from './allocator.js';
 import type { DataPlaneCommand, DataPlaneEvent, Peer } from './data_plane.js';
 import { DropCounter } from './drop_counter.js';
 import { JobExchange, type Surroundings } from './job_exchange.js';
@@ -132,6 +133,7 @@ class DataThread implements Surroundings {
   }
 }
 
+keepFreedMemory();
 const port = parentPort;
 if (port === null) throw new Error('thread.ts is the entry of a worker thread');
 const options: ThreadOptions = workerData;
