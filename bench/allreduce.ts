@@ -29,6 +29,9 @@ const LONGEST_MS = 20_000;
 /** A repetition of one peer takes about as long as this, if that is not less than one all-reduce. */
 const REPETITION_MS = 1000;
 const MOST_REDUCES = 25;
+/** Both peers first reduce for so long: a job makes thousands of steps, and what is measured is not what the first few take. */
+const WARM_UP_MS = 3000;
+const MOST_WARM_UPS = 1000;
 /** Two, so that both slots of Lockstep's reduced vectors are verified. */
 const CHECKS = 2;
 /** So that each of the most workers owns a part of the vector, even of one that is sent as bf16. */
@@ -145,6 +148,8 @@ class AllReduceBenchmark {
       for (const peer of peers) await peer.close();
       return { ...cell, skipped: `one all-reduce took ${(longestMs / 1000).toFixed(0)} s` };
     }
+    const warmUps = Math.ceil(Math.min(MOST_WARM_UPS, WARM_UP_MS / longestMs));
+    for (const peer of peers) await peer.repetition(warmUps);
     const reducesEach = oddNumberNear(REPETITION_MS / longestMs);
     const times: [number[], number[]] = [[], []];
     for (let repetition = 0; repetition < this.options.repetitions; repetition++) {
