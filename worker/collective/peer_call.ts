@@ -37,9 +37,12 @@ export class PeerCall {
     this.#session.on('error', (error) => this.#broke(error.message));
     this.#session.on('goaway', () => this.#broke('the peer closes the connection'));
     this.#session.on('close', () => this.#broke('connection dropped'));
+    // The event may come after the call was closed here, when there is no session any more.
     this.#session.once('connect', () => {
-      this.#session.setLocalWindowSize(CONNECTION_WINDOW_BYTES);
-      keepAlive(this.#session, PING_EVERY_MS, PING_TIMEOUT_MS, () => this.#broke('no answer to a ping'));
+      this.#ifGoing(() => {
+        this.#session.setLocalWindowSize(CONNECTION_WINDOW_BYTES);
+        keepAlive(this.#session, PING_EVERY_MS, PING_TIMEOUT_MS, () => this.#broke('no answer to a ping'));
+      });
     });
     this.#stream = this.#session.request(
       { ':method': 'POST', ':path': PULL_PATH, te: 'trailers', 'content-type': CONTENT_TYPE },

@@ -136,7 +136,9 @@ export class PeerServer {
       if (messages === undefined) stream.end(code.invalidArgument, 'malformed message');
       else for (const message of messages) stream.receive(message);
     });
-    http2.on('wantTrailers', () => http2.sendTrailers(stream.trailers));
+    http2.on('wantTrailers', () => {
+      if (!http2.closed) http2.sendTrailers(stream.trailers);
+    });
     http2.on('end', () => stream.end(code.ok, ''));
     http2.on('close', () => this.#forget(stream));
   }
