@@ -7,12 +7,10 @@ PLAN.json names the task, and the samples of each rank in each step. Rank 0 prin
 """
 
 import ctypes
-import importlib.util
 import json
 import signal
 import sys
 import time
-import types
 
 import torch
 from torch import distributed
@@ -20,25 +18,9 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import fp16_compr
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
+from task_loader import load_task
+
 PR_SET_PDEATHSIG = 1
-
-
-class Task:
-    """params, seed and device are set before __init__ runs."""
-
-
-def load_task(plan):
-    stand_in = types.ModuleType("lockstep")
-    stand_in.Task = Task
-    sys.modules["lockstep"] = stand_in
-    spec = importlib.util.spec_from_file_location("task", plan["file"])
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    task_class = getattr(module, plan["class"])
-    task = task_class.__new__(task_class)
-    task.params, task.seed, task.device = plan["params"], plan["seed"], torch.device("cpu")
-    task.__init__()
-    return task
 
 
 def seeded(seed, make):

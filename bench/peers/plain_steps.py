@@ -6,32 +6,14 @@ PLAN.json names the task and the samples of each microbatch of each step. Prints
 `step NUMBER SECONDS`, on the clock of time.monotonic(). Nothing of Lockstep is imported.
 """
 
-import importlib.util
 import json
 import sys
 import time
-import types
 
 import torch
 from torch.utils.data import default_collate
 
-
-class Task:
-    """params, seed and device are set before __init__ runs."""
-
-
-def load_task(plan):
-    stand_in = types.ModuleType("lockstep")
-    stand_in.Task = Task
-    sys.modules["lockstep"] = stand_in
-    spec = importlib.util.spec_from_file_location("task", plan["file"])
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    task_class = getattr(module, plan["class"])
-    task = task_class.__new__(task_class)
-    task.params, task.seed, task.device = plan["params"], plan["seed"], torch.device("cpu")
-    task.__init__()
-    return task
+from task_loader import load_task
 
 
 def main():

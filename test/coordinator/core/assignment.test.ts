@@ -1,31 +1,10 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { assignedTo, countOf, enter, leave, move } from '../../../coordinator/core/assignment.js';
-import { DEFAULT_SETTINGS, initialState, type Worker } from '../../../coordinator/core/state.js';
+import { DEFAULT_SETTINGS, initialState } from '../../../coordinator/core/state.js';
+import { knownWorker } from './known_worker.js';
 
 const JOBS = [undefined, 'j1', 'j2'];
-
-function worker(name: string, job: string | undefined): Worker {
-  return {
-    worker: name,
-    incarnation: `${name}#1`,
-    session: `s-${name}`,
-    host: 'h',
-    pid: 1,
-    peerAddress: `${name}:1`,
-    lastHeardMs: 0,
-    enginePid: 2,
-    committed: 0,
-    job,
-    facts: undefined,
-    engineStart: 1,
-    leaving: false,
-    microbatchMs: 0,
-    loopDelayMs: 0,
-    holding: undefined,
-    restoredPieces: 0,
-  };
-}
 
 describe('workers by job', () => {
   it('are those of all workers that have the job, whoever comes, returns, changes and goes', () => {
@@ -35,7 +14,7 @@ describe('workers by job', () => {
         const state = initialState({ ...DEFAULT_SETTINGS, name: 'c1' });
         for (const [kind, number, job] of acts) {
           const known = state.workers.get(`w${number}`);
-          if (kind === 'enter') enter(state, worker(`w${number}`, job));
+          if (kind === 'enter') enter(state, knownWorker(`w${number}`, job));
           else if (known !== undefined && kind === 'leave') leave(state, known);
           else if (known !== undefined) move(state, known, job);
           for (const one of JOBS) {

@@ -1,35 +1,14 @@
 import { describe, expect, it } from 'vitest';
 import { type Candidate, planGeneration } from '../../../coordinator/core/generation_plan.js';
-import type { CheckpointRecord, GenerationRecord, Worker } from '../../../coordinator/core/state.js';
+import type { CheckpointRecord, GenerationRecord } from '../../../coordinator/core/state.js';
+import { knownWorker } from './known_worker.js';
 
 const MICROBATCHES = 6;
-
-function worker(name: string): Worker {
-  return {
-    worker: name,
-    incarnation: `${name}#1`,
-    session: `s-${name}`,
-    host: 'h',
-    pid: 1,
-    peerAddress: `${name}:1`,
-    lastHeardMs: 0,
-    enginePid: 2,
-    committed: 0,
-    job: 'j1',
-    facts: undefined,
-    engineStart: 1,
-    leaving: false,
-    microbatchMs: 0,
-    loopDelayMs: 0,
-    holding: undefined,
-    restoredPieces: 0,
-  };
-}
 
 function candidate(name: string, committed: number, hasState = true): Candidate {
   const holding = { job: 'j1', generation: 3, committed, hasState, engineStart: 1, started: true };
   const answer = { kind: 'prepared', job: 'j1', generation: 4, holding, nodes: [], hasReduced: false } as const;
-  return { worker: worker(name), answer };
+  return { worker: knownWorker(name, 'j1'), answer };
 }
 
 function checkpoint(committed: number): CheckpointRecord {

@@ -1,0 +1,24 @@
+import type { Worker } from '../../../coordinator/core/state.js';
+
+/** A worker that has a session, and nothing but a job. */
+export function knownWorker(name: string, job: string | undefined): Worker {
+  return {
+    worker: name,
+    incarnation: `${name}#1`,
+    session: `s-${name}`,
+    host: 'h',
+    pid: 1,
+    peerAddress: `${name}:1`,
+    lastHeardMs: 0,
+    enginePid: 2,
+    committed: 0,
+    job,
+    facts: undefined,
+    engineStart: 1,
+    leaving: false,
+    microbatchMs: 0,
+    loopDelayMs: 0,
+    holding: undefined,
+    restoredPieces: 0,
+  };
+}
