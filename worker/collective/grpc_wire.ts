@@ -1,9 +1,10 @@
 /**
- * gRPC's wire protocol on Node's own HTTP/2, for the data plane alone: grpc-js copies each message twice on its way out and once more on its
- * way in, into memory that is new each time, which took 1.5 times as long (docs/data_plane.md). Any other gRPC peer can be at the other end.
+ * gRPC's wire protocol on HTTP/2, for the data plane alone: grpc-js copies each message twice on its way out and once more on its way in, into
+ * memory that is new each time, which took 1.5 times as long (docs/data_plane.md). Any other gRPC peer can be at the other end.
  * https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
  */
-import type { Http2Session, IncomingHttpHeaders, OutgoingHttpHeaders } from 'node:http2';
+import type { OutgoingHttpHeaders } from 'node:http2';
+import type { Headers } from './http2/header_block.js';
 
 /** A flag (compressed or not) and the length, before every message. */
 export const PREFIX_BYTES = 5;
@@ -35,11 +36,10 @@ export function statusTrailers(status: number, details = ''): OutgoingHttpHeader
 }
 
 /** What the trailers (or the headers, when nothing else comes) say of the call's end; undefined if they do not. */
-export function statusOf(headers: IncomingHttpHeaders): string | undefined {
-  const status = headers['grpc-status'];
+export function statusOf(headers: Headers): string | undefined {
+  const status = headers.get('grpc-status');
   if (status === undefined) return undefined;
-  const details = headers['grpc-message'];
-  return `status ${String(status)}: ${typeof details === 'string' ? safelyDecoded(details) : ''}`;
+  return `status ${status}: ${safelyDecoded(headers.get('grpc-message') ?? '')}`;
 }
 
 function safelyDecoded(text: string): string {
@@ -72,19 +72,24 @@ export class MessageReader {
   }
 }
 
-/** Pings the other end until the session is closed; `dead` is called when an answer does not come in time. */
-export function keepAlive(session: Http2Session, everyMs: number, timeoutMs: number, dead: () => void): void {
+/** Pings the other end until what is returned is called; `dead` is called when an answer does not come in time. */
+export function keepAlive(
+  ping: (answered: () => void) => void,
+  everyMs: number,
+  timeoutMs: number,
+  dead: () => void,
+): () => void {
   let overdue: NodeJS.Timeout | undefined;
   const timer = setInterval(() => {
-    if (session.closed || session.destroyed || overdue !== undefined) return;
+    if (overdue !== undefined) return;
     overdue = setTimeout(dead, timeoutMs);
-    session.ping(() => {
+    ping(() => {
       clearTimeout(overdue);
       overdue = undefined;
     });
   }, everyMs);
-  session.once('close', () => {
+  return () => {
     clearInterval(timer);
     clearTimeout(overdue);
-  });
+  };
 }

@@ -112,10 +112,14 @@ export class PeerServer {
 
   #connected(session: ServerHttp2Session): void {
     this.#sessions.add(session);
-    session.once('close', () => this.#sessions.delete(session));
+    const ping = (answered: () => void): void => void (session.destroyed || session.ping(answered));
+    const stopPings = keepAlive(ping, PING_EVERY_MS, PING_TIMEOUT_MS, () => session.destroy());
+    session.once('close', () => {
+      this.#sessions.delete(session);
+      stopPings();
+    });
     // A connection that breaks ends its streams, which is all that matters here.
     session.on('error', () => undefined);
-    keepAlive(session, PING_EVERY_MS, PING_TIMEOUT_MS, () => session.destroy());
   }
 
   #accept(http2: ServerHttp2Stream, headers: IncomingHttpHeaders): void {
