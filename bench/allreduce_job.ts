@@ -42,14 +42,16 @@ export function slotOf({ file }: { readonly file: MemoryFile }, vector: Vector, 
   return file.map(slotLength(vector) * slot, slotLength(vector));
 }
 
-/** The step is to be reduced, and the partial of the worker's only microbatch is whole: in the order in which a worker's core says so. */
-export function reduceStep(job: string, step: number, rank: number, workers: number): readonly DataPlaneCommand[] {
-  const nodes = Array.from({ length: workers }, (_, lo) => ({ lo, length: 1 }));
+/** Every worker has one microbatch. */
+export function reduceCommand(job: string, step: number, workers: number): DataPlaneCommand {
+  const placements = Array.from({ length: workers }, (_, lo) => ({ node: { lo, length: 1 }, rank: lo }));
+  return { kind: 'reduce', job, step, placements };
+}
+
+/** The partial of the worker's microbatch is whole. */
+export function publishCommand(job: string, step: number, rank: number): DataPlaneCommand {
   const facts = { loss: 0, weight: 1, consumed: ['0'.repeat(16)] };
-  return [
-    { kind: 'reduce', job, step, placements: nodes.map((node, place) => ({ node, rank: place })) },
-    { kind: 'publish_partial', job, step, node: { lo: rank, length: 1 }, slot: FIRST_PARTIAL_SLOT, facts },
-  ];
+  return { kind: 'publish_partial', job, step, node: { lo: rank, length: 1 }, slot: FIRST_PARTIAL_SLOT, facts };
 }
 
 /** A prime, so that a part of a vector that landed in a wrong place shows. */

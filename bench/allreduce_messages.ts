@@ -13,8 +13,8 @@ export const request = z.discriminatedUnion('do', [
   z.object({ do: z.literal('open'), ...vector }),
   /** One all-reduce of known numbers; compare every element of the result. */
   z.object({ do: z.literal('check') }),
-  /** One all-reduce; say how long it took. */
-  z.object({ do: z.literal('reduce') }),
+  /** One all-reduce, begun at a time of the machine's monotonic clock, or at once if that has gone by; say how long it took. */
+  z.object({ do: z.literal('reduce'), atNs: z.number() }),
   z.object({ do: z.literal('close') }),
 ]);
 export type Request = z.infer<typeof request>;

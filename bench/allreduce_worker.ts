@@ -14,7 +14,8 @@ import {
   fill,
   openJob,
   partialPattern,
-  reduceStep,
+  publishCommand,
+  reduceCommand,
   slotOf,
   sumPattern,
   type Vector,
@@ -60,7 +61,7 @@ class BenchWorker {
       case 'check':
         return { wrong: await this.#check() };
       case 'reduce':
-        return { ms: await this.#reduce(), failures: this.#failures };
+        return { ms: await this.#reduce(message.atNs), failures: this.#failures };
       case 'close':
         this.#closeJob();
         return { done: true };
@@ -77,6 +78,13 @@ class BenchWorker {
     this.#plane?.tell(openJob(this.#open));
     const [rank, roster] = [this.#rank, this.#roster];
     this.#plane?.tell({ kind: 'start_generation', job, term: 1, generation: 1, rank, roster });
+    this.#tellReduce();
+  }
+
+  /** Told ahead, as by a worker's core, which tells it when the step begins and its gradient is still to be computed. */
+  #tellReduce(): void {
+    const { job, step } = this.#opened();
+    this.#plane?.tell(reduceCommand(job, step, this.#roster.length));
   }
 
   #closeJob(): void {
@@ -101,22 +109,31 @@ class BenchWorker {
     return wrong;
   }
 
-  /** Milliseconds from the own partial to the whole reduced vector. */
-  async #reduce(): Promise<number> {
+  /** Milliseconds from the own partial, at a time of the machine's monotonic clock or now, to the whole reduced vector. */
+  async #reduce(atNs = 0): Promise<number> {
     const open = this.#opened();
-    const step = open.step++;
+    const { job, step } = open;
     const whole = new Promise<void>((resolve) => {
       this.#onReduced = (reduced) => {
         if (reduced === step) resolve();
       };
     });
+    sleepUntil(atNs);
     const beganMs = performance.now();
-    for (const command of reduceStep(open.job, step, this.#rank, this.#roster.length)) this.#plane?.tell(command);
+    this.#plane?.tell(publishCommand(job, step, this.#rank));
     await whole;
     const tookMs = performance.now() - beganMs;
-    this.#plane?.tell({ kind: 'drop_partials', job: open.job, step: step + 1 });
+    open.step++;
+    this.#plane?.tell({ kind: 'drop_partials', job, step: open.step });
+    this.#tellReduce();
     return tookMs;
   }
+}
+
+/** Timers of the event loop are true to a millisecond only. */
+function sleepUntil(atNs: number): void {
+  const restMs = atNs / 1e6 - Number(process.hrtime.bigint()) / 1e6;
+  if (restMs > 0) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, restMs);
 }
 
 const [rank = '', host = '', sameHost = ''] = process.argv.slice(2);

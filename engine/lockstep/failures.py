@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import traceback
 from contextlib import contextmanager
-from typing import Iterator, Optional
+from typing import Callable, Iterator, Optional, Union
 
 import torch
 
@@ -42,14 +42,15 @@ def engine_error(phase: str, message: str) -> CommandFailed:
 
 
 @contextmanager
-def user_code(phase: str, what: Optional[str] = None) -> Iterator[None]:
+def user_code(phase: str, what: Union[str, Callable[[], str], None] = None) -> Iterator[None]:
     """Runs the user's code: whatever it raises, exit() included, becomes a CommandFailed that names `what`."""
     try:
         yield
     except CommandFailed:
         raise
     except BaseException as error:
-        raise CommandFailed(phase, kind_of(error, "user"), describe(what or f"{phase}()", error), user_trace(error)) from None
+        name = what() if callable(what) else what or f"{phase}()"
+        raise CommandFailed(phase, kind_of(error, "user"), describe(name, error), user_trace(error)) from None
 
 
 def from_engine(phase: str, error: Exception) -> CommandFailed:
