@@ -1,0 +1,366 @@
+/**
+ * Who gets which workers: the whole decision, made anew from what there is. Pure, and the same for the coordinator and for the simulated
+ * month of bench:schedule.
+ *
+ * - A job gets at least its minimum at once or nothing at all (gang placement).
+ * - Jobs come in order of their priority, then of how little their users have had lately, then of their age. A job that was running and
+ *   lacks workers comes first in its priority.
+ * - What is more than a running job's minimum is lent: it grows into idle workers, and gives them back to whoever waits and is not below it
+ *   in priority.
+ * - A job that waits may send away jobs of lower priority, and those that were let by it (backfill), if that gives it its minimum. They
+ *   are saved first, and wait.
+ * - Everything that is decided comes with its reason.
+ */
+
+export interface PlacedWorker {
+  readonly worker: string;
+  /** Of two that fit, the less scarce one is taken: GPUs, then processors, are kept for those who need them. */
+  readonly scarcity: number;
+  /** It fails often, and is taken only when no other fits. */
+  readonly quarantined: boolean;
+}
+
+export interface PlacedJob {
+  readonly job: string;
+  readonly user: string;
+  /** Aged. */
+  readonly priority: number;
+  readonly submittedMs: number;
+  readonly workersMin: number;
+  readonly workersMax: number;
+  /** Workers that it has, or that are on their way to it. */
+  readonly held: readonly string[];
+  /** It was running, and what it lacks it has lost. */
+  readonly short: boolean;
+  /** It makes steps: then workers can be taken away from it, and it can be sent away. */
+  readonly steady: boolean;
+  /** It can be saved, so it can be sent away without losing a step. */
+  readonly canBeSaved: boolean;
+  /** It was let by a job that waited; if that one can start, it goes. */
+  readonly backfilled: boolean;
+  /** Why a worker cannot take the job; undefined if it can. */
+  misfit(worker: string): string | undefined;
+}
+
+/** Nobody waits for ever: each day of waiting counts like one of priority. */
+const AGING_MS = 24 * 3600 * 1000;
+
+export function agedPriority(priority: number, waitedMs: number): number {
+  return priority + Math.floor(waitedMs / AGING_MS);
+}
+
+export interface PlacementInput {
+  readonly jobs: readonly PlacedJob[];
+  /** Workers without a job that may take one. */
+  readonly idle: readonly PlacedWorker[];
+  /** Workers that were taken away from a job and will be idle soon. */
+  readonly coming: readonly PlacedWorker[];
+  /** So many idle workers are kept for those that are lost. */
+  readonly spares: number;
+  /** Most workers of one user at a time. */
+  quotaOf(user: string): number;
+  /** Worker-seconds that the user had lately, by weight. */
+  usageOf(user: string): number;
+}
+
+export type Decision =
+  | { readonly kind: 'assign'; readonly job: string; readonly worker: string; readonly backfilled: boolean }
+  /** The worker is lent no longer. */
+  | { readonly kind: 'withdraw'; readonly job: string; readonly worker: string; readonly reason: string }
+  /** All workers of the job go, once it is saved. */
+  | { readonly kind: 'preempt'; readonly job: string; readonly reason: string };
+
+export interface Placement {
+  readonly decisions: readonly Decision[];
+  /** What each job waits for that has not got its minimum. */
+  readonly waits: ReadonlyMap<string, string>;
+}
+
+/** A worker that somebody has now counts like so many seconds of one that he had before. */
+const HELD_COUNTS_SECONDS = 3600;
+/** So many jobs that cannot start are looked at in vain, before all others only wait behind them. */
+const MOST_TRIED = 64;
+
+export function placeJobs(input: PlacementInput): Placement {
+  return new Placing(input).place();
+}
+
+class Placing {
+  readonly #decisions: Decision[] = [];
+  readonly #waits = new Map<string, string>();
+  readonly #idle: Map<string, PlacedWorker>;
+  readonly #coming: Map<string, PlacedWorker>;
+  /** As it is after the decisions so far. */
+  readonly #held: Map<string, Set<string>>;
+  readonly #heldByUser = new Map<string, number>();
+  readonly #jobs: ReadonlyMap<string, PlacedJob>;
+  readonly #sentAway = new Set<string>();
+  /** The first job that waits and cannot start: whoever comes after it is let by. */
+  #blocked: PlacedJob | undefined;
+
+  constructor(private readonly input: PlacementInput) {
+    this.#idle = new Map(input.idle.map((worker) => [worker.worker, worker]));
+    this.#coming = new Map(input.coming.map((worker) => [worker.worker, worker]));
+    this.#jobs = new Map(input.jobs.map((job) => [job.job, job]));
+    this.#held = new Map(input.jobs.map(({ job, held }) => [job, new Set(held)]));
+    for (const { user, held } of input.jobs) this.#count(user, held.length);
+  }
+
+  place(): Placement {
+    const queues = this.#queues();
+    for (let next = this.#next(queues); next !== undefined; next = this.#next(queues)) {
+      if (this.#waits.size < MOST_TRIED) this.#serve(next);
+      else this.#waits.set(next.job, `waits behind ${MOST_TRIED} jobs that cannot start`);
+    }
+    this.#grow();
+    return { decisions: this.#decisions, waits: this.#waits };
+  }
+
+  /** Jobs without their minimum, those of each user in order: what one user has got lately decides between users only. */
+  #queues(): PlacedJob[][] {
+    const waiting = this.input.jobs.filter((job) => this.#lacks(job) > 0);
+    const byUser = new Map<string, PlacedJob[]>();
+    for (const job of waiting) {
+      const ofUser = byUser.get(job.user) ?? [];
+      byUser.set(job.user, ofUser);
+      ofUser.push(job);
+    }
+    return [...byUser.values()].map((ofUser) => ofUser.sort((left, right) => this.#compare(left, right)));
+  }
+
+  #next(queues: PlacedJob[][]): PlacedJob | undefined {
+    const heads = queues.flatMap((queue) => queue[0] ?? []);
+    if (heads.length === 0) return undefined;
+    const first = heads.reduce((best, job) => (this.#compare(job, best) < 0 ? job : best));
+    queues.find((queue) => queue[0] === first)?.shift();
+    return first;
+  }
+
+  #count(user: string, workers: number): void {
+    this.#heldByUser.set(user, (this.#heldByUser.get(user) ?? 0) + workers);
+  }
+
+  #heldBy({ job }: PlacedJob): ReadonlySet<string> {
+    return this.#held.get(job) ?? new Set();
+  }
+
+  #lacks(job: PlacedJob): number {
+    return Math.max(0, job.workersMin - this.#heldBy(job).size);
+  }
+
+  #share(user: string): number {
+    return this.input.usageOf(user) + HELD_COUNTS_SECONDS * (this.#heldByUser.get(user) ?? 0);
+  }
+
+  /** Below 0 if the left one comes first. */
+  #compare(left: PlacedJob, right: PlacedJob): number {
+    return (
+      right.priority - left.priority ||
+      Number(right.short) - Number(left.short) ||
+      this.#share(left.user) - this.#share(right.user) ||
+      left.submittedMs - right.submittedMs ||
+      (left.job < right.job ? -1 : 1)
+    );
+  }
+
+  #serve(job: PlacedJob): void {
+    const reason = this.#quotaReason(job) ?? this.#tryToServe(job);
+    if (reason === undefined) return;
+    this.#waits.set(job.job, reason);
+    this.#blocked ??= job;
+  }
+
+  #quotaReason(job: PlacedJob): string | undefined {
+    const quota = this.input.quotaOf(job.user);
+    const held = this.#heldByUser.get(job.user) ?? 0;
+    if (held + this.#lacks(job) <= quota) return undefined;
+    return `waits for the quota of ${job.user}: ${held} of ${quota} workers are in use, and it needs ${this.#lacks(job)} more`;
+  }
+
+  /** Undefined if the job has got its minimum, or why not. */
+  #tryToServe(job: PlacedJob): string | undefined {
+    const lacks = this.#lacks(job);
+    const idle = this.#fitting(this.#idle.values(), job);
+    if (idle.length >= lacks) {
+      const backfilled = this.#blocked !== undefined && !job.short;
+      for (const worker of idle.slice(0, lacks)) this.#assign(job, worker, backfilled);
+      return undefined;
+    }
+    const coming = this.#fitting(this.#coming.values(), job);
+    if (idle.length + coming.length >= lacks) {
+      this.#reserve([...idle, ...coming].slice(0, lacks));
+      return `waits for ${plural(lacks - idle.length, 'worker')} that others are giving up`;
+    }
+    return this.#takeFromOthers(job, [...idle, ...coming]) ?? this.#lackReason(job, idle.length);
+  }
+
+  #assign(job: PlacedJob, { worker }: PlacedWorker, backfilled: boolean): void {
+    this.#idle.delete(worker);
+    this.#held.get(job.job)?.add(worker);
+    this.#count(job.user, 1);
+    this.#decisions.push({ kind: 'assign', job: job.job, worker, backfilled });
+  }
+
+  /** Nobody who comes later may have them. */
+  #reserve(workers: readonly PlacedWorker[]): void {
+    for (const { worker } of workers) {
+      this.#idle.delete(worker);
+      this.#coming.delete(worker);
+    }
+  }
+
+  /** What fits, the least scarce first, those that fail often last. */
+  #fitting(workers: Iterable<PlacedWorker>, job: PlacedJob): readonly PlacedWorker[] {
+    return [...workers]
+      .filter(({ worker }) => job.misfit(worker) === undefined)
+      .sort(
+        (left, right) =>
+          Number(left.quarantined) - Number(right.quarantined) ||
+          left.scarcity - right.scarcity ||
+          (left.worker < right.worker ? -1 : 1),
+      );
+  }
+
+  /** Shrinks others, and sends others away if that is not enough. Undefined if even that is not enough. */
+  #takeFromOthers(job: PlacedJob, there: readonly PlacedWorker[]): string | undefined {
+    const missing = this.#lacks(job) - there.length;
+    const lent = this.#lentTo(job);
+    if (lent.length >= missing) {
+      this.#reserve(there);
+      for (const { from, worker } of lent.slice(0, missing)) this.#withdraw(from, worker, job);
+      return `waits for ${plural(missing, 'worker')} that smaller jobs are giving up`;
+    }
+    const victims = this.#victims(job, missing - lent.length);
+    if (victims === undefined) return undefined;
+    this.#reserve(there);
+    const gone = new Set(victims);
+    for (const { from, worker } of lent) if (!gone.has(from)) this.#withdraw(from, worker, job);
+    for (const victim of victims) this.#preempt(victim, job);
+    return `waits for ${victims.map((victim) => victim.job).join(', ')} to be saved`;
+  }
+
+  #running(): readonly PlacedJob[] {
+    return this.input.jobs.filter((job) => job.steady && !this.#sentAway.has(job.job));
+  }
+
+  /** Workers that fit the job and that others have beyond their minimum: of the lowest priority first, and of those who have most. */
+  #lentTo(job: PlacedJob): readonly { readonly from: PlacedJob; readonly worker: string }[] {
+    const lenders = this.#running()
+      .filter((other) => other.priority <= job.priority && other !== job)
+      .sort((left, right) => left.priority - right.priority || this.#surplus(right) - this.#surplus(left));
+    return lenders.flatMap((from) => {
+      const fitting = [...this.#heldBy(from)].filter((worker) => job.misfit(worker) === undefined).sort();
+      // The newest names last, so that a job keeps its first workers.
+      return fitting
+        .reverse()
+        .slice(0, this.#surplus(from))
+        .map((worker) => ({ from, worker }));
+    });
+  }
+
+  #surplus(job: PlacedJob): number {
+    return Math.max(0, this.#heldBy(job).size - job.workersMin);
+  }
+
+  /** The fewest of the least important jobs whose workers, beyond what they lend, are as many as are missing. */
+  #victims(job: PlacedJob, missing: number): readonly PlacedJob[] | undefined {
+    const candidates = this.#running()
+      .filter(
+        (other) =>
+          other.canBeSaved &&
+          (other.priority < job.priority ||
+            (other.priority === job.priority && other.backfilled && job.submittedMs < other.submittedMs)),
+      )
+      .sort(
+        (left, right) =>
+          left.priority - right.priority ||
+          Number(right.backfilled) - Number(left.backfilled) ||
+          right.submittedMs - left.submittedMs,
+      );
+    const victims: PlacedJob[] = [];
+    let rest = missing;
+    for (const victim of candidates) {
+      const fitting = [...this.#heldBy(victim)].filter((worker) => job.misfit(worker) === undefined).length;
+      const more = Math.max(0, fitting - this.#surplus(victim));
+      if (more === 0) continue;
+      victims.push(victim);
+      rest -= more;
+      if (rest <= 0) return victims;
+    }
+    return undefined;
+  }
+
+  #withdraw(from: PlacedJob, worker: string, forWhom: PlacedJob): void {
+    this.#held.get(from.job)?.delete(worker);
+    this.#count(from.user, -1);
+    const reason = `job ${forWhom.job} waits for it`;
+    this.#decisions.push({ kind: 'withdraw', job: from.job, worker, reason });
+  }
+
+  #preempt(victim: PlacedJob, forWhom: PlacedJob): void {
+    this.#sentAway.add(victim.job);
+    this.#count(victim.user, -this.#heldBy(victim).size);
+    this.#held.get(victim.job)?.clear();
+    const why = victim.priority < forWhom.priority ? `priority ${forWhom.priority}` : 'it had waited for longer';
+    this.#decisions.push({ kind: 'preempt', job: victim.job, reason: `sent away for job ${forWhom.job} (${why})` });
+  }
+
+  #lackReason(job: PlacedJob, idle: number): string {
+    const lacks = this.#lacks(job);
+    const known = [...this.input.idle, ...this.input.coming].map(({ worker }) => worker);
+    const others = this.input.jobs.flatMap((other) => (other === job ? [] : [...this.#heldBy(other)]));
+    const misfits = new Map<string, number>();
+    for (const worker of new Set([...known, ...others])) {
+      const misfit = job.misfit(worker);
+      if (misfit !== undefined) misfits.set(misfit, (misfits.get(misfit) ?? 0) + 1);
+    }
+    const why = [...misfits].map(([reason, count]) => `${plural(count, 'worker')}: ${reason}`);
+    const have = this.#heldBy(job).size;
+    const held = have === 0 ? '' : `has ${have} of at least ${job.workersMin}, and `;
+    return [
+      `${held}waits for ${plural(lacks, 'worker')}, of which ${idle} ${idle === 1 ? 'is' : 'are'} idle`,
+      ...why,
+    ].join('; ');
+  }
+
+  /** What nobody needs now is lent to running jobs, one after the other to whoever has least. */
+  #grow(): void {
+    let spare = this.input.spares;
+    for (const worker of [...this.#idle.values()].sort((left, right) => left.scarcity - right.scarcity)) {
+      if (worker.quarantined) continue;
+      if (spare > 0) {
+        spare--;
+        continue;
+      }
+      const takers = new Set(
+        this.input.jobs.filter(
+          (job) => !this.#sentAway.has(job.job) && this.#mayGrow(job) && job.misfit(worker.worker) === undefined,
+        ),
+      );
+      if (takers.size > 0) {
+        const taker = this.#least(takers);
+        this.#assign(taker, worker, taker.backfilled);
+      }
+    }
+  }
+
+  #mayGrow(job: PlacedJob): boolean {
+    const held = this.#heldBy(job).size;
+    const quota = this.input.quotaOf(job.user);
+    return held >= job.workersMin && held < job.workersMax && (this.#heldByUser.get(job.user) ?? 0) < quota;
+  }
+
+  #least(jobs: ReadonlySet<PlacedJob>): PlacedJob {
+    const fullness = (job: PlacedJob): number => this.#heldBy(job).size / job.workersMin;
+    const [first, ...others] = jobs;
+    if (first === undefined) throw new Error('no job can grow');
+    return others.reduce((best, job) => {
+      const order = best.priority - job.priority || fullness(job) - fullness(best) || this.#compare(job, best);
+      return order < 0 ? job : best;
+    }, first);
+  }
+}
+
+function plural(count: number, what: string): string {
+  return `${count} ${what}${count === 1 ? '' : 's'}`;
+}
