@@ -17,6 +17,8 @@ export interface RunningJob {
   /** Nothing is done before. */
   readyS: number;
   firstStartS: number | undefined;
+  /** When it got its workers. */
+  startS: number;
   endS: number | undefined;
   backfilled: boolean;
   /** Without workers. */
@@ -81,6 +83,7 @@ class MonthRun {
       work: spec.work,
       readyS: 0,
       firstStartS: undefined,
+      startS: 0,
       endS: undefined,
       backfilled: false,
       waitedS: 0,
@@ -172,6 +175,7 @@ class MonthRun {
         // Who joins loads beside the others.
         job.readyS = Math.max(job.readyS, this.#nowS + (job.held.size === 0 ? LOAD_S : CHANGE_S));
         job.firstStartS ??= this.#nowS;
+        if (job.held.size === 0) job.startS = this.#nowS;
         job.backfilled = decision.backfilled;
         job.held.add(decision.worker);
         break;

@@ -1,6 +1,6 @@
 /** Lockstep's own placement, and plain first come, first served, on a simulated month. */
 import { addUsage, type Usages, usageOf } from '../../coordinator/core/fair_share.js';
-import { agedPriority, type PlacedJob, placeJobs } from '../../coordinator/core/placement.js';
+import { agedPriority, mayYield, type PlacedJob, placeJobs } from '../../coordinator/core/placement.js';
 import type { MonthDecision, MonthState, Policy, RunningJob } from './month_run.js';
 
 function hasGpu(state: MonthState): ReadonlyMap<string, boolean> {
@@ -29,7 +29,7 @@ export class LockstepPolicy implements Policy {
   }
 
   #placed(
-    { spec, held, readyS, backfilled, waitedS }: RunningJob,
+    { spec, held, readyS, startS, backfilled, waitedS }: RunningJob,
     nowS: number,
     gpus: ReadonlyMap<string, boolean>,
   ): PlacedJob {
@@ -46,6 +46,7 @@ export class LockstepPolicy implements Policy {
       steady: held.size > 0 && nowS >= readyS,
       canBeSaved: true,
       backfilled,
+      yields: mayYield(backfilled, (nowS - startS) * 1000),
       misfit: (worker) => (needsGpu && gpus.get(worker) !== true ? 'it has no GPU' : undefined),
     };
   }

@@ -36,7 +36,9 @@ export interface PlacedJob {
   readonly steady: boolean;
   /** It can be saved, so it can be sent away without losing a step. */
   readonly canBeSaved: boolean;
-  /** It was let by a job that waited; if that one can start, it goes. */
+  /** It was let by a job that waited, and has run for a while since (see mayYield): if that one can start, it goes. */
+  readonly yields: boolean;
+  /** As it was told when its first workers were assigned. */
   readonly backfilled: boolean;
   /** Why a worker cannot take the job; undefined if it can. */
   misfit(worker: string): string | undefined;
@@ -47,6 +49,14 @@ const AGING_MS = 24 * 3600 * 1000;
 
 export function agedPriority(priority: number, waitedMs: number): number {
   return priority + Math.floor(waitedMs / AGING_MS);
+}
+
+/** Loading and saving cost a minute or so; jobs that send each other away again and again would do nothing else. */
+const SHORTEST_RUN_MS = 15 * 60 * 1000;
+
+/** Whether a job that was let by, and has been running for so long, goes for the one that it was let by. */
+export function mayYield(backfilled: boolean, ranMs: number): boolean {
+  return backfilled && ranMs >= SHORTEST_RUN_MS;
 }
 
 export interface PlacementInput {
@@ -269,12 +279,12 @@ class Placing {
         (other) =>
           other.canBeSaved &&
           (other.priority < job.priority ||
-            (other.priority === job.priority && other.backfilled && job.submittedMs < other.submittedMs)),
+            (other.priority === job.priority && other.yields && job.submittedMs < other.submittedMs)),
       )
       .sort(
         (left, right) =>
           left.priority - right.priority ||
-          Number(right.backfilled) - Number(left.backfilled) ||
+          Number(right.yields) - Number(left.yields) ||
           right.submittedMs - left.submittedMs,
       );
     const victims: PlacedJob[] = [];

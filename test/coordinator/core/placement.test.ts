@@ -25,6 +25,7 @@ const JOB: TestJob = {
   steady: false,
   canBeSaved: true,
   backfilled: false,
+  yields: false,
   misfits: [],
 };
 
@@ -146,10 +147,10 @@ describe('of two jobs', () => {
     const large = { ...old, workersMin: 3, workersMax: 3 };
     const before = place({ jobs: [large, young], idle: ['w1', 'w2'] });
     expect(before.decisions).toEqual([{ kind: 'assign', job: 'young', worker: 'w1', backfilled: true }]);
-    const small = { ...running({ job: 'young', submittedMs: 2, held: ['w1'] }), backfilled: true };
+    const small = { ...running({ job: 'young', submittedMs: 2, held: ['w1'] }), yields: true };
     expect(told(place({ jobs: [large, small], idle: ['w2', 'w3'] }))).toEqual(['young!']);
     expect(told(place({ jobs: [large, { ...small, canBeSaved: false }], idle: ['w2', 'w3'] }))).toEqual([]);
-    expect(told(place({ jobs: [large, { ...small, backfilled: false }], idle: ['w2', 'w3'] }))).toEqual([]);
+    expect(told(place({ jobs: [large, { ...small, yields: false }], idle: ['w2', 'w3'] }))).toEqual([]);
   });
 });
 
@@ -213,7 +214,7 @@ const clusters: fc.Arbitrary<Cluster> = fc
         held: fc.nat(7),
         steady: fc.boolean(),
         canBeSaved: fc.boolean(),
-        backfilled: fc.boolean(),
+        yields: fc.boolean(),
         misfits: fc.subarray(['w0', 'w1', 'w2', 'w3', 'w7', 'w8']),
       }),
       { maxLength: 6 },
@@ -231,7 +232,16 @@ const clusters: fc.Arbitrary<Cluster> = fc
       for (const worker of held) free.splice(free.indexOf(worker), 1);
       const short = held.length > 0 && held.length < shape.workersMin;
       const steady = shape.steady && held.length >= shape.workersMin;
-      return { ...shape, job: `j${index}`, workersMax: shape.workersMin + more, held, short, steady, misfits };
+      return {
+        ...shape,
+        job: `j${index}`,
+        workersMax: shape.workersMin + more,
+        held,
+        short,
+        steady,
+        misfits,
+        backfilled: false,
+      };
     });
     return { ...rest, jobs, coming: free.splice(0, coming), idle: free };
   });
@@ -308,7 +318,7 @@ describe('whatever the cluster', () => {
           waiters.some(
             (job) =>
               job.priority > victim.priority ||
-              (victim.backfilled && job.priority === victim.priority && job.submittedMs < victim.submittedMs),
+              (victim.yields && job.priority === victim.priority && job.submittedMs < victim.submittedMs),
           ),
         ).toBe(true);
       }
