@@ -12,6 +12,8 @@ export interface Context {
   /** Called at a second Ctrl-C: what must not outlive the command is killed. */
   onKill(kill: () => Promise<void>): void;
   readonly environment: Readonly<Record<string, string | undefined>>;
+  /** LOCKSTEP_USER: whose jobs are submitted, if not those of whoever runs this. */
+  readonly user: string | undefined;
   /** LOCKSTEP_SERVER. */
   readonly defaultServer: string | undefined;
   /** Interpreter for the engines of a local cluster. */

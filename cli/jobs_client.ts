@@ -1,4 +1,5 @@
 /** The Jobs service as the command line uses it: finds the leader, tries again, and gives up with one clear error. */
+import { userInfo } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type ClientReadableStream, credentials, Metadata, type StatusObject, status } from '@grpc/grpc-js';
 import type { MessageCodec } from '../shared/wire/codec.js';
@@ -8,6 +9,8 @@ import {
   type Checkpoint,
   cancelRequest,
   checkpointList,
+  cordonRequest,
+  drainRequest,
   empty,
   type Job,
   type JobEvent,
@@ -19,7 +22,9 @@ import {
   logEntry,
   logsRequest,
   type Node,
+  node,
   nodeList,
+  nodeReference,
   type ResumeRequest,
   resumeRequest,
   type SubmitRequest,
@@ -64,7 +69,10 @@ type MethodName =
   | 'Nodes'
   | 'Audit'
   | 'Resume'
-  | 'Checkpoints';
+  | 'Checkpoints'
+  | 'Cordon'
+  | 'Uncordon'
+  | 'Drain';
 
 interface Call<Q, A> {
   readonly method: MethodName;
@@ -83,6 +91,9 @@ const calls = {
   audit: { method: 'Audit', request: jobReference, answer: auditReport },
   resume: { method: 'Resume', request: resumeRequest, answer: jobReference },
   checkpoints: { method: 'Checkpoints', request: jobReference, answer: checkpointList },
+  cordon: { method: 'Cordon', request: cordonRequest, answer: node },
+  uncordon: { method: 'Uncordon', request: nodeReference, answer: node },
+  drain: { method: 'Drain', request: drainRequest, answer: node },
 } as const;
 
 export interface JobsClientOptions {
@@ -92,12 +103,15 @@ export interface JobsClientOptions {
   readonly signal: AbortSignal;
   /** How long a request is tried again. */
   readonly requestMs?: number;
+  /** Whose jobs are submitted; by default those of whoever runs this process. */
+  readonly user?: string | undefined;
 }
 
 export class JobsClient {
   readonly #servers: readonly string[];
   readonly #signal: AbortSignal;
   readonly #requestMs: number;
+  readonly #user: string;
   readonly #clients = new Map<string, InstanceType<typeof WireClient>>();
   #address: string;
   #nextServer = 0;
@@ -106,11 +120,12 @@ export class JobsClient {
     this.#servers = options.servers;
     this.#signal = options.signal;
     this.#requestMs = options.requestMs ?? REQUEST_MS;
+    this.#user = options.user ?? userOfProcess();
     this.#address = options.servers[0] ?? '';
   }
 
-  async submit(request: SubmitRequest): Promise<string> {
-    return (await this.#ask(calls.submit, request)).job;
+  async submit(request: Omit<SubmitRequest, 'user'>): Promise<string> {
+    return (await this.#ask(calls.submit, { ...request, user: this.#user })).job;
   }
 
   get(reference: string): Promise<Job> {
@@ -136,6 +151,18 @@ export class JobsClient {
 
   async nodes(): Promise<readonly Node[]> {
     return (await this.#ask(calls.nodes, {})).nodes;
+  }
+
+  cordon(worker: string, reason: string): Promise<Node> {
+    return this.#ask(calls.cordon, { worker, reason });
+  }
+
+  uncordon(worker: string): Promise<Node> {
+    return this.#ask(calls.uncordon, { worker });
+  }
+
+  drain(worker: string, reason: string, deadlineMs: number): Promise<Node> {
+    return this.#ask(calls.drain, { worker, reason, deadlineMs });
   }
 
   audit(reference: string): Promise<AuditReport> {
@@ -307,6 +334,14 @@ function givenUp(failure: Exclude<CallFailure, { kind: 'final' }>, address: stri
     case 'too_late':
       return new CliError(exitCodes.timedOut, `${address}: the coordinator did not answer in time`);
   }
+}
+
+/** Names that are no users of ours (spaces, letters of other scripts) become ones. */
+function userOfProcess(): string {
+  const name = userInfo()
+    .username.replace(/[^A-Za-z0-9._-]/g, '_')
+    .slice(0, 63);
+  return /^[A-Za-z0-9]/.test(name) ? name : `u${name.slice(1)}`;
 }
 
 function methodOf(name: MethodName) {

@@ -46,6 +46,7 @@ try {
       signal: ended.signal,
       onKill: (kill) => killed.push(kill),
       environment: process.env,
+      user: process.env['LOCKSTEP_USER'],
       defaultServer: process.env['LOCKSTEP_SERVER'],
       python: process.env['LOCKSTEP_PYTHON'] ?? chosenPython(),
       repository,

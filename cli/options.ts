@@ -49,7 +49,11 @@ export async function withClient<T>(
   use: (client: JobsClient) => Promise<T>,
   signal = context.signal,
 ): Promise<T> {
-  const client = new JobsClient({ servers: serversOf(options.server ?? context.defaultServer), signal });
+  const client = new JobsClient({
+    servers: serversOf(options.server ?? context.defaultServer),
+    signal,
+    user: context.user,
+  });
   try {
     return await use(client);
   } finally {

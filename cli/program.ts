@@ -1,7 +1,8 @@
 /** The commands and their options. */
 import { Command, CommanderError } from 'commander';
 import { JobSpecError } from '../shared/job_spec.js';
-import { auditJob, cancelJob, listCheckpoints, listJobs, listNodes, resume, showJob, submit } from './commands/jobs.js';
+import { auditJob, cancelJob, listCheckpoints, listJobs, resume, showJob, submit } from './commands/jobs.js';
+import { cordon, drain, listNodes, uncordon } from './commands/nodes.js';
 import { run } from './commands/run.js';
 import { events, logs, watch } from './commands/streams.js';
 import { up } from './commands/up.js';
@@ -12,6 +13,8 @@ import { MAX_COORDINATORS, MAX_WORKERS, wholeNumberOption, withJson, withServer,
 import { printable } from './output/printable.js';
 
 const MAX_STEPS = 1_000_000_000;
+const MAX_DRAIN_SECONDS = 86_400;
+const DEFAULT_DRAIN_SECONDS = 300;
 
 const exitCodeHelp = `
 Exit codes: 0 ok, 1 job failed, 2 usage or bad job file, 3 not found, 4 unreachable, 5 not allowed, 124 timed out, 130 interrupted.`;
@@ -105,6 +108,23 @@ function commands(
   asking(program.command('nodes').description('list the workers')).action((options) =>
     finish(listNodes(context, options)),
   );
+  asking(program.command('cordon <worker>').description('give a worker no new work; what it does it goes on doing'))
+    .option('--reason <text>', 'for people')
+    .action((worker, options) => finish(cordon(context, worker, options)));
+  asking(program.command('uncordon <worker>').description('give a worker work again; ends a quarantine, too')).action(
+    (worker, options) => finish(uncordon(context, worker, options)),
+  );
+  asking(
+    program.command('drain <worker>').description('take a worker away from its job in good order, and give it none'),
+  )
+    .option('--reason <text>', 'for people')
+    .option(
+      '--deadline <seconds>',
+      'past it the worker is taken away whatever is lost',
+      wholeNumberOption(0, MAX_DRAIN_SECONDS),
+      DEFAULT_DRAIN_SECONDS,
+    )
+    .action((worker, options) => finish(drain(context, worker, options)));
   asking(program.command('audit <job>').description('compare the samples that were consumed with the plan')).action(
     (job, options) => finish(auditJob(context, job, options)),
   );

@@ -10,7 +10,8 @@ import {
   readConfig,
 } from '../shared/config.js';
 import type { LogLevel } from '../shared/logger.js';
-import { flag, strictMap } from '../shared/schema.js';
+import { flag, labelMap, strictMap, wholeNumber } from '../shared/schema.js';
+import type { SchedulingSettings } from './core/state.js';
 
 export interface CoordinatorConfig {
   /** Stable name, for example "c1". */
@@ -25,7 +26,19 @@ export interface CoordinatorConfig {
   /** Be killed when the process that started this one dies: for clusters that belong to one command. */
   readonly dieWithParent: boolean;
   readonly log: { readonly level: LogLevel };
+  readonly scheduling: SchedulingSettings;
 }
+
+const MOST_WORKERS = 100_000;
+const count = wholeNumber(0, MOST_WORKERS);
+
+/** `quota` 0: none. */
+const scheduling = strictMap({
+  spares: count.default(0),
+  quota: count.default(0),
+  quotas: labelMap(count, 'numbers of workers').default({}),
+  quarantine_after: count.default(5),
+}).default({ spares: 0, quota: 0, quotas: {}, quarantine_after: 5 });
 
 const schema = strictMap({
   name: daemonName,
@@ -35,6 +48,7 @@ const schema = strictMap({
   lease_ttl_seconds: leaseTtlSeconds.default(3),
   die_with_parent: flag().default(false),
   log: logSection,
+  scheduling,
 });
 
 /** Throws a ConfigError that names the file and the key. */
@@ -48,5 +62,11 @@ export function readCoordinatorConfig(path: string): CoordinatorConfig {
     leaseTtlSeconds: file.lease_ttl_seconds,
     dieWithParent: file.die_with_parent,
     log: Object.freeze(file.log),
+    scheduling: Object.freeze({
+      spares: file.scheduling.spares,
+      quota: file.scheduling.quota === 0 ? Number.POSITIVE_INFINITY : file.scheduling.quota,
+      quotas: new Map(Object.entries(file.scheduling.quotas)),
+      quarantineAfter: file.scheduling.quarantine_after,
+    }),
   });
 }

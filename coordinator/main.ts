@@ -69,7 +69,7 @@ async function run(config: CoordinatorConfig, isAbandoned: () => boolean): Promi
   let election: Election | undefined;
   const leaderAddress = () => leader?.address;
   const driver = new Driver({
-    state: initialState({ ...DEFAULT_SETTINGS, name: config.name }),
+    state: initialState({ ...DEFAULT_SETTINGS, name: config.name, scheduling: config.scheduling }),
     store: new Store({ client, log }),
     term: () => election?.term(),
     stepDown: (reason) => election?.stepDown(reason),

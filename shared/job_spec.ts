@@ -4,6 +4,8 @@ import {
   type Checked,
   check,
   flag,
+  labelMap,
+  labelText,
   numberAbove,
   oneOf,
   type Problem,
@@ -25,6 +27,7 @@ const MAX_TASK_LENGTH = 512;
 const MAX_MINUTES = 1_000_000;
 const MAX_KEPT = 100;
 const MAX_RESTORES = 1_000_000;
+const MOST_PRIORITY = 100;
 const DEFAULT_CHECKPOINTS = { every: 0, minutes: 10, keep: 2, keep_every: 0 };
 
 /** A job file was refused. The message is one line that names the file, the line and the key. */
@@ -148,6 +151,13 @@ const jobFile = strictMap({
   }).default(DEFAULT_CHECKPOINTS),
   max_restores: wholeNumber(1, MAX_RESTORES).default(100),
   init_from: textLike(/^[^\0\n]{1,4096}$/, 'the path of a checkpoint or of a .safetensors file').optional(),
+  priority: wholeNumber(-MOST_PRIORITY, MOST_PRIORITY).default(0),
+  needs: strictMap({
+    cpus: wholeNumber(0, 4096).default(0),
+    gpus: wholeNumber(0, 64).default(0),
+    memory_gib: wholeNumber(0, 65_536).default(0),
+  }).default({ cpus: 0, gpus: 0, memory_gib: 0 }),
+  where: labelMap(labelText.or(z.array(labelText).min(1).max(64)), 'a label, or a list of them').default({}),
 });
 type JobFile = z.output<typeof jobFile>;
 
@@ -219,6 +229,11 @@ function specOf(file: JobFile): JobSpec {
     checkpointKeepEvery: file.checkpoint.keep_every,
     maxRestores: file.max_restores,
     initFrom: file.init_from,
+    priority: file.priority,
+    needsCpus: file.needs.cpus,
+    needsGpus: file.needs.gpus,
+    needsMemoryGib: file.needs.memory_gib,
+    where: Object.entries(file.where).map(([label, values]) => ({ label, values: [values].flat() })),
   };
 }
 
@@ -267,6 +282,9 @@ export function jobFileOf(spec: JobSpec) {
     },
     max_restores: spec.maxRestores,
     init_from: spec.initFrom,
+    priority: spec.priority,
+    needs: { cpus: spec.needsCpus, gpus: spec.needsGpus, memory_gib: spec.needsMemoryGib },
+    where: Object.fromEntries(spec.where.map(({ label, values }) => [label, [...values]])),
   };
 }
 

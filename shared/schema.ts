@@ -60,6 +60,25 @@ export function strictMap<const S extends z.ZodRawShape>(shape: S) {
   });
 }
 
+const LABEL = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
+const MOST_LABELS = 64;
+
+/** A label's name or value. */
+export const labelText = textLike(LABEL, "1 to 63 letters, digits, '.', '_' and '-', beginning with a letter or digit");
+
+/** A map of labels to what `values` allows. */
+export function labelMap<S extends z.ZodType>(values: S, be: string) {
+  const error = must(`a map of at most ${MOST_LABELS} labels to ${be}`);
+  return z
+    .record(z.string(), values, { error })
+    .refine((map) => Object.keys(map).length <= MOST_LABELS, { error })
+    .superRefine((map, context) => {
+      for (const label of Object.keys(map)) {
+        if (!LABEL.test(label)) context.addIssue({ code: 'custom', path: [label], message: 'is no label' });
+      }
+    });
+}
+
 /** host:port, with an IPv6 address in brackets. */
 export function hostAndPort() {
   return textLike(

@@ -10,7 +10,7 @@ import {
   readConfig,
 } from '../shared/config.js';
 import type { LogLevel } from '../shared/logger.js';
-import { flag, strictMap, textLike, wholeNumber } from '../shared/schema.js';
+import { flag, labelMap, labelText, strictMap, textLike, wholeNumber } from '../shared/schema.js';
 
 export interface WorkerConfig {
   /** Stable name, for example "w1". */
@@ -31,6 +31,11 @@ export interface WorkerConfig {
   /** Be killed when the process that started this one dies: for clusters that belong to one command. */
   readonly dieWithParent: boolean;
   readonly log: { readonly level: LogLevel };
+  /** By which jobs can ask for this worker. */
+  readonly labels: ReadonlyMap<string, string>;
+  /** That it offers; undefined: all that the machine has. */
+  readonly cpus: number | undefined;
+  readonly gpus: number | undefined;
 }
 
 const schema = strictMap({
@@ -44,6 +49,9 @@ const schema = strictMap({
   same_host: flag().default(true),
   die_with_parent: flag().default(false),
   log: logSection,
+  labels: labelMap(labelText, 'values').default({}),
+  cpus: wholeNumber(1, 4096).optional(),
+  gpus: wholeNumber(0, 64).optional(),
 });
 
 /** Throws a ConfigError that names the file and the key. */
@@ -60,5 +68,8 @@ export function readWorkerConfig(path: string): WorkerConfig {
     sameHost: file.same_host,
     dieWithParent: file.die_with_parent,
     log: Object.freeze(file.log),
+    labels: new Map(Object.entries(file.labels)),
+    cpus: file.cpus,
+    gpus: file.gpus,
   });
 }

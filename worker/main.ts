@@ -16,6 +16,7 @@ import { readWorkerConfig, type WorkerConfig } from './config.js';
 import type { WorkerEvent } from './core/event.js';
 import { initialState } from './core/state.js';
 import { Driver } from './io/driver.js';
+import { machineOf } from './io/machine.js';
 import { findPython, NoPyTorchError } from './io/python.js';
 import { SessionClient } from './io/session_client.js';
 
@@ -82,7 +83,8 @@ async function run(config: WorkerConfig, isAbandoned: () => boolean): Promise<vo
     log: (level, line) => log[level](line),
   });
   const peerAddress = config.advertise ?? `${host}:${dataPlane.port}`;
-  const identity = { worker: config.name, incarnation, host: hostname(), pid: process.pid, peerAddress };
+  const machine = machineOf(config);
+  const identity = { worker: config.name, incarnation, host: hostname(), pid: process.pid, peerAddress, machine };
   let onExit: () => void = () => undefined;
   driver = new Driver({
     state: initialState(identity),

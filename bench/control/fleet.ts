@@ -57,7 +57,14 @@ function join(worker: number, port: number, term: number): void {
   workers.set(
     worker,
     new SimulatedWorker({
-      identity: { worker: name, incarnation: nanoid(), host: 'bench', pid: process.pid, peerAddress: '127.0.0.1:1' },
+      identity: {
+        worker: name,
+        incarnation: nanoid(),
+        host: 'bench',
+        pid: process.pid,
+        peerAddress: '127.0.0.1:1',
+        machine: { labels: new Map(), cpus: 1, gpus: 0, memoryBytes: 2 ** 30 },
+      },
       leader: { term, name: 'c1', address: `${hostOf(worker)}:${port}` },
       exchange,
       onReceived: (message) => {

@@ -36,6 +36,10 @@ function textOf(event: OtherEvent): string {
       return `the state after step ${event.step} was not saved: ${event.error}`;
     case 'checkpointRefused':
       return `the checkpoint of step ${event.step} ${event.damaged ? 'is damaged and not used any more' : 'cannot be reached'}: ${event.reason}`;
+    case 'workerReleased':
+      return `released ${event.worker}${because(event.reason)}`;
+    case 'jobPreempted':
+      return `preempted${because(event.reason)}`;
     case 'jobFinished':
       return finishedText(event);
   }

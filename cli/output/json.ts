@@ -42,6 +42,9 @@ export function nodeJson(node: Node): JsonObject {
     job: node.job,
     step: node.committed,
     engine: node.engine,
+    machine: fieldsToJson(node.machine),
+    cordoned: node.cordoned,
+    quarantined: node.quarantined,
   };
 }
 

@@ -2,6 +2,7 @@
 import type { WorkerMessage } from '../../shared/wire/session.js';
 import { forgetAll } from './assignment.js';
 import type { CoordinatorCommand } from './command.js';
+import { leaving } from './departure.js';
 import { digestReported } from './digests.js';
 import { emitEnd } from './ending.js';
 import type { At, CoordinatorEvent } from './event.js';
@@ -9,11 +10,12 @@ import { finished } from './finishing.js';
 import { answerPrepare } from './formation.js';
 import { cancel, newRun, resume, submit } from './jobs.js';
 import * as membership from './membership.js';
+import { changeNode, endDrains } from './nodes.js';
 import * as progress from './progress.js';
 import { complain } from './reachability.js';
 import { restoreFailed } from './restoring.js';
 import * as saving from './saving.js';
-import { schedule } from './schedule.js';
+import { account, schedule } from './schedule.js';
 import { type CoordinatorState, isTerminal, type JobRun, type Worker } from './state.js';
 import { addLog, type Turn } from './turn.js';
 import { retryWrites, writeFailed, writeStored } from './writes.js';
@@ -38,6 +40,9 @@ function elected(
   state.jobs.clear();
   state.writes.clear();
   state.doubtfulSubmits.clear();
+  state.nodes.clear();
+  for (const record of event.nodes) state.nodes.set(record.worker, record);
+  state.accountedMs = nowMs;
   const generations = new Map(event.generations.map((record) => [record.job, record]));
   const checkpoints = new Map(event.checkpoints.map((record) => [record.job, record.checkpoints]));
   for (const record of event.jobs) {
@@ -69,6 +74,7 @@ function deposed(state: CoordinatorState): readonly CoordinatorCommand[] {
   }));
   for (const { pending } of state.writes.values()) {
     if (pending.kind === 'submit') commands.push(...pending.requests.map(unavailable));
+    if (pending.kind === 'node') commands.push(unavailable(pending.request));
   }
   for (const run of state.jobs.values()) {
     const { save, cancels } = run.saving;
@@ -80,6 +86,10 @@ function deposed(state: CoordinatorState): readonly CoordinatorCommand[] {
   state.sessions.clear();
   forgetAll(state);
   state.jobs.clear();
+  state.nodes.clear();
+  state.drains.clear();
+  state.failures.clear();
+  state.usages.clear();
   state.writes.clear();
   state.doubtfulSubmits.clear();
   return commands;
@@ -90,8 +100,7 @@ function unavailable(request: string): CoordinatorCommand {
 }
 
 function refuse(event: CoordinatorEvent): readonly CoordinatorCommand[] {
-  if (event.kind === 'submit' || event.kind === 'resume' || event.kind === 'cancel')
-    return [unavailable(event.request)];
+  if ('request' in event) return [unavailable(event.request)];
   if (event.kind === 'session_message') {
     return [{ kind: 'close_session', session: event.session, reason: 'this coordinator does not lead' }];
   }
@@ -117,6 +126,11 @@ function handle(turn: Turn, event: Exclude<CoordinatorEvent, { kind: 'elected' |
     case 'cancel':
       cancel(turn, event);
       break;
+    case 'cordon':
+    case 'uncordon':
+    case 'drain':
+      changeNode(turn, event);
+      break;
     case 'write_stored':
       writeStored(turn, event.operation);
       break;
@@ -128,6 +142,8 @@ function handle(turn: Turn, event: Exclude<CoordinatorEvent, { kind: 'elected' |
       break;
     case 'ticked':
       membership.checkDeadlines(turn);
+      endDrains(turn);
+      account(turn);
       retryWrites(turn);
       membership.settle(turn);
       break;
@@ -156,7 +172,7 @@ function sessionMessage(turn: Turn, session: string, message: WorkerMessage): vo
   const run = message.kind === 'leaving' ? undefined : turn.state.jobs.get(message.job);
   switch (message.kind) {
     case 'leaving':
-      membership.leaving(turn, worker);
+      leaving(turn, worker);
       membership.settleJobOf(turn, worker);
       break;
     case 'unloaded':

@@ -10,6 +10,7 @@ export type CoordinatorCommand =
   /** One transaction, guarded by the term. Answer: write_stored, write_fenced or write_failed. */
   | { readonly kind: 'write'; readonly term: number; readonly operation: string; readonly puts: readonly Put[] }
   | { readonly kind: 'reply'; readonly request: string; readonly job: string }
+  | { readonly kind: 'reply_node'; readonly request: string; readonly worker: string }
   | { readonly kind: 'reply_error'; readonly request: string; readonly code: ReplyErrorCode; readonly message: string }
   /** The job has new events or logs, or has ended: whoever watches it is to see them. */
   | { readonly kind: 'publish'; readonly job: string }

@@ -2,7 +2,8 @@
 import type { WorkerMessage } from '../../shared/wire/session.js';
 import { endJob } from './ending.js';
 import { noteLoss } from './loss.js';
-import { release } from './schedule.js';
+import { noteFailure } from './quarantine.js';
+import { release } from './release.js';
 import type { Digests, JobRun, Worker } from './state.js';
 import type { Turn } from './turn.js';
 
@@ -79,6 +80,7 @@ export function forgetDigestsAfter(run: JobRun, committed: number): void {
 /** A member whose state is wrong starts its engine afresh and heals. */
 export function expel(turn: Turn, run: JobRun, worker: Worker, reason: string): void {
   noteLoss(turn, run, worker, 'digest', reason);
+  noteFailure(turn, worker.worker, reason);
   forgetDigests(run, worker);
   release(turn, worker, reason);
 }

@@ -1,6 +1,6 @@
 /** How a job ends: the end is in etcd before anybody hears of it, and it is the only one. */
 import { assignedTo } from './assignment.js';
-import { release, schedule } from './schedule.js';
+import { release } from './release.js';
 import { isTerminal, type JobRecord, type JobRun } from './state.js';
 import { emit, type Turn, write } from './turn.js';
 
@@ -40,8 +40,8 @@ export function announceEnd(turn: Turn, run: JobRun, record: JobRecord): void {
   for (const request of run.cancelRequests.splice(0)) {
     turn.commands.push({ kind: 'reply', request, job: record.job });
   }
+  // Others get them when they are unloaded.
   for (const worker of assignedTo(turn.state, record.job)) release(turn, worker, `the job is ${record.state}`);
-  schedule(turn);
 }
 
 /** The last event of a job. */

@@ -1,7 +1,7 @@
 /** What can happen to a coordinator. Time, randomness and ids come in here. */
 import type { ResumeRequest, SubmitRequest } from '../../shared/wire/jobs.js';
 import type { WorkerMessage } from '../../shared/wire/session.js';
-import type { CheckpointsRecord, GenerationRecord, JobRecord } from './state.js';
+import type { CheckpointsRecord, GenerationRecord, JobRecord, NodeRecord } from './state.js';
 
 export type CoordinatorEvent =
   /** This coordinator leads; the records are what etcd holds. */
@@ -11,6 +11,7 @@ export type CoordinatorEvent =
       readonly jobs: readonly JobRecord[];
       readonly generations: readonly GenerationRecord[];
       readonly checkpoints: readonly CheckpointsRecord[];
+      readonly nodes: readonly NodeRecord[];
     }
   | { readonly kind: 'deposed' }
   | { readonly kind: 'session_message'; readonly session: string; readonly message: WorkerMessage }
@@ -20,6 +21,16 @@ export type CoordinatorEvent =
   /** `job` is a fresh id; the request names the job that is continued by its id. */
   | { readonly kind: 'resume'; readonly request: string; readonly job: string; readonly resume: ResumeRequest }
   | { readonly kind: 'cancel'; readonly request: string; readonly job: string; readonly checkpoint: boolean }
+  | { readonly kind: 'cordon'; readonly request: string; readonly worker: string; readonly reason: string }
+  | { readonly kind: 'uncordon'; readonly request: string; readonly worker: string }
+  | {
+      readonly kind: 'drain';
+      readonly request: string;
+      readonly worker: string;
+      readonly reason: string;
+      /** From now on. */
+      readonly deadlineMs: number;
+    }
   | { readonly kind: 'write_stored'; readonly operation: string }
   | { readonly kind: 'write_fenced'; readonly operation: string }
   | { readonly kind: 'write_failed'; readonly operation: string; readonly reason: string }

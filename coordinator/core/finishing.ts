@@ -3,6 +3,7 @@ import type { WorkerMessage } from '../../shared/wire/session.js';
 import { agreedDigest, expel, liveMembers } from './digests.js';
 import { endJob, finishJob } from './ending.js';
 import { totalSteps } from './progress.js';
+import { isGoing } from './release.js';
 import type { JobRun, Worker } from './state.js';
 import { send, type Turn } from './turn.js';
 
@@ -17,7 +18,7 @@ export function finishIfDone(turn: Turn, run: JobRun): void {
   run.finishing = undefined;
   if (agreedDigest(turn, run, steps) === undefined) return;
   const able = liveMembers(turn, run).find(
-    (worker) => !worker.leaving && run.digests.get(steps)?.has(worker.worker) === true,
+    (worker) => !isGoing(worker) && run.digests.get(steps)?.has(worker.worker) === true,
   );
   if (able === undefined) return;
   if (run.finishTries >= FINISH_TRIES) {
@@ -31,7 +32,7 @@ export function finishIfDone(turn: Turn, run: JobRun): void {
 /** One that is still there could not do it. That others are lost or leave is no sign that nobody can. */
 function countTry(turn: Turn, run: JobRun): void {
   const worker = turn.state.workers.get(run.finishing?.worker ?? '');
-  if (worker !== undefined && worker.session === run.finishing?.session && !worker.leaving) run.finishTries += 1;
+  if (worker !== undefined && worker.session === run.finishing?.session && !isGoing(worker)) run.finishTries += 1;
 }
 
 function isFinishing(turn: Turn, run: JobRun): boolean {

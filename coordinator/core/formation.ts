@@ -8,10 +8,10 @@ import { endJob } from './ending.js';
 import { type Candidate, planGeneration } from './generation_plan.js';
 import { allCommitted, giveUpLostReports } from './progress.js';
 import { isBenched } from './reachability.js';
+import { isGoing, release } from './release.js';
 import { mayRestore, restoredBy } from './restoring.js';
 import { newestWhole } from './retention.js';
 import { loseSaving, savesBeyond } from './saving.js';
-import { release } from './schedule.js';
 import type { Formation, GenerationPlan, JobRun, PreparedAnswer, Worker } from './state.js';
 import { emit, log, sendAll, type Turn, write } from './turn.js';
 
@@ -26,7 +26,7 @@ const SAVE_LOOK_MS = 500;
 /** Workers that have loaded the job: they can be in its next generation. */
 function ready(turn: Turn, run: JobRun): readonly Worker[] {
   return assignedTo(turn.state, run.record.job).filter(
-    (worker) => worker.facts !== undefined && !worker.leaving && !isBenched(turn, run, worker),
+    (worker) => worker.facts !== undefined && !isGoing(worker) && !isBenched(turn, run, worker),
   );
 }
 

@@ -48,6 +48,11 @@ export function newRun(record: JobRecord, last: GenerationRecord | undefined, fo
     },
     redoing: 0,
     restoreNotBeforeMs: 0,
+    waitsFor: '',
+    waitedMs: 0,
+    backfilled: false,
+    assignedMs: 0,
+    sentAway: undefined,
   };
 }
 
@@ -81,7 +86,7 @@ function wasSubmitted(turn: Turn, request: string, operationId: string): boolean
   return true;
 }
 
-type NewJob = Pick<JobRecord, 'job' | 'operationId' | 'spec' | 'bundle' | 'output' | 'checkpoints'> &
+type NewJob = Pick<JobRecord, 'job' | 'operationId' | 'user' | 'spec' | 'bundle' | 'output' | 'checkpoints'> &
   Partial<JobRecord>;
 
 function newRecord(turn: Turn, job: NewJob): JobRecord {
@@ -101,10 +106,10 @@ function newRecord(turn: Turn, job: NewJob): JobRecord {
 }
 
 export function submit(turn: Turn, request: string, job: string, submitted: SubmitRequest): void {
-  const { operationId, spec, bundle, output, checkpoints } = submitted;
+  const { operationId, user, spec, bundle, output, checkpoints } = submitted;
   if (wasSubmitted(turn, request, operationId)) return;
   const doubtful = turn.state.doubtfulSubmits.get(operationId);
-  const record = newRecord(turn, { job, operationId, spec, bundle, output, checkpoints });
+  const record = newRecord(turn, { job, operationId, user, spec, bundle, output, checkpoints });
   write(turn, { kind: 'submit', requests: [request], ...(doubtful ?? { record, checkpoints: [] }) });
 }
 
@@ -133,10 +138,11 @@ export function resume(turn: Turn, request: string, job: string, { operationId, 
     );
     return;
   }
-  const { spec, bundle, output, checkpoints, facts } = parent.record;
+  const { user, spec, bundle, output, checkpoints, facts } = parent.record;
   const record = newRecord(turn, {
     job,
     operationId,
+    user,
     spec,
     bundle,
     output,

@@ -2,16 +2,18 @@
 
 import { stepsPerEpoch } from '../../shared/plan.js';
 import type { EngineFacts, WorkerMessage } from '../../shared/wire/session.js';
-import { assignedTo, enter, leave, move } from './assignment.js';
+import { enter, leave, move } from './assignment.js';
 import { forgetDigests } from './digests.js';
 import { endJob } from './ending.js';
 import { finishIfDone } from './finishing.js';
 import { goAbove, overdue, reconcile } from './formation.js';
 import { noteLoss } from './loss.js';
 import { planShapeOf } from './progress.js';
+import { noteFailure } from './quarantine.js';
 import { judge } from './reachability.js';
-import { advanceSaving, saveBeforeLeaving, takeBackSnapshot } from './saving.js';
-import { release, schedule } from './schedule.js';
+import { release } from './release.js';
+import { advanceSaving, takeBackSnapshot } from './saving.js';
+import { schedule } from './schedule.js';
 import { isTerminal, type JobRun, type Worker } from './state.js';
 import { emit, log, send, type Turn, write } from './turn.js';
 
@@ -32,6 +34,7 @@ export function hello(turn: Turn, session: string, message: Message<'hello'>): v
     host: message.host,
     pid: message.pid,
     peerAddress: message.peerAddress,
+    machine: message.machine,
     lastHeardMs: turn.nowMs,
     enginePid: message.holding?.facts?.enginePid ?? 0,
     committed: message.holding?.committed ?? 0,
@@ -39,6 +42,8 @@ export function hello(turn: Turn, session: string, message: Message<'hello'>): v
     facts: message.holding?.facts,
     engineStart: message.holding?.engineStart ?? 0,
     leaving: false,
+    withdrawn: undefined,
+    unloading: false,
     microbatchMs: 0,
     loopDelayMs: 0,
     holding: message.holding,
@@ -151,7 +156,7 @@ export function engineFailed(turn: Turn, run: JobRun, worker: Worker, message: M
   if (worker.job !== run.record.job) return;
   noteLoss(turn, run, worker, message.phase === 'hang' ? 'hang' : 'engine_exit', message.message);
   worker.facts = undefined;
-  move(turn.state, worker, undefined);
+  free(turn, worker);
   worker.enginePid = 0;
   if (message.failure !== 'engine') {
     const where = `${message.phase} failed on ${worker.worker}`;
@@ -160,12 +165,20 @@ export function engineFailed(turn: Turn, run: JobRun, worker: Worker, message: M
   }
   const count = (run.crashes.get(worker.worker)?.count ?? 0) + 1;
   run.crashes.set(worker.worker, { count, retryMs: turn.nowMs + CRASH_BACKOFF_MS * 2 ** Math.min(count - 1, 6) });
+  noteFailure(turn, worker.worker, message.message);
   log(turn, 'warn', 'engine failed', { worker: worker.worker, job: run.record.job, reason: message.message });
+}
+
+/** It has no job any more. */
+function free(turn: Turn, worker: Worker): void {
+  move(turn.state, worker, undefined);
+  worker.withdrawn = undefined;
+  worker.unloading = false;
 }
 
 export function unloaded(turn: Turn, worker: Worker, message: Message<'unloaded'>): void {
   if (worker.job !== message.job) return;
-  move(turn.state, worker, undefined);
+  free(turn, worker);
   worker.facts = undefined;
   worker.enginePid = 0;
   worker.committed = 0;
@@ -174,25 +187,6 @@ export function unloaded(turn: Turn, worker: Worker, message: Message<'unloaded'
 export function refused(turn: Turn, run: JobRun, message: Message<'refused'>): void {
   if (message.term > turn.leading.term) turn.commands.push({ kind: 'step_down' });
   else if (message.generation >= run.generation) goAbove(turn, run, message.generation);
-}
-
-/** Whether it has the state of `worker`, or nearly, by what is known. One that has only just loaded the job does not. */
-function isAsFar(run: JobRun, { worker: name, incarnation, engineStart, committed }: Worker, worker: Worker): boolean {
-  const member = run.lastRecord?.roster.find((one) => one.worker === name && one.incarnation === incarnation);
-  return (member?.engineStart === engineStart && !member.heals) || committed + 1 >= worker.committed;
-}
-
-/** It was told to stop: the others go on without it, and it is let go. */
-export function leaving(turn: Turn, worker: Worker): void {
-  if (worker.leaving) return;
-  worker.leaving = true;
-  const run = worker.job === undefined ? undefined : turn.state.jobs.get(worker.job);
-  if (run === undefined || isTerminal(run.record.state)) return;
-  noteLoss(turn, run, worker, 'drain', 'it was told to stop');
-  const others = assignedTo(turn.state, run.record.job).some(
-    (other) => other.facts !== undefined && !other.leaving && isAsFar(run, other, worker),
-  );
-  if (others || !saveBeforeLeaving(turn, run, worker)) release(turn, worker, 'it was told to stop');
 }
 
 /** Reading a large checkpoint makes no steps, and is a sign of life all the same. */

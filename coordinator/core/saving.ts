@@ -11,8 +11,8 @@ import { assignedTo } from './assignment.js';
 import { agreedDigest, liveMembers } from './digests.js';
 import { endJob } from './ending.js';
 import { planShapeOf, totalSteps } from './progress.js';
+import { isGoing, release } from './release.js';
 import { newestWhole, retained } from './retention.js';
-import { release } from './schedule.js';
 import type { CheckpointRecord, JobRun, Save, SaveShard, Worker } from './state.js';
 import { emit, send, sendAll, type Turn, write } from './turn.js';
 
@@ -332,6 +332,7 @@ function failed(turn: Turn, run: JobRun, step: number, error: string, cancels: r
   const periodMs = run.record.spec.checkpointMinutes * MINUTE_MS;
   run.saving.lastMs = turn.nowMs - Math.max(0, periodMs - RETRY_MS);
   refuseCancels(turn, cancels, error);
+  keepWithdrawn(turn, run);
   letLeaversGo(turn, run);
 }
 
@@ -361,7 +362,7 @@ function endSave(turn: Turn, run: JobRun, abandoned: boolean): void {
 /** Workers that leave are saving a state beyond step `committed`, or are about to: it can be restored soon. */
 export function savesBeyond(turn: Turn, run: JobRun, committed: number): boolean {
   const { save, asked } = run.saving;
-  if (asked?.at === 0 && assignedTo(turn.state, run.record.job).some((worker) => worker.leaving)) return true;
+  if (asked?.at === 0 && assignedTo(turn.state, run.record.job).some(isGoing)) return true;
   return save !== undefined && save.committed > committed && holdersOf(turn, run, save).length > 0;
 }
 
@@ -379,11 +380,17 @@ export function abandonSaving(turn: Turn, run: JobRun): readonly string[] {
   return cancels;
 }
 
-/** Workers that were told to stop and stayed only because nobody else had the state. */
+/** Workers that stayed only because nobody else had the state. */
 function letLeaversGo(turn: Turn, run: JobRun): void {
   for (const worker of assignedTo(turn.state, run.record.job)) {
-    if (worker.leaving) release(turn, worker, 'it was told to stop');
+    if (isGoing(worker) && !worker.unloading) release(turn, worker, worker.withdrawn ?? 'it was told to stop');
   }
+}
+
+/** What could not be saved is not taken away from the job, unless the worker itself has to go. */
+function keepWithdrawn(turn: Turn, run: JobRun): void {
+  for (const worker of assignedTo(turn.state, run.record.job)) if (!worker.unloading) worker.withdrawn = undefined;
+  run.sentAway = undefined;
 }
 
 /** The last worker that has the state is told to stop: the state is saved before it goes. False if there is nothing to save. */

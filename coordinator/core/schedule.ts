@@ -1,26 +1,142 @@
-/** Which idle worker is told to load which job: first come, first served; a running job grows while nobody waits. */
-import { assignedTo, countOf, move } from './assignment.js';
+/** Who gets which workers: placement.ts decides, from what is known here, and this carries it out. */
+import type { JobSpec, Machine } from '../../shared/wire/jobs.js';
+import { assignedTo, countOf } from './assignment.js';
+import { sendAway, withdraw } from './departure.js';
+import { addUsage, usageOf } from './fair_share.js';
+import { cordonedOf } from './nodes.js';
+import { agedPriority, type Decision, mayYield, type PlacedJob, type PlacedWorker, placeJobs } from './placement.js';
+import { quarantineOf } from './quarantine.js';
+import { assign, isGoing, release } from './release.js';
 import { isTerminal, type JobRun, type Worker } from './state.js';
-import { send, type Turn } from './turn.js';
+import type { Turn } from './turn.js';
 
-function mayTake(turn: Turn, run: JobRun, worker: Worker): boolean {
-  if (worker.leaving || run.refused.has(worker.worker)) return false;
-  const crash = run.crashes.get(worker.worker);
-  return crash === undefined || turn.nowMs >= crash.retryMs;
+const BYTES_PER_GIB = 2 ** 30;
+/** Of the machine's GPUs, beside its processors: what is scarcer is kept for those who need it. */
+const GPU_SCARCITY = 65_536;
+
+export function schedule(turn: Turn): void {
+  const open = [...turn.state.jobs.values()].filter((run) => !isTerminal(run.record.state) && !run.ending);
+  const { scheduling } = turn.state.settings;
+  const { decisions, waits } = placeJobs({
+    jobs: open.filter((run) => !isBeingSentAway(turn, run)).map((run) => placedJob(turn, run)),
+    idle: assignedTo(turn.state, undefined)
+      .filter((worker) => mayWork(turn, worker))
+      .map((worker) => placedWorker(turn, worker)),
+    coming: open
+      .flatMap((run) => assignedTo(turn.state, run.record.job))
+      .filter((worker) => (isGoing(worker) || worker.unloading) && mayWork(turn, worker))
+      .map((worker) => placedWorker(turn, worker)),
+    spares: scheduling.spares,
+    quotaOf: (user) => scheduling.quotas.get(user) ?? scheduling.quota,
+    usageOf: (user) => usageOf(turn.state.usages, user, turn.nowMs),
+  });
+  for (const run of open) run.waitsFor = waits.get(run.record.job) ?? '';
+  for (const decision of decisions) carryOut(turn, decision);
+  breakDeadlock(turn, open);
 }
 
-export function assign(turn: Turn, run: JobRun, worker: Worker): void {
-  const { job, spec, bundle, output } = run.record;
-  move(turn.state, worker, job);
-  worker.facts = undefined;
-  send(turn, worker, { kind: 'load', job, spec, bundle, output });
+/** Whether it may be given work at all. */
+function mayWork(turn: Turn, worker: Worker): boolean {
+  return !worker.leaving && cordonedOf(turn.state, worker.worker) === '';
 }
 
-/** Takes a worker away from its job. It is idle once it says that it has unloaded. */
-export function release(turn: Turn, worker: Worker, reason: string): void {
-  if (worker.job === undefined) return;
-  send(turn, worker, { kind: 'unload', job: worker.job, reason });
-  worker.facts = undefined;
+function placedWorker(turn: Turn, { worker, machine }: Worker): PlacedWorker {
+  const scarcity = GPU_SCARCITY * machine.gpus + machine.cpus;
+  return { worker, scarcity, quarantined: quarantineOf(turn.state, worker, turn.nowMs) !== '' };
+}
+
+function heldBy(turn: Turn, run: JobRun): readonly Worker[] {
+  return assignedTo(turn.state, run.record.job).filter((worker) => !isGoing(worker) && !worker.unloading);
+}
+
+/** It has workers, of which the last is being saved. */
+function isBeingSentAway(turn: Turn, run: JobRun): boolean {
+  return run.sentAway !== undefined && countOf(turn.state, run.record.job) > 0;
+}
+
+function placedJob(turn: Turn, run: JobRun): PlacedJob {
+  const { job, user, spec, submittedMs } = run.record;
+  return {
+    job,
+    user,
+    priority: agedPriority(spec.priority, run.waitedMs),
+    submittedMs,
+    workersMin: spec.workersMin,
+    workersMax: spec.workersMax,
+    held: heldBy(turn, run).map(({ worker }) => worker),
+    short: run.lastRecord !== undefined && run.sentAway === undefined,
+    steady: isSteady(turn, run),
+    canBeSaved: spec.checkpointEvery > 0 || spec.checkpointMinutes > 0,
+    backfilled: run.backfilled,
+    yields: mayYield(run.backfilled, turn.nowMs - run.assignedMs),
+    misfit: (name) => misfit(turn, run, name),
+  };
+}
+
+/** It has made a step since its membership changed, and is neither restoring nor about to end. */
+function isSteady(turn: Turn, run: JobRun): boolean {
+  const { formation, finishing, lastCommitMs } = run;
+  if (formation.kind !== 'started' || formation.restores !== undefined || finishing !== undefined) return false;
+  const isWhole = formation.record.roster.every(({ worker: name, incarnation }) => {
+    const worker = turn.state.workers.get(name);
+    return worker?.incarnation === incarnation && worker.facts !== undefined && !isGoing(worker);
+  });
+  return isWhole && lastCommitMs > formation.sinceMs;
+}
+
+function misfit(turn: Turn, run: JobRun, name: string): string | undefined {
+  const worker = turn.state.workers.get(name);
+  if (worker === undefined) return 'it is gone';
+  const refused = run.refused.get(name);
+  if (refused !== undefined) return refused;
+  const crash = run.crashes.get(name);
+  if (crash !== undefined && turn.nowMs < crash.retryMs) return 'its engine has crashed, and is tried again soon';
+  return lackOf(run.record.spec, worker.machine);
+}
+
+/** What the machine lacks for the job, if anything. */
+function lackOf(spec: JobSpec, { labels, cpus, gpus, memoryBytes }: Machine): string | undefined {
+  for (const { label, values } of spec.where) {
+    const value = labels.get(label);
+    if (value === undefined || !values.includes(value)) return `its label ${label} is not ${values.join(' or ')}`;
+  }
+  if (gpus < spec.needsGpus) return `it has ${gpus} of ${spec.needsGpus} GPUs`;
+  if (cpus < spec.needsCpus) return `it has ${cpus} of ${spec.needsCpus} processors`;
+  const memoryGib = Math.floor(memoryBytes / BYTES_PER_GIB);
+  return memoryGib < spec.needsMemoryGib ? `it has ${memoryGib} of ${spec.needsMemoryGib} GiB of memory` : undefined;
+}
+
+function carryOut(turn: Turn, decision: Decision): void {
+  const run = turn.state.jobs.get(decision.job);
+  if (run === undefined) return;
+  if (decision.kind === 'preempt') {
+    sendAway(turn, run, decision.reason);
+    return;
+  }
+  const worker = turn.state.workers.get(decision.worker);
+  if (worker === undefined) return;
+  if (decision.kind === 'withdraw') withdraw(turn, run, worker, decision.reason);
+  else give(turn, run, worker, decision.backfilled);
+}
+
+function give(turn: Turn, run: JobRun, worker: Worker, backfilled: boolean): void {
+  if (countOf(turn.state, run.record.job) === 0) run.assignedMs = turn.nowMs;
+  run.backfilled = backfilled;
+  run.sentAway = undefined;
+  assign(turn, run, worker);
+}
+
+/** Jobs that each hold some of the workers that the others lack: the youngest gives up its own, after some time. */
+function breakDeadlock(turn: Turn, open: readonly JobRun[]): void {
+  const short = open
+    .filter((run) => isShort(turn, run))
+    .sort((left, right) => left.record.submittedMs - right.record.submittedMs);
+  const youngest = short.at(-1);
+  if (short.length < 2 || youngest?.formation.kind !== 'gathering') return;
+  if (turn.nowMs - youngest.formation.sinceMs < turn.state.settings.shortMs) return;
+  for (const worker of assignedTo(turn.state, youngest.record.job)) {
+    if (worker.facts !== undefined) release(turn, worker, 'an older job lacks workers');
+  }
 }
 
 /** It has workers, and not enough of them to go on. */
@@ -29,37 +145,14 @@ function isShort(turn: Turn, run: JobRun): boolean {
   return have > 0 && have < run.record.spec.workersMin;
 }
 
-export function schedule(turn: Turn): void {
-  const open = [...turn.state.jobs.values()]
-    .filter((run) => !isTerminal(run.record.state) && !run.ending)
-    .sort((left, right) => left.record.submittedMs - right.record.submittedMs);
-  let waits = false;
-  for (const run of open) {
-    const idle = assignedTo(turn.state, undefined).filter((worker) => mayTake(turn, run, worker));
-    const have = countOf(turn.state, run.record.job);
-    const { workersMin, workersMax } = run.record.spec;
-    // Whoever waits longest is served first, but for jobs that lack a worker: what they have is no use to anybody meanwhile.
-    if (have + idle.length < workersMin) {
-      waits = true;
-      continue;
-    }
-    if (waits && !isShort(turn, run)) continue;
-    const most = waits ? workersMin : workersMax;
-    for (const worker of idle.slice(0, Math.max(0, most - have))) assign(turn, run, worker);
-  }
-  if (waits)
-    breakDeadlock(
-      turn,
-      open.filter((run) => isShort(turn, run)),
-    );
-}
-
-/** Jobs that each hold some of the workers that the others lack: the youngest gives up its own, after some time. */
-function breakDeadlock(turn: Turn, short: readonly JobRun[]): void {
-  const youngest = short.at(-1);
-  if (short.length < 2 || youngest?.formation.kind !== 'gathering') return;
-  if (turn.nowMs - youngest.formation.sinceMs < turn.state.settings.shortMs) return;
-  for (const worker of assignedTo(turn.state, youngest.record.job)) {
-    if (worker.facts !== undefined) release(turn, worker, 'an older job lacks workers');
+/** Called at each tick: what users have had, and how long jobs have waited. */
+export function account(turn: Turn): void {
+  const elapsedMs = Math.max(0, turn.nowMs - turn.state.accountedMs);
+  turn.state.accountedMs = turn.nowMs;
+  for (const run of turn.state.jobs.values()) {
+    if (isTerminal(run.record.state)) continue;
+    const held = countOf(turn.state, run.record.job);
+    if (held === 0) run.waitedMs += elapsedMs;
+    else addUsage(turn.state.usages, run.record.user, (held * elapsedMs) / 1000, turn.nowMs);
   }
 }

@@ -1,7 +1,8 @@
 /** Everything that a coordinator knows. Only apply.ts and what it calls change it. */
 import type { ShardFacts } from '../../shared/checkpoint/manifest.js';
-import type { JobEvent, JobSpec, JobState, LogEntry } from '../../shared/wire/jobs.js';
+import type { JobEvent, JobSpec, JobState, LogEntry, Machine } from '../../shared/wire/jobs.js';
 import type { CoordinatorMessage, EngineFacts, Holding, Member, WorkerMessage } from '../../shared/wire/session.js';
+import type { Usages } from './fair_share.js';
 
 export type PreparedAnswer = Extract<WorkerMessage, { kind: 'prepared' }>;
 
@@ -9,6 +10,7 @@ export type PreparedAnswer = Extract<WorkerMessage, { kind: 'prepared' }>;
 export interface JobRecord {
   readonly job: string;
   readonly operationId: string;
+  readonly user: string;
   readonly spec: JobSpec;
   readonly bundle: string;
   readonly output: string;
@@ -57,6 +59,13 @@ export interface CheckpointsRecord {
   readonly checkpoints: readonly CheckpointRecord[];
 }
 
+/** What etcd keeps of a worker, whether it is there or not. */
+export interface NodeRecord {
+  readonly worker: string;
+  /** Why it gets no new work; empty if it does. */
+  readonly cordoned: string;
+}
+
 /** The steps whose reports are in, always a prefix 0..committed-1, and what they add up to. */
 export interface Progress {
   readonly committed: number;
@@ -81,6 +90,7 @@ export interface Worker {
   readonly host: string;
   readonly pid: number;
   readonly peerAddress: string;
+  readonly machine: Machine;
   lastHeardMs: number;
   enginePid: number;
   committed: number;
@@ -91,6 +101,10 @@ export interface Worker {
   engineStart: number;
   /** It was told to stop and waits to be let go. */
   leaving: boolean;
+  /** Why it is being taken away from its job, until it has unloaded it. Changed by departure.ts only. */
+  withdrawn: string | undefined;
+  /** It was told to unload its job and has not said that it has. */
+  unloading: boolean;
   /** Median engine time a microbatch, milliseconds; 0 until it is known. */
   microbatchMs: number;
   /** By its newest heartbeat, see session.proto. */
@@ -229,6 +243,15 @@ export interface JobRun {
   /** Published checkpoints in order of their steps. */
   checkpoints: readonly CheckpointRecord[];
   readonly saving: Saving;
+  /** What it waits for that has not got its workers. */
+  waitsFor: string;
+  /** Milliseconds without any worker: nobody is to wait for ever. */
+  waitedMs: number;
+  /** It got its workers while an older job waited, and since when it has had some. */
+  backfilled: boolean;
+  assignedMs: number;
+  /** Why it gave up its workers, until it gets some again. */
+  sentAway: string | undefined;
   /** The next step that the running generation makes again, while it is below those that were reported before. */
   redoing: number;
   /** A restore waits until then: the one before did not get far. */
@@ -260,6 +283,12 @@ export type Pending =
   | { readonly kind: 'end'; readonly job: string; readonly record: JobRecord }
   | { readonly kind: 'progress'; readonly job: string; readonly committed: number }
   | { readonly kind: 'facts'; readonly job: string }
+  | {
+      readonly kind: 'node';
+      readonly record: NodeRecord;
+      readonly request: string;
+      readonly drainMs: number | undefined;
+    }
   /** `committed`: the checkpoint that is new, undefined if one was marked as damaged. */
   | { readonly kind: 'checkpoints'; readonly job: string; readonly committed: number | undefined };
 
@@ -279,7 +308,8 @@ export interface PendingWrite {
 export type Put =
   | { readonly kind: 'job'; readonly record: JobRecord }
   | { readonly kind: 'generation'; readonly record: GenerationRecord }
-  | { readonly kind: 'checkpoints'; readonly record: CheckpointsRecord };
+  | { readonly kind: 'checkpoints'; readonly record: CheckpointsRecord }
+  | { readonly kind: 'node'; readonly record: NodeRecord };
 
 export interface Leading {
   readonly term: number;
@@ -312,6 +342,17 @@ export interface Settings {
   readonly askMs: number;
   readonly eventLimit: number;
   readonly logBytesLimit: number;
+  readonly scheduling: SchedulingSettings;
+}
+
+export interface SchedulingSettings {
+  /** So many idle workers are lent to nobody, so that a lost one is replaced at once. */
+  readonly spares: number;
+  /** Most workers that a user has at a time, for those who are not named in `quotas`. */
+  readonly quota: number;
+  readonly quotas: ReadonlyMap<string, number>;
+  /** A worker that fails so often in an hour is taken only when no other fits; 0: never. */
+  readonly quarantineAfter: number;
 }
 
 export interface CoordinatorState {
@@ -323,6 +364,16 @@ export interface CoordinatorState {
   /** Session id to worker name. */
   readonly sessions: Map<string, string>;
   readonly jobs: Map<string, JobRun>;
+  /** By worker name. */
+  readonly nodes: Map<string, NodeRecord>;
+  /** When workers that are being drained are taken away whatever is lost. */
+  readonly drains: Map<string, number>;
+  /** When each worker has failed lately. */
+  readonly failures: Map<string, readonly number[]>;
+  /** By user. */
+  readonly usages: Usages;
+  /** Until when waiting and usage are accounted for. */
+  accountedMs: number;
   readonly writes: Map<string, PendingWrite>;
   /**
    * Submits that etcd may or may not have stored, by operation id. Submitted again they become the same job: under a new id etcd could
@@ -345,6 +396,7 @@ export const DEFAULT_SETTINGS: Omit<Settings, 'name'> = {
   askMs: 60_000,
   eventLimit: 10_000,
   logBytesLimit: 1_048_576,
+  scheduling: { spares: 0, quota: Number.POSITIVE_INFINITY, quotas: new Map(), quarantineAfter: 0 },
 };
 
 export function initialState(settings: Settings): CoordinatorState {
@@ -355,6 +407,11 @@ export function initialState(settings: Settings): CoordinatorState {
     byJob: new Map(),
     sessions: new Map(),
     jobs: new Map(),
+    nodes: new Map(),
+    drains: new Map(),
+    failures: new Map(),
+    usages: new Map(),
+    accountedMs: 0,
     writes: new Map(),
     doubtfulSubmits: new Map(),
   };

@@ -75,7 +75,8 @@ export function write(turn: Turn, pending: Pending): void {
  * end of a job is on its way nothing else is written of it: the end is not in the state until it is stored, and would be overwritten.
  */
 export function attempt(turn: Turn, operation: string, pending: Pending): void {
-  if (pending.kind !== 'submit' && pending.kind !== 'end' && turn.state.jobs.get(pending.job)?.ending === true) {
+  const isOfJob = pending.kind !== 'submit' && pending.kind !== 'end' && pending.kind !== 'node';
+  if (isOfJob && turn.state.jobs.get(pending.job)?.ending === true) {
     turn.state.writes.delete(operation);
     return;
   }
@@ -97,6 +98,8 @@ function putsOf(state: CoordinatorState, pending: Pending): readonly Put[] {
       return [...putJob(pending.record), ...putCheckpoints(pending.record.job, pending.checkpoints)];
     case 'end':
       return putJob(pending.record);
+    case 'node':
+      return [{ kind: 'node', record: pending.record }];
     case 'generation': {
       const { record } = pending;
       return [{ kind: 'generation', record }, ...putJob(state.jobs.get(record.job)?.record)];

@@ -2,7 +2,10 @@
 import type { AuditReport, Checkpoint, Job, JobEvent, LogEntry, Node } from '../../shared/wire/jobs.js';
 import { assignedTo } from './assignment.js';
 import { compareNames } from './name_order.js';
+import { cordonedOf } from './nodes.js';
 import { totalSteps } from './progress.js';
+import { quarantineOf } from './quarantine.js';
+import { isGoing } from './release.js';
 import { newestWhole } from './retention.js';
 import { type CoordinatorState, isTerminal, type JobRun, type Worker } from './state.js';
 
@@ -17,7 +20,9 @@ export function findJobs(state: CoordinatorState, reference: string): readonly J
 function reasonOf(state: CoordinatorState, run: JobRun): string {
   const { job, reason, spec } = run.record;
   if (isTerminal(run.record.state) || run.formation.kind === 'started') return reason;
+  if (run.waitsFor !== '') return run.sentAway === undefined ? run.waitsFor : `${run.sentAway}; ${run.waitsFor}`;
   const assigned = assignedTo(state, job);
+  if (run.sentAway !== undefined) return `is being saved: ${run.sentAway}`;
   const ready = assigned.filter((worker) => worker.facts !== undefined).length;
   const refused = [...run.refused].map(([worker, why]) => `; ${worker} is refused: ${why}`).join('');
   if (assigned.length < spec.workersMin) {
@@ -46,6 +51,7 @@ export function jobView(state: CoordinatorState, run: JobRun): Job {
     checkpoint: newestWhole(run.checkpoints)?.committed,
     checkpoints: record.checkpoints,
     resumedFrom: record.resumedFrom,
+    user: record.user,
   };
 }
 
@@ -57,26 +63,52 @@ export function jobsView(state: CoordinatorState): readonly Job[] {
 
 function nodeState(state: CoordinatorState, worker: Worker): string {
   if (worker.job === undefined) return 'idle';
+  if (isGoing(worker) || worker.unloading) return 'leaving';
   if (worker.facts === undefined) return 'loading';
   const formation = state.jobs.get(worker.job)?.formation;
   const member = formation?.kind === 'started' && formation.record.roster.some((one) => one.worker === worker.worker);
   return member ? 'training' : 'ready';
 }
 
-export function nodesView(state: CoordinatorState): readonly Node[] {
+export function nodesView(state: CoordinatorState, nowMs: number): readonly Node[] {
   return [...state.workers.values()]
     .sort((left, right) => compareNames(left.worker, right.worker))
-    .map((worker) => ({
-      worker: worker.worker,
-      host: worker.host,
-      pid: worker.pid,
-      enginePid: worker.enginePid,
-      loopDelayMs: worker.loopDelayMs,
-      state: nodeState(state, worker),
-      job: worker.job ?? '',
-      committed: worker.committed,
-      engine: worker.facts === undefined ? '' : `torch ${worker.facts.torch} ${worker.facts.device}`,
-    }));
+    .map((worker) => nodeView(state, worker, nowMs));
+}
+
+export function nodeView(state: CoordinatorState, worker: Worker, nowMs: number): Node {
+  return {
+    worker: worker.worker,
+    host: worker.host,
+    pid: worker.pid,
+    enginePid: worker.enginePid,
+    loopDelayMs: worker.loopDelayMs,
+    state: nodeState(state, worker),
+    job: worker.job ?? '',
+    committed: worker.committed,
+    engine: worker.facts === undefined ? '' : `torch ${worker.facts.torch} ${worker.facts.device}`,
+    machine: worker.machine,
+    cordoned: cordonedOf(state, worker.worker),
+    quarantined: quarantineOf(state, worker.worker, nowMs),
+  };
+}
+
+/** A worker that has no session now. */
+export function absentNode(state: CoordinatorState, worker: string): Node {
+  return {
+    worker,
+    host: '',
+    pid: 0,
+    enginePid: 0,
+    loopDelayMs: 0,
+    state: 'absent',
+    job: '',
+    committed: 0,
+    engine: '',
+    machine: { labels: new Map(), cpus: 0, gpus: 0, memoryBytes: 0 },
+    cordoned: cordonedOf(state, worker),
+    quarantined: '',
+  };
 }
 
 export function auditView(run: JobRun): AuditReport {

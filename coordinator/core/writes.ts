@@ -2,6 +2,7 @@
 import { announceEnd } from './ending.js';
 import { reconcile, startRecorded } from './formation.js';
 import { submitFailed, submitStored } from './jobs.js';
+import { nodeStored } from './nodes.js';
 import { progressStored } from './progress.js';
 import { abandonSaving, checkpointStored } from './saving.js';
 import type { Pending } from './state.js';
@@ -19,6 +20,10 @@ export function writeStored(turn: Turn, operation: string): void {
 function proceed(turn: Turn, pending: Pending): void {
   if (pending.kind === 'submit') {
     submitStored(turn, pending);
+    return;
+  }
+  if (pending.kind === 'node') {
+    nodeStored(turn, pending);
     return;
   }
   const run = turn.state.jobs.get(pending.job);
@@ -51,6 +56,10 @@ export function writeFailed(turn: Turn, operation: string, reason: string): void
   if (entry.pending.kind === 'submit') {
     turn.state.writes.delete(operation);
     submitFailed(turn, entry.pending, reason);
+  } else if (entry.pending.kind === 'node') {
+    turn.state.writes.delete(operation);
+    const message = `etcd did not store it: ${reason}`;
+    turn.commands.push({ kind: 'reply_error', request: entry.pending.request, code: 'not_stored', message });
   } else if (entry.pending.kind === 'progress' || entry.pending.kind === 'facts') {
     turn.state.writes.delete(operation); // A newer one follows.
   } else {

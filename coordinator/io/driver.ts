@@ -19,6 +19,7 @@ export interface Sessions {
 /** What the driver needs of the jobs service. */
 export interface Requests {
   reply(request: string, job: string): void;
+  replyNode(request: string, worker: string): void;
   replyError(request: string, code: ReplyErrorCode, message: string): void;
   publish(job: string): void;
 }
@@ -117,6 +118,9 @@ export class Driver {
         break;
       case 'reply':
         this.#requests?.reply(command.request, command.job);
+        break;
+      case 'reply_node':
+        this.#requests?.replyNode(command.request, command.worker);
         break;
       case 'reply_error':
         this.#requests?.replyError(command.request, command.code, command.message);

@@ -11,6 +11,7 @@ import { validateJobSpec } from '../../shared/job_spec.js';
 import { type Codec, WireError } from '../../shared/wire/codec.js';
 import * as wire from '../../shared/wire/jobs.js';
 import type { ReplyErrorCode } from '../core/command.js';
+import type { CoordinatorEvent } from '../core/event.js';
 import type { JobRun } from '../core/state.js';
 import * as views from '../core/views.js';
 import type { Driver, Requests } from './driver.js';
@@ -32,6 +33,8 @@ const CODES: Readonly<Record<ReplyErrorCode, status>> = {
 /** Readers of one job at the same time. */
 const MAX_READERS = 1_000;
 
+const USER = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
+
 /** Letters and digits only, so that an id can be typed, and be part of a file name. */
 const newJobId = customAlphabet('0123456789abcdefghijklmnopqrstuvwxyz', 10);
 
@@ -40,6 +43,11 @@ interface Reader {
   readonly job: string;
   readonly pump: () => void;
   readonly fail: (refusal: Refusal) => void;
+}
+
+/** Empty would mean that it is not cordoned. */
+function reasonOf(text: string): string {
+  return text.trim() === '' ? 'by an operator' : text.trim();
 }
 
 class Refused extends Error {
@@ -51,7 +59,7 @@ class Refused extends Error {
 export class JobsService implements Requests {
   readonly #driver: Driver;
   readonly #leader: () => string | undefined;
-  readonly #waiting = new Map<string, { readonly reply: Reply; readonly answer: (job: string) => unknown }>();
+  readonly #waiting = new Map<string, { readonly reply: Reply; readonly answer: (subject: string) => unknown }>();
   readonly #readers = new Set<Reader>();
 
   constructor(driver: Driver, leader: () => string | undefined) {
@@ -82,9 +90,22 @@ export class JobsService implements Requests {
         reply(null, this.#encode(wire.checkpointList, { checkpoints }));
       }),
       cancel: unary((request, reply) => this.#cancel(request, reply)),
-      nodes: unary((_, reply) =>
-        reply(null, this.#encode(wire.nodeList, { nodes: views.nodesView(this.#driver.state) })),
-      ),
+      nodes: unary((_, reply) => {
+        const nodes = views.nodesView(this.#driver.state, performance.now());
+        reply(null, this.#encode(wire.nodeList, { nodes }));
+      }),
+      cordon: unary((request, reply) => {
+        const { worker, reason } = wire.cordonRequest.decode(request, 'CordonRequest');
+        this.#askOfNode(reply, (id) => ({ kind: 'cordon', request: id, worker, reason: reasonOf(reason) }));
+      }),
+      uncordon: unary((request, reply) => {
+        const { worker } = wire.nodeReference.decode(request, 'NodeReference');
+        this.#askOfNode(reply, (id) => ({ kind: 'uncordon', request: id, worker }));
+      }),
+      drain: unary((request, reply) => {
+        const { worker, reason, deadlineMs } = wire.drainRequest.decode(request, 'DrainRequest');
+        this.#askOfNode(reply, (id) => ({ kind: 'drain', request: id, worker, reason: reasonOf(reason), deadlineMs }));
+      }),
       audit: unary((request, reply) =>
         reply(null, this.#encode(wire.auditReport, views.auditView(this.#find(request)))),
       ),
@@ -97,6 +118,10 @@ export class JobsService implements Requests {
     const waiting = this.#waiting.get(request);
     this.#waiting.delete(request);
     waiting?.reply(null, waiting.answer(job));
+  }
+
+  replyNode(request: string, worker: string): void {
+    this.reply(request, worker);
   }
 
   replyError(request: string, code: ReplyErrorCode, message: string): void {
@@ -156,6 +181,10 @@ export class JobsService implements Requests {
     if (problem !== undefined) {
       throw new Refused(refusal(status.INVALID_ARGUMENT, `${problem.field}: ${problem.problem}`));
     }
+    if (!USER.test(submit.user)) {
+      const message = "user: must be 1 to 63 letters, digits, '.', '_' and '-', beginning with a letter or digit";
+      throw new Refused(refusal(status.INVALID_ARGUMENT, message));
+    }
     if (!/^(\/|s3:\/\/[^/])/.test(submit.checkpoints)) {
       const message = 'checkpoints: must be an absolute path or s3://bucket/prefix';
       throw new Refused(refusal(status.INVALID_ARGUMENT, message));
@@ -179,6 +208,21 @@ export class JobsService implements Requests {
     const id = nanoid();
     this.#waiting.set(id, { reply, answer: () => this.#view(run) });
     this.#driver.dispatch({ kind: 'cancel', request: id, job: run.record.job, checkpoint });
+  }
+
+  #askOfNode(reply: Reply, event: (request: string) => CoordinatorEvent): void {
+    const id = nanoid();
+    this.#waiting.set(id, { reply, answer: (worker) => this.#nodeAnswer(worker) });
+    this.#driver.dispatch(event(id));
+  }
+
+  /** A worker that is not there has nothing but its name and what was decided about it. */
+  #nodeAnswer(name: string): unknown {
+    const { state } = this.#driver;
+    const worker = state.workers.get(name);
+    const node =
+      worker === undefined ? views.absentNode(state, name) : views.nodeView(state, worker, performance.now());
+    return this.#encode(wire.node, node);
   }
 
   #watch(call: Streaming): void {

@@ -7,10 +7,12 @@ import {
   generationsFolder,
   jobKey,
   jobsFolder,
+  nodeKey,
+  nodesFolder,
 } from '../../shared/etcd/keys.js';
 import { jobSpec } from '../../shared/wire/jobs.js';
 import { engineFacts, member } from '../../shared/wire/session.js';
-import type { CheckpointsRecord, GenerationRecord, JobRecord, Put } from '../core/state.js';
+import type { CheckpointsRecord, GenerationRecord, JobRecord, NodeRecord, Put } from '../core/state.js';
 import type { Put as StorePut } from './store.js';
 
 const count = z.number().int().min(0);
@@ -30,6 +32,7 @@ const progress = z.object({
 const jobRecord = z.object({
   job: z.string(),
   operationId: z.string(),
+  user: z.string(),
   spec: stored(jobSpec, 'spec'),
   bundle: z.string(),
   output: z.string(),
@@ -71,6 +74,8 @@ const checkpointsRecord = z.object({
   ),
 });
 
+const nodeRecord = z.object({ worker: z.string(), cordoned: z.string() });
+
 export function toStore(put: Put): StorePut {
   if (put.kind === 'generation') {
     const { record } = put;
@@ -80,6 +85,7 @@ export function toStore(put: Put): StorePut {
   if (put.kind === 'checkpoints') {
     return { key: checkpointsKey(put.record.job), value: JSON.stringify(put.record) };
   }
+  if (put.kind === 'node') return { key: nodeKey(put.record.worker), value: JSON.stringify(put.record) };
   const { record } = put;
   const spec = jobSpec.encode(record.spec, 'spec');
   const facts = record.facts === null ? null : engineFacts.encode(record.facts, 'facts');
@@ -102,10 +108,12 @@ export function fromStore(entries: ReadonlyMap<string, string>): {
   readonly jobs: readonly JobRecord[];
   readonly generations: readonly GenerationRecord[];
   readonly checkpoints: readonly CheckpointsRecord[];
+  readonly nodes: readonly NodeRecord[];
 } {
   return {
     jobs: parseAll(entries, jobsFolder, jobRecord),
     generations: parseAll(entries, generationsFolder, generationRecord),
     checkpoints: parseAll(entries, checkpointsFolder, checkpointsRecord),
+    nodes: parseAll(entries, nodesFolder, nodeRecord),
   };
 }

@@ -15,6 +15,7 @@ import {
   generationsFolder,
   jobsFolder,
   leaderKey,
+  nodesFolder,
   operationKey,
   operationsFolder,
 } from '../../shared/etcd/keys.js';
@@ -138,7 +139,7 @@ export class Store {
   async #loadOnce(): Promise<Loaded> {
     const entries = new Map<string, string>();
     let revision: number | undefined;
-    for (const prefix of [jobsFolder, generationsFolder, checkpointsFolder, eventsFolder]) {
+    for (const prefix of [jobsFolder, generationsFolder, checkpointsFolder, nodesFolder, eventsFolder]) {
       const listing = await this.#client.list({ kind: 'prefix', prefix }, { revision, maxEntries: this.#maxEntries });
       revision = listing.revision;
       for (const { key, value } of listing.entries) entries.set(key, value);

@@ -7,6 +7,7 @@
  *     jobs/<job>                      spec and state of a job
  *     generations/<job>               the newest generation of a job
  *     checkpoints/<job>               the published checkpoints of a job
+ *     nodes/<worker>                  what people have decided about a worker
  *     events/<job>/<sequence>         one event of a job; 16 digits, so that the order of keys is the order of events
  *     operations/<term>               last operation that the leader of that term stored (see Store); 16 digits
  */
@@ -19,6 +20,7 @@ export const workersFolder = 'workers/';
 export const jobsFolder = 'jobs/';
 export const generationsFolder = 'generations/';
 export const checkpointsFolder = 'checkpoints/';
+export const nodesFolder = 'nodes/';
 export const eventsFolder = 'events/';
 export const operationsFolder = 'operations/';
 
@@ -57,6 +59,10 @@ export function generationKey(job: string): string {
 
 export function checkpointsKey(job: string): string {
   return checkpointsFolder + checkedName(job);
+}
+
+export function nodeKey(worker: string): string {
+  return nodesFolder + checkedName(worker);
 }
 
 /** Folder of one job's events. */

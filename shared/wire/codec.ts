@@ -63,6 +63,11 @@ function checkedUint(value: unknown, max: number, path: string): number {
 
 export const uint32: Codec<number> = same((value, path) => checkedUint(value, 0xffffffff, path));
 
+export const int32: Codec<number> = same((value, path) => {
+  if (typeof value === 'number' && Number.isInteger(value) && Math.abs(value) <= 0x7fffffff) return value;
+  throw new WireError(path, 'must be a whole number of 32 bits');
+});
+
 /** A uint64 as far as a JavaScript number is exact; decimal text on the wire. */
 export const uint53: Codec<number> = {
   encode: (value, path) => String(checkedUint(value, Number.MAX_SAFE_INTEGER, path)),

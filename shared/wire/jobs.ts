@@ -4,6 +4,7 @@ import {
   choice,
   double,
   type Infer,
+  int32,
   list,
   mapOf,
   message,
@@ -46,6 +47,11 @@ export const jobSpec = message({
   checkpointKeepEvery: uint32,
   maxRestores: uint32,
   initFrom: optional(path),
+  priority: int32,
+  needsCpus: uint32,
+  needsGpus: uint32,
+  needsMemoryGib: uint32,
+  where: list(message({ label: text(63), values: list(text(63), 64) }), 64),
 });
 export type JobSpec = Infer<typeof jobSpec>;
 
@@ -58,7 +64,14 @@ export const jobState = choice({
 });
 export type JobState = Infer<typeof jobState>;
 
-export const submitRequest = message({ operationId: id, spec: jobSpec, bundle: path, output: path, checkpoints: path });
+export const submitRequest = message({
+  operationId: id,
+  spec: jobSpec,
+  bundle: path,
+  output: path,
+  checkpoints: path,
+  user: text(63),
+});
 export type SubmitRequest = Infer<typeof submitRequest>;
 
 export const resumeRequest = message({ operationId: id, job: id, from: optional(uint53) });
@@ -83,6 +96,7 @@ export const job = message({
   checkpoint: optional(uint53),
   checkpoints: path,
   resumedFrom: id,
+  user: text(63),
 });
 export type Job = Infer<typeof job>;
 
@@ -105,7 +119,17 @@ export const logsRequest = message({ job: id, follow: bool });
 export const logEntry = message({ timeMs: uint53, worker: id, stream: text(16), text: text(65_536) });
 export type LogEntry = Infer<typeof logEntry>;
 
-const node = message({
+/** What a worker has. */
+export const machine = message({ labels: mapOf(text(63), 64), cpus: uint32, gpus: uint32, memoryBytes: uint53 });
+export type Machine = Infer<typeof machine>;
+
+export const nodeReference = message({ worker: id });
+export const cordonRequest = message({ worker: id, reason: line });
+export type CordonRequest = Infer<typeof cordonRequest>;
+export const drainRequest = message({ worker: id, reason: line, deadlineMs: uint53 });
+export type DrainRequest = Infer<typeof drainRequest>;
+
+export const node = message({
   worker: id,
   host: text(255),
   pid: uint32,
@@ -115,6 +139,9 @@ const node = message({
   job: id,
   committed: uint53,
   engine: text(255),
+  machine,
+  cordoned: line,
+  quarantined: line,
 });
 export type Node = Infer<typeof node>;
 export const nodeList = message({ nodes: list(node) });
@@ -168,6 +195,8 @@ export const jobEvent = union(
     checkpointCommitted: message({ step: uint53, path, bytes: uint53, saveMs: double, writeMs: double }),
     checkpointFailed: message({ step: uint53, error: line }),
     checkpointRefused: message({ step: uint53, path, reason: line, damaged: bool }),
+    workerReleased: message({ worker: id, reason: line }),
+    jobPreempted: message({ reason: line }),
   },
   { sequence: uint53, timeMs: uint53, job: id },
 );

@@ -13,7 +13,7 @@ import {
   uint53,
   union,
 } from './codec.js';
-import { jobSpec, metrics } from './jobs.js';
+import { jobSpec, machine, metrics } from './jobs.js';
 
 const id = text(128);
 const line = text(4096);
@@ -79,6 +79,7 @@ export const workerMessage = union('message', {
     peerAddress: text(255),
     term: uint53,
     holding: optional(holding),
+    machine,
   }),
   heartbeat: message({
     enginePid: uint32,

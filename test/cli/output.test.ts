@@ -153,6 +153,7 @@ describe('jobs, nodes and audits for programs', () => {
     const job = jobJson({
       ...{ job: 'j1', spec, state: 'running', reason: '', submittedMs: 5, committed: 1, steps: 2, generation: 1 },
       ...{ workers: ['w1'], loss: 0.5, weightsDigest: '', output: '/o', checkpoints: '/c', resumedFrom: '' },
+      user: 'ann',
     });
     expect(job).toMatchObject({ job: 'j1', name: 'x', submitted_ms: 5, weights_digest: '' });
     expect(job['spec']).toMatchObject({ workers_max: 2, params: { learningRate: 0.1 } });
@@ -169,10 +170,16 @@ describe('jobs, nodes and audits for programs', () => {
           committed: 17,
         },
         engine: 'torch',
+        machine: { labels: new Map([['zone', 'a']]), cpus: 2, gpus: 1, memoryBytes: 9 },
+        cordoned: 'broken fan',
+        quarantined: '',
       }),
     ).toEqual({
       ...{ worker: 'w1', host: 'h', pid: 3, engine_pid: 4, state: 'training', job: 'j1', step: 17, engine: 'torch' },
       loop_delay_ms: 1.5,
+      machine: { labels: { zone: 'a' }, cpus: 2, gpus: 1, memory_bytes: 9 },
+      cordoned: 'broken fan',
+      quarantined: '',
     });
     expect(auditJson({ job: 'j1', steps: 9, samplesLost: 1, samplesRepeated: 2 })).toEqual({
       ...{ event: 'audit', job: 'j1', samples_lost: 1, samples_repeated: 2, steps: 9 },

@@ -26,6 +26,7 @@ async function outcomeOf(
     signal: new AbortController().signal,
     onKill: () => {},
     environment: {},
+    user: undefined,
     defaultServer: undefined,
     python: 'python3',
     repository: folder,

@@ -24,6 +24,7 @@ const SAVE_MS = 60_000;
 const LOOK_MS = 50;
 /** Minutes would be longer than most clusters run here. */
 const SHORTENED = { askMs: 10_000, saveMs: 20_000 };
+const SCHEDULING = { ...DEFAULT_SETTINGS.scheduling, quarantineAfter: 3 };
 /** Longer than what a request can wait for: two saves and what is asked for before each. */
 const LONGEST_REQUEST_MS = 90_000;
 
@@ -48,7 +49,7 @@ export class CoordinatorHost extends SimulatedProcess {
     private readonly restarts: number,
   ) {
     super(world, name);
-    this.state = initialState({ ...DEFAULT_SETTINGS, ...SHORTENED, name, eventLimit: 300 });
+    this.state = initialState({ ...DEFAULT_SETTINGS, ...SHORTENED, scheduling: SCHEDULING, name, eventLimit: 300 });
     this.#election = new Election({
       process: this,
       ttlMs: world.scenario.ttlMs,
@@ -136,6 +137,18 @@ export class CoordinatorHost extends SimulatedProcess {
     this.#dispatch({ kind: 'cancel', request, job, checkpoint });
   }
 
+  /** Cordons a worker, and with a deadline drains it. */
+  changeNode(worker: string, deadlineMs: number | undefined): void {
+    const request = this.#request(() => undefined);
+    const reason = 'by the simulated operator';
+    if (deadlineMs === undefined) this.#dispatch({ kind: 'cordon', request, worker, reason });
+    else this.#dispatch({ kind: 'drain', request, worker, reason, deadlineMs });
+  }
+
+  uncordon(worker: string, reply: (reply: Reply) => void): void {
+    this.#dispatch({ kind: 'uncordon', request: this.#request(reply), worker });
+  }
+
   #lead(term: number): void {
     const { etcd } = this.world;
     etcd.call(
@@ -144,6 +157,7 @@ export class CoordinatorHost extends SimulatedProcess {
         jobs: [...etcd.jobs.values()],
         generations: [...etcd.generations.values()],
         checkpoints: [...etcd.checkpoints.values()],
+        nodes: [...etcd.nodes.values()],
       }),
       (result) => {
         if (this.#election.term() !== term) return;
@@ -211,6 +225,9 @@ export class CoordinatorHost extends SimulatedProcess {
         break;
       case 'reply':
         this.#reply(command.request, { kind: 'done', job: command.job });
+        break;
+      case 'reply_node':
+        this.#reply(command.request, { kind: 'done', job: command.worker });
         break;
       case 'reply_error':
         this.#reply(command.request, { kind: 'refused', code: command.code });

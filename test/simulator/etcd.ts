@@ -3,7 +3,7 @@
  * leader key.
  * It always keeps what it has stored; what can fail is the way to it and back, and it can be gone for a while.
  */
-import type { CheckpointsRecord, GenerationRecord, JobRecord, Put } from '../../coordinator/core/state.js';
+import type { CheckpointsRecord, GenerationRecord, JobRecord, NodeRecord, Put } from '../../coordinator/core/state.js';
 import type { SimulatedProcess } from './process.js';
 import type { World } from './world.js';
 
@@ -42,6 +42,7 @@ export class Etcd {
   readonly jobs = new Map<string, JobRecord>();
   readonly generations = new Map<string, GenerationRecord>();
   readonly checkpoints = new Map<string, CheckpointsRecord>();
+  readonly nodes = new Map<string, NodeRecord>();
   readonly markers = new Map<number, Marker>();
   readonly #leases = new Map<number, Lease>();
   #leaseCounter = 0;
@@ -202,6 +203,10 @@ export class Etcd {
       case 'checkpoints':
         this.checkpoints.set(put.record.job, put.record);
         this.world.note('etcd', put.kind, put.record.checkpoints.length);
+        break;
+      case 'node':
+        this.nodes.set(put.record.worker, put.record);
+        this.world.note('etcd', put.kind, put.record.cordoned.length);
         break;
     }
   }

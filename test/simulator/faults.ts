@@ -179,6 +179,10 @@ export class Faults {
       case 'stop_last_worker':
         this.#stopLastWorker(near);
         break;
+      case 'cordon_worker':
+      case 'drain_worker':
+        this.#tellOfNode(fault, near);
+        break;
       case 'spoil_checkpoint':
       case 'part_storage':
       case 'fill_storage':
@@ -186,6 +190,25 @@ export class Faults {
         this.#strikeStorage(fault);
         break;
     }
+  }
+
+  /** An operator takes a worker out of service for a while. Whoever leads when it is to be over may be another coordinator. */
+  #tellOfNode(fault: 'cordon_worker' | 'drain_worker', near: string | undefined): void {
+    const worker = this.#workerOf(near)?.name;
+    if (worker === undefined) return;
+    const leads = ({ alive, frozen, state }: CoordinatorHost): boolean =>
+      alive && !frozen && state.leading !== undefined;
+    const leader = [...this.world.coordinators.values()].find(leads);
+    leader?.changeNode(worker, fault === 'drain_worker' ? this.#random.scaled(10, 5_000) : undefined);
+    const uncordon = (): void => {
+      const leading = [...this.world.coordinators.values()].find(leads);
+      leading?.uncordon(worker, (reply) => {
+        if (reply.kind === 'refused' && reply.code !== 'not_found') this.world.agenda.after(500, uncordon);
+      });
+      if (leading === undefined) this.world.agenda.after(500, uncordon);
+    };
+    // Also when the faults are over: nobody is to be left without workers.
+    this.world.agenda.after(this.#random.scaled(100, 6_000), uncordon);
   }
 
   /** Everybody who has anything to do with one of the jobs. */

@@ -36,6 +36,8 @@ export const FAULTS = [
   'part_storage',
   'fill_storage',
   'slow_storage',
+  'cordon_worker',
+  'drain_worker',
 ] as const;
 export type Fault = (typeof FAULTS)[number];
 
@@ -105,6 +107,10 @@ export class JobPlan {
 
   constructor(private readonly options: JobPlanOptions) {
     this.reference = new Reference(options.spec, options.datasetLength);
+  }
+
+  get user(): string {
+    return `user${this.options.spec.seed % 2}`;
   }
 
   get spec(): JobSpec {
@@ -246,6 +252,11 @@ function specOf(random: Random, { index, kind, workers }: JobOptions): JobSpec {
     checkpointKeepEvery: random.chance(0.3) ? random.whole(1, 6) : 0,
     maxRestores: random.chance(0.05) ? random.whole(1, 4) : 100,
     initFrom: undefined,
+    priority: random.chance(0.3) ? random.whole(-1, 1) : 0,
+    needsCpus: 0,
+    needsGpus: 0,
+    needsMemoryGib: 0,
+    where: [],
   };
 }
 

@@ -50,6 +50,7 @@ export class User {
       bundle: '/bundle',
       output: `/out/${this.plan.spec.name}`,
       checkpoints: '/checkpoints',
+      user: this.plan.user,
     };
     const copies = random.chance(0.15) ? 2 : 1;
     for (let copy = 0; copy < copies; copy++) {

@@ -57,6 +57,7 @@ export class WorkerHost extends SimulatedProcess {
       host: name,
       pid: restarts,
       peerAddress: `${name}:1`,
+      machine: { labels: new Map(), cpus: 1, gpus: 0, memoryBytes: 2 ** 30 },
     };
     this.state = initialState(identity);
     this.dataPlane = new SimulatedDataPlane(this);

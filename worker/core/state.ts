@@ -1,6 +1,6 @@
 /** Everything that a worker knows. Only apply.ts and what it calls change it. */
 import type { TreeNode } from '../../shared/tree.js';
-import type { JobSpec } from '../../shared/wire/jobs.js';
+import type { JobSpec, Machine } from '../../shared/wire/jobs.js';
 import type { EngineFacts, Member, Placement, Restore, WorkerMessage } from '../../shared/wire/session.js';
 import type { PartialFacts } from '../collective/data_plane.js';
 import type { CoreDataPlaneCommand } from './command.js';
@@ -154,6 +154,7 @@ export interface Identity {
   readonly host: string;
   readonly pid: number;
   readonly peerAddress: string;
+  readonly machine: Machine;
 }
 
 export interface WorkerState {

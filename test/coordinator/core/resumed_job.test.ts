@@ -32,7 +32,7 @@ function checkpoint(damage: string): CheckpointRecord {
 }
 
 const record: JobRecord = {
-  ...{ job: 'new', operationId: 'op', bundle: '/b', output: '/o', checkpoints: '/c', resumedFrom: 'old' },
+  ...{ job: 'new', operationId: 'op', user: 'ann', bundle: '/b', output: '/o', checkpoints: '/c', resumedFrom: 'old' },
   spec: parseJobSpec('{version: 1, name: x, task: "a.py:A", steps: 9, batch: 4, microbatches: 2}'),
   ...{ submittedMs: 0, state: 'queued', reason: '', traceback: '', weightsDigest: '', metrics: {}, facts, progress },
   restores: { count: 0, committed: 0 },
@@ -45,8 +45,9 @@ function runFrom(saved: CheckpointRecord): readonly CoordinatorCommand[] {
   const happen = (event: CoordinatorEvent) => commands.push(...apply(state, { nowMs: 0, wallMs: 0, event }));
   const say = (message: WorkerMessage) => happen({ kind: 'session_message', session: 's1', message });
   const checkpoints = [{ job: 'new', checkpoints: [saved] }];
-  happen({ kind: 'elected', term: 1, jobs: [record], generations: [], checkpoints });
-  say({ kind: 'hello', worker: 'w1', incarnation: 'w1#1', host: 'h', pid: 1, peerAddress: 'h:1', term: 0 });
+  happen({ kind: 'elected', term: 1, jobs: [record], generations: [], checkpoints, nodes: [] });
+  const machine = { labels: new Map(), cpus: 1, gpus: 0, memoryBytes: 2 ** 30 };
+  say({ kind: 'hello', worker: 'w1', incarnation: 'w1#1', host: 'h', pid: 1, peerAddress: 'h:1', term: 0, machine });
   say({ kind: 'loaded', job: 'new', facts, engineStart: 1 });
   const holding = { job: 'new', generation: 0, committed: 0, hasState: true, facts, engineStart: 1, started: false };
   say({ kind: 'prepared', job: 'new', generation: 1, holding, nodes: [], hasReduced: false });

@@ -8,7 +8,14 @@ import type { WorkerEvent } from '../../../worker/core/event.js';
 import { initialState } from '../../../worker/core/state.js';
 
 const DIGEST = '0'.repeat(64);
-const IDENTITY = { worker: 'w1', incarnation: 'w1#1', host: 'h', pid: 1, peerAddress: 'h:1' };
+const IDENTITY = {
+  worker: 'w1',
+  incarnation: 'w1#1',
+  host: 'h',
+  pid: 1,
+  peerAddress: 'h:1',
+  machine: { labels: new Map(), cpus: 1, gpus: 0, memoryBytes: 2 ** 30 },
+};
 
 export interface Vector {
   readonly vectorBytes: number;

@@ -1,0 +1,57 @@
+/** Cordoning and draining: people decide that a machine gets no new work, or none at all. Acknowledged when it is in etcd. */
+import { withdraw } from './departure.js';
+import type { CoordinatorEvent } from './event.js';
+import { release } from './release.js';
+import { isTerminal, type NodeRecord, type Pending, type Worker } from './state.js';
+import { log, type Turn, write } from './turn.js';
+
+type NodeEvent = Extract<CoordinatorEvent, { kind: 'cordon' | 'uncordon' | 'drain' }>;
+
+export function cordonedOf({ nodes }: Turn['state'], worker: string): string {
+  return nodes.get(worker)?.cordoned ?? '';
+}
+
+export function changeNode(turn: Turn, event: NodeEvent): void {
+  const { request, worker } = event;
+  if (!turn.state.workers.has(worker) && !turn.state.nodes.has(worker)) {
+    turn.commands.push({ kind: 'reply_error', request, code: 'not_found', message: `there is no worker ${worker}` });
+    return;
+  }
+  const record = { worker, cordoned: event.kind === 'uncordon' ? '' : event.reason };
+  write(turn, { kind: 'node', record, request, drainMs: event.kind === 'drain' ? event.deadlineMs : undefined });
+}
+
+export function nodeStored(turn: Turn, { record, request, drainMs }: Extract<Pending, { kind: 'node' }>): void {
+  const { state } = turn;
+  keep(turn, record);
+  log(turn, 'info', record.cordoned === '' ? 'worker uncordoned' : 'worker cordoned', { ...record });
+  if (record.cordoned === '') {
+    state.failures.delete(record.worker);
+    state.drains.delete(record.worker);
+  }
+  const worker = state.workers.get(record.worker);
+  if (drainMs !== undefined && worker !== undefined) drain(turn, worker, record.cordoned, drainMs);
+  turn.commands.push({ kind: 'reply_node', request, worker: record.worker });
+}
+
+function keep({ state }: Turn, record: NodeRecord): void {
+  state.nodes.set(record.worker, record);
+}
+
+function drain(turn: Turn, worker: Worker, reason: string, deadlineMs: number): void {
+  const run = worker.job === undefined ? undefined : turn.state.jobs.get(worker.job);
+  if (run === undefined || isTerminal(run.record.state)) return;
+  turn.state.drains.set(worker.worker, turn.nowMs + deadlineMs);
+  withdraw(turn, run, worker, `it is drained: ${reason}`);
+}
+
+/** Those that have not gone in time go now. */
+export function endDrains(turn: Turn): void {
+  for (const [name, deadlineMs] of turn.state.drains) {
+    const worker = turn.state.workers.get(name);
+    const isGone = worker?.withdrawn === undefined;
+    if (!isGone && turn.nowMs < deadlineMs) continue;
+    turn.state.drains.delete(name);
+    if (worker !== undefined && !isGone && !worker.unloading) release(turn, worker, 'it was to be drained by now');
+  }
+}
