@@ -84,6 +84,8 @@ export class LocalCluster {
       this.#startDaemon('coordinator', `c${index + 1}`, {
         listen: `127.0.0.1:${port}`,
         lease_ttl_seconds: COORDINATOR_LEASE_SECONDS,
+        // All workers are on one machine: what makes one fail again and again is not its hardware.
+        scheduling: { quarantine_after: 0 },
         die_with_parent: true,
       }),
     );

@@ -56,6 +56,7 @@ function isBeingSentAway(turn: Turn, run: JobRun): boolean {
 
 function placedJob(turn: Turn, run: JobRun): PlacedJob {
   const { job, user, spec, submittedMs } = run.record;
+  const held = heldBy(turn, run);
   return {
     job,
     user,
@@ -63,14 +64,20 @@ function placedJob(turn: Turn, run: JobRun): PlacedJob {
     submittedMs,
     workersMin: spec.workersMin,
     workersMax: spec.workersMax,
-    held: heldBy(turn, run).map(({ worker }) => worker),
+    held: held.map(({ worker }) => worker),
     short: run.lastRecord !== undefined && run.sentAway === undefined,
     steady: isSteady(turn, run),
-    canBeSaved: spec.checkpointEvery > 0 || spec.checkpointMinutes > 0,
+    canBeSaved: canBeSaved(run, held),
     backfilled: run.backfilled,
     yields: mayYield(run.backfilled, turn.nowMs - run.assignedMs),
     misfit: (name) => misfit(turn, run, name),
   };
+}
+
+/** Whoever is not known to have made a step, yet, would be let go without being saved. */
+function canBeSaved({ record }: JobRun, held: readonly Worker[]): boolean {
+  const { checkpointEvery, checkpointMinutes } = record.spec;
+  return (checkpointEvery > 0 || checkpointMinutes > 0) && held.every(({ committed }) => committed > 0);
 }
 
 /** It has made a step since its membership changed, and is neither restoring nor about to end. */

@@ -73,10 +73,7 @@ export class FaultCluster {
     this.folder = launcher.folder;
     this.workers = names('w', size.workers);
     this.coordinators = names('c', size.coordinators);
-    this.client = new JobsClient({
-      servers: this.coordinators.map((name) => listenAddress(launcher.folder, name)),
-      signal: this.#closed.signal,
-    });
+    this.client = this.#newClient();
     this.etcd = connectEtcd({ endpoints: [launcher.etcdUrl], prefix: '/lockstep/', callTimeoutMs: ETCD_CALL_MS });
   }
 
@@ -157,8 +154,27 @@ export class FaultCluster {
   }
 
   submit(options: FaultJobOptions, checkpoints?: string): Promise<WatchedJob> {
+    return this.submitFile(this.#writeJob(options), checkpoints);
+  }
+
+  /** As another user than the one who runs the tests. */
+  async submitAs(user: string, options: FaultJobOptions): Promise<WatchedJob> {
+    const client = this.#newClient(user);
+    try {
+      return await this.submitFile(this.#writeJob(options), undefined, client);
+    } finally {
+      client.close();
+    }
+  }
+
+  #writeJob(options: FaultJobOptions): JobFileOnDisk {
     this.#jobs += 1;
-    return this.submitFile(writeFaultJob(join(this.folder, `job${this.#jobs}`), options), checkpoints);
+    return writeFaultJob(join(this.folder, `job${this.#jobs}`), options);
+  }
+
+  #newClient(user?: string): JobsClient {
+    const servers = this.coordinators.map((name) => listenAddress(this.folder, name));
+    return new JobsClient({ servers, signal: this.#closed.signal, user });
   }
 
   /** A job of the cluster that was killed in the same folder. */
@@ -169,10 +185,11 @@ export class FaultCluster {
   async submitFile(
     { spec, bundle }: JobFileOnDisk,
     checkpoints = join(this.folder, 'checkpoints'),
+    client = this.client,
   ): Promise<WatchedJob> {
     const operationId = nanoid();
     const output = join(this.folder, 'models', operationId);
-    const job = await this.client.submit({ operationId, spec, bundle, output, checkpoints });
+    const job = await client.submit({ operationId, spec, bundle, output, checkpoints });
     return new WatchedJob(this.client, job, bundle);
   }
 

@@ -51,6 +51,7 @@ export class NetworkLauncher implements Launcher {
     this.#startDaemon('coordinator', name, {
       listen: `${address}:${COORDINATOR_PORT}`,
       lease_ttl_seconds: COORDINATOR_LEASE_SECONDS,
+      scheduling: { quarantine_after: 0 },
     });
   }
 
