@@ -10,7 +10,7 @@ import {
   readConfig,
 } from '../shared/config.js';
 import type { LogLevel } from '../shared/logger.js';
-import { flag, labelMap, strictMap, wholeNumber } from '../shared/schema.js';
+import { flag, labelMap, numberAbove, strictMap, wholeNumber } from '../shared/schema.js';
 import type { SchedulingSettings } from './core/state.js';
 
 export interface CoordinatorConfig {
@@ -27,6 +27,8 @@ export interface CoordinatorConfig {
   readonly dieWithParent: boolean;
   readonly log: { readonly level: LogLevel };
   readonly scheduling: SchedulingSettings;
+  /** In whatever currency; 0: unknown. */
+  readonly pricePerWorkerHour: number;
 }
 
 const MOST_WORKERS = 100_000;
@@ -49,6 +51,7 @@ const schema = strictMap({
   die_with_parent: flag().default(false),
   log: logSection,
   scheduling,
+  price_per_worker_hour: numberAbove(0).optional(),
 });
 
 /** Throws a ConfigError that names the file and the key. */
@@ -62,6 +65,7 @@ export function readCoordinatorConfig(path: string): CoordinatorConfig {
     leaseTtlSeconds: file.lease_ttl_seconds,
     dieWithParent: file.die_with_parent,
     log: Object.freeze(file.log),
+    pricePerWorkerHour: file.price_per_worker_hour ?? 0,
     scheduling: Object.freeze({
       spares: file.scheduling.spares,
       quota: file.scheduling.quota === 0 ? Number.POSITIVE_INFINITY : file.scheduling.quota,

@@ -69,7 +69,12 @@ async function run(config: CoordinatorConfig, isAbandoned: () => boolean): Promi
   let election: Election | undefined;
   const leaderAddress = () => leader?.address;
   const driver = new Driver({
-    state: initialState({ ...DEFAULT_SETTINGS, name: config.name, scheduling: config.scheduling }),
+    state: initialState({
+      ...DEFAULT_SETTINGS,
+      name: config.name,
+      scheduling: config.scheduling,
+      pricePerWorkerHour: config.pricePerWorkerHour,
+    }),
     store: new Store({ client, log }),
     term: () => election?.term(),
     stepDown: (reason) => election?.stepDown(reason),

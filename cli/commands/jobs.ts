@@ -111,6 +111,35 @@ function jobRow(job: Job): readonly string[] {
   return [job.job, job.spec.name, job.user, job.state, stepText(job), loss, job.workers.join(' ')];
 }
 
+const SECONDS_PER_HOUR = 3600;
+
+/** "3.21 worker-hours: compute 81 %, exchange 9 %, ..." */
+function spentText({ spent }: Job): string {
+  const { workerSeconds } = spent;
+  if (workerSeconds === 0) return '';
+  const parts: readonly (readonly [string, number])[] = [
+    ['compute', spent.computeSeconds],
+    ['exchange', spent.exchangeSeconds],
+    ['apply', spent.applySeconds],
+    ['loading', spent.loadingSeconds],
+    ['recovery', spent.recoverySeconds],
+  ];
+  const named = parts.reduce((sum, [, seconds]) => sum + seconds, 0);
+  const shares = [...parts, ['other', Math.max(0, workerSeconds - named)] as const].map(
+    ([name, seconds]) => `${name} ${Math.round((100 * seconds) / workerSeconds)} %`,
+  );
+  return `${(workerSeconds / SECONDS_PER_HOUR).toFixed(2)} worker-hours: ${shares.join(', ')}`;
+}
+
+/** So far, and at the end if it goes on as now. */
+function costText({ spent, pricePerWorkerHour, secondsLeft, workers }: Job): string {
+  if (pricePerWorkerHour === 0) return '';
+  const cost = (workerSeconds: number): string => ((workerSeconds / SECONDS_PER_HOUR) * pricePerWorkerHour).toFixed(2);
+  const soFar = cost(spent.workerSeconds);
+  if (secondsLeft === undefined) return soFar;
+  return `${soFar}, about ${cost(spent.workerSeconds + workers.length * secondsLeft)} at the end`;
+}
+
 function jobText(job: Job): string {
   const rows: readonly (readonly [string, string])[] = [
     ['job', job.job],
@@ -123,6 +152,8 @@ function jobText(job: Job): string {
     ['steps', stepText(job)],
     ['loss', job.loss === undefined ? '' : formatLoss(job.loss)],
     ['workers', job.workers.join(' ')],
+    ['spent', spentText(job)],
+    ['cost', costText(job)],
     ['generation', String(job.generation)],
     ['weights', job.weightsDigest],
     ['output', job.output],

@@ -1,5 +1,6 @@
 /** The coordinator as a deterministic machine: an event in, commands out. */
 import type { WorkerMessage } from '../../shared/wire/session.js';
+import { account } from './accounting.js';
 import { forgetAll } from './assignment.js';
 import type { CoordinatorCommand } from './command.js';
 import { leaving } from './departure.js';
@@ -15,7 +16,7 @@ import * as progress from './progress.js';
 import { complain } from './reachability.js';
 import { restoreFailed } from './restoring.js';
 import * as saving from './saving.js';
-import { account, schedule } from './schedule.js';
+import { schedule } from './schedule.js';
 import { type CoordinatorState, isTerminal, type JobRun, type Worker } from './state.js';
 import { addLog, type Turn } from './turn.js';
 import { retryWrites, writeFailed, writeStored } from './writes.js';

@@ -9,7 +9,7 @@ type End = Pick<JobRecord, 'state' | 'reason' | 'traceback'>;
 function store(turn: Turn, run: JobRun, change: End & Partial<JobRecord>): void {
   if (run.ending || isTerminal(run.record.state)) return;
   run.ending = true;
-  const record: JobRecord = { ...run.record, ...change };
+  const record: JobRecord = { ...run.record, ...change, spent: run.spent };
   write(turn, { kind: 'end', job: record.job, record });
 }
 

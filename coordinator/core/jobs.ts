@@ -1,5 +1,6 @@
 /** Submitting and cancelling. Nothing is acknowledged before it is in etcd. */
 import type { ResumeRequest, SubmitRequest } from '../../shared/wire/jobs.js';
+import { NOTHING_SPENT } from './accounting.js';
 import { endJob } from './ending.js';
 import type { CoordinatorEvent } from './event.js';
 import { settle } from './membership.js';
@@ -48,6 +49,7 @@ export function newRun(record: JobRecord, last: GenerationRecord | undefined, fo
     },
     redoing: 0,
     restoreNotBeforeMs: 0,
+    spent: record.spent,
     waitsFor: '',
     waitedMs: 0,
     backfilled: false,
@@ -101,6 +103,7 @@ function newRecord(turn: Turn, job: NewJob): JobRecord {
     facts: null,
     progress: { committed: 0, loss: null, samplesLost: 0, samplesRepeated: 0 },
     restores: { count: 0, committed: 0 },
+    spent: NOTHING_SPENT,
     ...job,
   };
 }

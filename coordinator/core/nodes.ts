@@ -13,12 +13,19 @@ export function cordonedOf({ nodes }: Turn['state'], worker: string): string {
 
 export function changeNode(turn: Turn, event: NodeEvent): void {
   const { request, worker } = event;
-  if (!turn.state.workers.has(worker) && !turn.state.nodes.has(worker)) {
+  if (!isKnown(turn, worker)) {
     turn.commands.push({ kind: 'reply_error', request, code: 'not_found', message: `there is no worker ${worker}` });
     return;
   }
   const record = { worker, cordoned: event.kind === 'uncordon' ? '' : event.reason };
   write(turn, { kind: 'node', record, request, drainMs: event.kind === 'drain' ? event.deadlineMs : undefined });
+}
+
+function isKnown({ state }: Turn, worker: string): boolean {
+  const isBeingStored = [...state.writes.values()].some(
+    ({ pending }) => pending.kind === 'node' && pending.record.worker === worker,
+  );
+  return state.workers.has(worker) || state.nodes.has(worker) || isBeingStored;
 }
 
 export function nodeStored(turn: Turn, { record, request, drainMs }: Extract<Pending, { kind: 'node' }>): void {

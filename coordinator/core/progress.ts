@@ -4,6 +4,7 @@ import { medianOf } from '../../shared/median.js';
 import { epochOf, type PlanShape, planStep, stepsPerEpoch } from '../../shared/plan.js';
 import type { JobSpec } from '../../shared/wire/jobs.js';
 import type { EngineFacts, WorkerMessage } from '../../shared/wire/session.js';
+import { accountStep } from './accounting.js';
 import { assignedTo } from './assignment.js';
 import type { JobRun, Worker } from './state.js';
 import { emit, log, sendAll, type Turn, write } from './turn.js';
@@ -53,6 +54,7 @@ export function stepCommitted(turn: Turn, run: JobRun, worker: Worker, message: 
       samplesRepeated: progress.samplesRepeated + consumption.repeated,
     },
   };
+  accountStep(run, message, false);
   noteStep(turn, run, facts, message);
   storeProgress(turn, run);
 }
@@ -62,6 +64,7 @@ function stepRedone(turn: Turn, run: JobRun, facts: EngineFacts, message: Messag
   if (run.formation.kind !== 'started' || run.formation.record.generation !== message.generation) return;
   if (message.step < run.redoing) return; // Said again after a change of session or generation.
   run.redoing = message.step + 1;
+  accountStep(run, message, true);
   noteStep(turn, run, facts, message);
   if (turn.nowMs - run.progressStoredMs < PROGRESS_STORE_MS) return;
   run.progressStoredMs = turn.nowMs;

@@ -2,7 +2,7 @@
 import type { JobSpec, Machine } from '../../shared/wire/jobs.js';
 import { assignedTo, countOf } from './assignment.js';
 import { sendAway, withdraw } from './departure.js';
-import { addUsage, usageOf } from './fair_share.js';
+import { usageOf } from './fair_share.js';
 import { cordonedOf } from './nodes.js';
 import { agedPriority, type Decision, mayYield, type PlacedJob, type PlacedWorker, placeJobs } from './placement.js';
 import { quarantineOf } from './quarantine.js';
@@ -150,16 +150,4 @@ function breakDeadlock(turn: Turn, open: readonly JobRun[]): void {
 function isShort(turn: Turn, run: JobRun): boolean {
   const have = countOf(turn.state, run.record.job);
   return have > 0 && have < run.record.spec.workersMin;
-}
-
-/** Called at each tick: what users have had, and how long jobs have waited. */
-export function account(turn: Turn): void {
-  const elapsedMs = Math.max(0, turn.nowMs - turn.state.accountedMs);
-  turn.state.accountedMs = turn.nowMs;
-  for (const run of turn.state.jobs.values()) {
-    if (isTerminal(run.record.state)) continue;
-    const held = countOf(turn.state, run.record.job);
-    if (held === 0) run.waitedMs += elapsedMs;
-    else addUsage(turn.state.usages, run.record.user, (held * elapsedMs) / 1000, turn.nowMs);
-  }
 }

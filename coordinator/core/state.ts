@@ -1,6 +1,6 @@
 /** Everything that a coordinator knows. Only apply.ts and what it calls change it. */
 import type { ShardFacts } from '../../shared/checkpoint/manifest.js';
-import type { JobEvent, JobSpec, JobState, LogEntry, Machine } from '../../shared/wire/jobs.js';
+import type { JobEvent, JobSpec, JobState, LogEntry, Machine, Spent } from '../../shared/wire/jobs.js';
 import type { CoordinatorMessage, EngineFacts, Holding, Member, WorkerMessage } from '../../shared/wire/session.js';
 import type { Usages } from './fair_share.js';
 
@@ -28,6 +28,8 @@ export interface JobRecord {
   readonly facts: EngineFacts | null;
   readonly progress: Progress;
   readonly restores: Restores;
+  /** Until it was stored last; see JobRun. */
+  readonly spent: Spent;
 }
 
 /** How often the job was restored without getting further since. */
@@ -243,6 +245,8 @@ export interface JobRun {
   /** Published checkpoints in order of their steps. */
   checkpoints: readonly CheckpointRecord[];
   readonly saving: Saving;
+  /** Changed by accounting.ts only. */
+  spent: Spent;
   /** What it waits for that has not got its workers. */
   waitsFor: string;
   /** Milliseconds without any worker: nobody is to wait for ever. */
@@ -343,6 +347,8 @@ export interface Settings {
   readonly eventLimit: number;
   readonly logBytesLimit: number;
   readonly scheduling: SchedulingSettings;
+  /** In whatever currency; 0: unknown. */
+  readonly pricePerWorkerHour: number;
 }
 
 export interface SchedulingSettings {
@@ -396,6 +402,7 @@ export const DEFAULT_SETTINGS: Omit<Settings, 'name'> = {
   askMs: 60_000,
   eventLimit: 10_000,
   logBytesLimit: 1_048_576,
+  pricePerWorkerHour: 0,
   scheduling: { spares: 0, quota: Number.POSITIVE_INFINITY, quotas: new Map(), quarantineAfter: 0 },
 };
 

@@ -2,7 +2,7 @@
 import type { JobEvent, LogEntry } from '../../shared/wire/jobs.js';
 import type { CoordinatorMessage } from '../../shared/wire/session.js';
 import type { CoordinatorCommand } from './command.js';
-import type { CheckpointRecord, CoordinatorState, JobRecord, JobRun, Leading, Pending, Put, Worker } from './state.js';
+import type { CheckpointRecord, CoordinatorState, JobRun, Leading, Pending, Put, Worker } from './state.js';
 
 type DistributiveOmit<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never;
 type EventBody = DistributiveOmit<JobEvent, 'sequence' | 'timeMs' | 'job'>;
@@ -84,8 +84,8 @@ export function attempt(turn: Turn, operation: string, pending: Pending): void {
   turn.commands.push({ kind: 'write', term: turn.leading.term, operation, puts: putsOf(turn.state, pending) });
 }
 
-function putJob(record: JobRecord | undefined): readonly Put[] {
-  return record === undefined ? [] : [{ kind: 'job', record }];
+function putRun(run: JobRun | undefined): readonly Put[] {
+  return run === undefined ? [] : [{ kind: 'job', record: { ...run.record, spent: run.spent } }];
 }
 
 function putCheckpoints(job: string, checkpoints: readonly CheckpointRecord[]): readonly Put[] {
@@ -95,18 +95,18 @@ function putCheckpoints(job: string, checkpoints: readonly CheckpointRecord[]): 
 function putsOf(state: CoordinatorState, pending: Pending): readonly Put[] {
   switch (pending.kind) {
     case 'submit':
-      return [...putJob(pending.record), ...putCheckpoints(pending.record.job, pending.checkpoints)];
+      return [{ kind: 'job', record: pending.record }, ...putCheckpoints(pending.record.job, pending.checkpoints)];
     case 'end':
-      return putJob(pending.record);
+      return [{ kind: 'job', record: pending.record }];
     case 'node':
       return [{ kind: 'node', record: pending.record }];
     case 'generation': {
       const { record } = pending;
-      return [{ kind: 'generation', record }, ...putJob(state.jobs.get(record.job)?.record)];
+      return [{ kind: 'generation', record }, ...putRun(state.jobs.get(record.job))];
     }
     case 'progress':
     case 'facts':
-      return putJob(state.jobs.get(pending.job)?.record);
+      return putRun(state.jobs.get(pending.job));
     case 'checkpoints':
       return putCheckpoints(pending.job, state.jobs.get(pending.job)?.checkpoints ?? []);
   }

@@ -1,4 +1,5 @@
 /** What users can read, as pure functions of the state. */
+import { medianOf } from '../../shared/median.js';
 import type { AuditReport, Checkpoint, Job, JobEvent, LogEntry, Node } from '../../shared/wire/jobs.js';
 import { assignedTo } from './assignment.js';
 import { compareNames } from './name_order.js';
@@ -52,7 +53,16 @@ export function jobView(state: CoordinatorState, run: JobRun): Job {
     checkpoints: record.checkpoints,
     resumedFrom: record.resumedFrom,
     user: record.user,
+    spent: run.spent,
+    pricePerWorkerHour: state.settings.pricePerWorkerHour,
+    secondsLeft: secondsLeft(run),
   };
+}
+
+function secondsLeft(run: JobRun): number | undefined {
+  const steps = totalSteps(run);
+  if (run.formation.kind !== 'started' || steps === 0 || run.stepTimesMs.length === 0) return undefined;
+  return (Math.max(0, steps - run.record.progress.committed) * medianOf(run.stepTimesMs)) / 1000;
 }
 
 export function jobsView(state: CoordinatorState): readonly Job[] {

@@ -10,7 +10,7 @@ import {
   nodeKey,
   nodesFolder,
 } from '../../shared/etcd/keys.js';
-import { jobSpec } from '../../shared/wire/jobs.js';
+import { jobSpec, spent } from '../../shared/wire/jobs.js';
 import { engineFacts, member } from '../../shared/wire/session.js';
 import type { CheckpointsRecord, GenerationRecord, JobRecord, NodeRecord, Put } from '../core/state.js';
 import type { Put as StorePut } from './store.js';
@@ -47,6 +47,7 @@ const jobRecord = z.object({
   facts: z.null().or(stored(engineFacts, 'facts')),
   progress,
   restores: z.object({ count, committed: count }),
+  spent: stored(spent, 'spent'),
 });
 
 const generationRecord = z.object({

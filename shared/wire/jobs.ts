@@ -80,6 +80,18 @@ export type ResumeRequest = Infer<typeof resumeRequest>;
 export const jobReference = message({ job: id });
 export const empty = message({});
 
+/** Where the worker-seconds of a job went. */
+export const spent = message({
+  workerSeconds: double,
+  computeSeconds: double,
+  exchangeSeconds: double,
+  applySeconds: double,
+  loadingSeconds: double,
+  recoverySeconds: double,
+  queuedSeconds: double,
+});
+export type Spent = Infer<typeof spent>;
+
 export const job = message({
   job: id,
   spec: jobSpec,
@@ -97,6 +109,9 @@ export const job = message({
   checkpoints: path,
   resumedFrom: id,
   user: text(63),
+  spent,
+  pricePerWorkerHour: double,
+  secondsLeft: optional(double),
 });
 export type Job = Infer<typeof job>;
 

@@ -7,6 +7,7 @@ import type { Output } from '../../cli/output/output.js';
 import { PlainOutput } from '../../cli/output/plain.js';
 import { printable, printableLines } from '../../cli/output/printable.js';
 import { Progress } from '../../cli/output/progress.js';
+import { NOTHING_SPENT } from '../../coordinator/core/accounting.js';
 import { parseJobSpec } from '../../shared/job_spec.js';
 import type { JobEvent } from '../../shared/wire/jobs.js';
 
@@ -154,6 +155,9 @@ describe('jobs, nodes and audits for programs', () => {
       ...{ job: 'j1', spec, state: 'running', reason: '', submittedMs: 5, committed: 1, steps: 2, generation: 1 },
       ...{ workers: ['w1'], loss: 0.5, weightsDigest: '', output: '/o', checkpoints: '/c', resumedFrom: '' },
       user: 'ann',
+      spent: NOTHING_SPENT,
+      pricePerWorkerHour: 0,
+      secondsLeft: 4.5,
     });
     expect(job).toMatchObject({ job: 'j1', name: 'x', submitted_ms: 5, weights_digest: '' });
     expect(job['spec']).toMatchObject({ workers_max: 2, params: { learningRate: 0.1 } });

@@ -375,6 +375,7 @@ export class Faults {
     storage.reachable = true;
     storage.failures = 0;
     storage.slowness = 1;
+    this.world.spoiltPieces = 0;
     for (const worker of workers.values()) {
       worker.slowness = 1;
       this.#thawWorker(worker);

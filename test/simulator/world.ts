@@ -33,6 +33,8 @@ export class World {
   readonly coordinators = new Map<string, CoordinatorHost>();
   /** What the wall clocks of processes were set forward or back by. */
   readonly wallOffsets = new Map<string, number>();
+  /** Share of the pieces of a state that are spoilt on their way from peer to peer. */
+  spoiltPieces: number;
   /** Faults that strike at a moment, for example when the first worker commits a step. */
   onMoment: (moment: Moment, process: string) => void = () => undefined;
   trace = 0;
@@ -43,6 +45,7 @@ export class World {
     readonly print: ((line: string) => void) | undefined,
   ) {
     this.random = new Random(scenario.seed, 1);
+    this.spoiltPieces = scenario.spoiltPieces;
     this.network = new Network(this);
     this.etcd = new Etcd(this);
     this.storage = new Storage(this);

@@ -1,4 +1,5 @@
 import { expect, it } from 'vitest';
+import { NOTHING_SPENT } from '../../../coordinator/core/accounting.js';
 import { apply } from '../../../coordinator/core/apply.js';
 import type { CoordinatorCommand } from '../../../coordinator/core/command.js';
 import type { CoordinatorEvent } from '../../../coordinator/core/event.js';
@@ -36,6 +37,7 @@ const record: JobRecord = {
   spec: parseJobSpec('{version: 1, name: x, task: "a.py:A", steps: 9, batch: 4, microbatches: 2}'),
   ...{ submittedMs: 0, state: 'queued', reason: '', traceback: '', weightsDigest: '', metrics: {}, facts, progress },
   restores: { count: 0, committed: 0 },
+  spent: NOTHING_SPENT,
 };
 
 /** A leader that finds the job, and one worker whose engine has just loaded it. */

@@ -232,10 +232,9 @@ export class Shelf {
     if (state.committed > wanted.committed) return { kind: 'refused', status: 'unknown' };
     if (wanted.kind === 'state_facts') return { kind: 'found', given: { kind: 'state_facts', facts: state } };
     if (!covers(state.ranges, wanted.range)) return { kind: 'refused', status: 'unknown' };
-    const { random, scenario } = this.host.world;
+    const { random, spoiltPieces } = this.host.world;
     const image = new Image();
-    if (scenario.spoiltPieces > 0 && random.chance(scenario.spoiltPieces))
-      image.fill({ committed: state.committed, weights: SPOILT });
+    if (spoiltPieces > 0 && random.chance(spoiltPieces)) image.fill({ committed: state.committed, weights: SPOILT });
     else image.copy(wanted.range, this.memory.state);
     return { kind: 'found', given: { kind: 'state', image } };
   }
