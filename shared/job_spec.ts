@@ -117,6 +117,14 @@ function firstProblem(checks: readonly (() => Problem | undefined)[]): Problem |
 
 const params = z.custom<JsonMap>(isMap, { error: "must be a map of the task's own settings" });
 
+const MOST_VALUES = 64;
+const valuesError = `must be a value, or a list of 1 to ${MOST_VALUES} values`;
+/** A list also of a single value that stands alone. */
+const labelsOrOne = z.preprocess(
+  (value) => (Array.isArray(value) ? value : [value]),
+  z.array(labelText).min(1, valuesError).max(MOST_VALUES, valuesError),
+);
+
 /** The keys of job.yaml, their bounds and their defaults. */
 const jobFile = strictMap({
   version: z.literal(1, {
@@ -157,7 +165,7 @@ const jobFile = strictMap({
     gpus: wholeNumber(0, 64).default(0),
     memory_gib: wholeNumber(0, 65_536).default(0),
   }).default({ cpus: 0, gpus: 0, memory_gib: 0 }),
-  where: labelMap(labelText.or(z.array(labelText).min(1).max(64)), 'a label, or a list of them').default({}),
+  where: labelMap(labelsOrOne, 'a value, or a list of values').default({}),
 });
 type JobFile = z.output<typeof jobFile>;
 
@@ -233,7 +241,7 @@ function specOf(file: JobFile): JobSpec {
     needsCpus: file.needs.cpus,
     needsGpus: file.needs.gpus,
     needsMemoryGib: file.needs.memory_gib,
-    where: Object.entries(file.where).map(([label, values]) => ({ label, values: [values].flat() })),
+    where: Object.entries(file.where).map(([label, values]) => ({ label, values })),
   };
 }
 

@@ -28,6 +28,8 @@ describe('a configuration', () => {
       leaseTtlSeconds: 3,
       dieWithParent: false,
       log: { level: 'info' },
+      pricePerWorkerHour: 0,
+      scheduling: { spares: 0, quota: Number.POSITIVE_INFINITY, quotas: new Map(), quarantineAfter: 5 },
     });
   });
 
@@ -45,6 +47,9 @@ describe('a configuration', () => {
           'same_host: false',
           'die_with_parent: true',
           'log: {level: debug}',
+          'labels: {zone: a}',
+          'cpus: 8',
+          'gpus: 2',
         ].join('\n'),
       ),
     );
@@ -59,6 +64,9 @@ describe('a configuration', () => {
       sameHost: false,
       dieWithParent: true,
       log: { level: 'debug' },
+      labels: new Map([['zone', 'a']]),
+      cpus: 8,
+      gpus: 2,
     });
     expect(Object.isFrozen(config)).toBe(true);
   });
@@ -83,6 +91,23 @@ describe('a configuration', () => {
   ])('is refused: %j', (text, message) => {
     expect(() => readCoordinatorConfig(fileOf(text))).toThrow(message);
     expect(() => readCoordinatorConfig(fileOf(text))).toThrow(ConfigError);
+  });
+
+  it('of a coordinator keeps what it says of scheduling and prices', () => {
+    const text =
+      'name: c1\netcd: {endpoints: ["http://a:1"]}\nprice_per_worker_hour: 2.5\n' +
+      'scheduling: {spares: 1, quota: 16, quotas: {ann: 32}, quarantine_after: 0}';
+    expect(readCoordinatorConfig(fileOf(text))).toMatchObject({
+      pricePerWorkerHour: 2.5,
+      scheduling: { spares: 1, quota: 16, quotas: new Map([['ann', 32]]), quarantineAfter: 0 },
+    });
+  });
+
+  it.each([
+    ['labels: {"a b": c}', /labels\."a b": is no label/],
+    ['labels: {zone: [a]}', /labels\.zone: must be 1 to 63/],
+  ])('of a worker is refused: %j', (line, message) => {
+    expect(() => readWorkerConfig(fileOf(`name: w1\netcd: {endpoints: ["http://a:1"]}\n${line}`))).toThrow(message);
   });
 
   it('that is not there is refused', () => {

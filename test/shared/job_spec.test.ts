@@ -50,6 +50,11 @@ describe('a job file', () => {
       checkpointKeepEvery: 0,
       maxRestores: 100,
       initFrom: undefined,
+      priority: 0,
+      needsCpus: 0,
+      needsGpus: 0,
+      needsMemoryGib: 0,
+      where: [],
     });
   });
 
@@ -76,6 +81,9 @@ describe('a job file', () => {
         'checkpoint: {every: 50, minutes: 0, keep: 3, keep_every: 1000}',
         'max_restores: 7',
         'init_from: runs/first/model.safetensors',
+        'priority: -5',
+        'needs: {cpus: 8, gpus: 1, memory_gib: 32}',
+        'where: {zone: [a, b], kind: h100}',
         'params: {width: 128, rate: 3.0e-4, names: [a, b], deep: {on: true, off: null}}',
       ].join('\n'),
     );
@@ -83,6 +91,11 @@ describe('a job file', () => {
     expect(spec).toMatchObject({ shuffle: false, clipGradNorm: 1, threads: 2, determinism: 'loose', exchange: 'bf16' });
     expect(spec).toMatchObject({ checkpointEvery: 50, checkpointMinutes: 0, checkpointKeep: 3 });
     expect(spec).toMatchObject({ checkpointKeepEvery: 1000, maxRestores: 7, initFrom: 'runs/first/model.safetensors' });
+    expect(spec).toMatchObject({ priority: -5, needsCpus: 8, needsGpus: 1, needsMemoryGib: 32 });
+    expect(spec.where).toEqual([
+      { label: 'zone', values: ['a', 'b'] },
+      { label: 'kind', values: ['h100'] },
+    ]);
     expect(JSON.parse(spec.paramsJson)).toEqual({
       width: 128,
       rate: 3e-4,
@@ -158,6 +171,10 @@ const refused: readonly (readonly [string, string, string, RegExp])[] = [
   ['too many microbatches', jobWith('microbatches: 8192'), 'microbatches', /from 1 to 4096/],
   ['neither steps nor epochs', minimal.filter((line) => !line.startsWith('steps')).join('\n'), 'steps', /either/],
   ['steps and epochs', jobWith('epochs: 1'), 'epochs', /together with steps/],
+  ['a priority beyond all', jobWith('priority: 101'), 'priority', /from -100 to 100/],
+  ['an unknown need', jobWith('needs: {tpus: 1}'), 'needs.tpus', /did you mean/],
+  ['a label that is none', jobWith('where: {"a b": c}'), 'where."a b"', /is no label/],
+  ['a label without a value', jobWith('where: {zone: []}'), 'where.zone', /a value, or a list of 1 to 64/],
   ['an unknown version', jobWith('version: 2'), 'version', /the only known version/],
   ['a version as text', jobWith('version: "1"'), 'version', /the only known version/],
   ['no version', minimal.slice(1).join('\n'), 'version', /is missing/],

@@ -45,6 +45,8 @@ function scalar(type: string): fc.Arbitrary<unknown> {
       return fc.boolean();
     case 'TYPE_UINT32':
       return fc.integer({ min: 0, max: 0xffffffff });
+    case 'TYPE_SINT32':
+      return fc.integer({ min: -0x7fffffff, max: 0x7fffffff });
     case 'TYPE_UINT64':
       return fc.oneof(fc.maxSafeNat(), fc.constant(Number.MAX_SAFE_INTEGER)).map(String);
     case 'TYPE_DOUBLE':
