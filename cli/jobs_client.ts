@@ -1,6 +1,7 @@
 /** The Jobs service as the command line uses it: finds the leader, tries again, and gives up with one clear error. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { type ClientReadableStream, credentials, Metadata, type StatusObject, status } from '@grpc/grpc-js';
+import { bundleReference, bundleState } from '../shared/wire/bundles.js';
 import type { MessageCodec } from '../shared/wire/codec.js';
 import {
   type AuditReport,
@@ -11,6 +12,7 @@ import {
   empty,
   type Job,
   type JobEvent,
+  type JobSpec,
   job,
   jobEvent,
   jobList,
@@ -26,7 +28,8 @@ import {
   submitRequest,
   watchRequest,
 } from '../shared/wire/jobs.js';
-import { JobsClient as WireClient } from '../shared/wire/services.js';
+import { BundlesClient, JobsClient as WireClient } from '../shared/wire/services.js';
+import { type Archive, uploadOnce } from './bundle_upload.js';
 import { type CallFailure, callFailure } from './call_errors.js';
 import { CliError, exitCodes } from './exit_codes.js';
 import { Patience } from './patience.js';
@@ -64,7 +67,8 @@ type MethodName =
   | 'Nodes'
   | 'Audit'
   | 'Resume'
-  | 'Checkpoints';
+  | 'Checkpoints'
+  | 'Find';
 
 interface Call<Q, A> {
   readonly method: MethodName;
@@ -83,6 +87,7 @@ const calls = {
   audit: { method: 'Audit', request: jobReference, answer: auditReport },
   resume: { method: 'Resume', request: resumeRequest, answer: jobReference },
   checkpoints: { method: 'Checkpoints', request: jobReference, answer: checkpointList },
+  find: { method: 'Find', request: bundleReference, answer: bundleState },
 } as const;
 
 export interface JobsClientOptions {
@@ -92,6 +97,12 @@ export interface JobsClientOptions {
   readonly signal: AbortSignal;
   /** How long a request is tried again. */
   readonly requestMs?: number;
+}
+
+/** Which of the prints of a job; without `tail`, all that are kept. */
+export interface LogSelection {
+  readonly worker?: string | undefined;
+  readonly tail?: number | undefined;
 }
 
 export class JobsClient {
@@ -111,6 +122,12 @@ export class JobsClient {
 
   async submit(request: SubmitRequest): Promise<string> {
     return (await this.#ask(calls.submit, request)).job;
+  }
+
+  /** Brings the code of a job to the coordinators, unless they have it. */
+  async upload(bundle: Archive, spec: JobSpec): Promise<void> {
+    const { whole } = await this.#ask(calls.find, { sha256: bundle.sha256 });
+    if (!whole) await this.#persist(() => uploadOnce(this.#connected(), bundle, spec, this.#signal));
   }
 
   get(reference: string): Promise<Job> {
@@ -165,12 +182,13 @@ export class JobsClient {
   }
 
   /** What the user's code printed. After a reconnect, entries that are not newer than the last one are taken as seen. */
-  async *logs(reference: string, follow: boolean): AsyncGenerator<LogEntry> {
+  async *logs(reference: string, follow: boolean, selection: LogSelection = {}): AsyncGenerator<LogEntry> {
     let seenMs = -1;
     let skipToMs = -1;
     const open = () => {
       skipToMs = seenMs;
-      return this.#stream(calls.logs, { job: reference, follow });
+      const { worker = '', tail } = selection;
+      return this.#stream(calls.logs, { job: reference, follow, worker, tail: seenMs < 0 ? tail : undefined });
     };
     for await (const entry of this.#steadily(open)) {
       if (entry.timeMs <= skipToMs) continue;
@@ -204,10 +222,14 @@ export class JobsClient {
   }
 
   async #ask<Q, A>(call: Call<Q, A>, request: Q, tryMs = TRY_MS): Promise<A> {
+    return this.#persist(() => this.#try(call, request, tryMs));
+  }
+
+  async #persist<A>(attempt: () => Promise<A>): Promise<A> {
     const patience = new Patience(this.#requestMs);
     for (;;) {
       try {
-        return await this.#try(call, request, tryMs);
+        return await attempt();
       } catch (error) {
         await this.#recover(error, patience);
       }
@@ -310,7 +332,7 @@ function givenUp(failure: Exclude<CallFailure, { kind: 'final' }>, address: stri
 }
 
 function methodOf(name: MethodName) {
-  const method = WireClient.service[name];
-  if (method === undefined) throw new Error(`jobs.proto has no method ${name}`);
+  const method = WireClient.service[name] ?? BundlesClient.service[name];
+  if (method === undefined) throw new Error(`the .proto files have no method ${name}`);
   return method;
 }

@@ -1,5 +1,6 @@
 /** The commands and their options. */
 import { Command, CommanderError } from 'commander';
+import { BundleError } from '../shared/bundle/bundle_error.js';
 import { JobSpecError } from '../shared/job_spec.js';
 import { auditJob, cancelJob, listCheckpoints, listJobs, listNodes, resume, showJob, submit } from './commands/jobs.js';
 import { run } from './commands/run.js';
@@ -12,6 +13,8 @@ import { MAX_COORDINATORS, MAX_WORKERS, wholeNumberOption, withJson, withServer,
 import { printable } from './output/printable.js';
 
 const MAX_STEPS = 1_000_000_000;
+
+const sharedFolderHelp = 'send no code: every worker sees the folder of the job file at the same path';
 
 const exitCodeHelp = `
 Exit codes: 0 ok, 1 job failed, 2 usage or bad job file, 3 not found, 4 unreachable, 5 not allowed, 124 timed out, 130 interrupted.`;
@@ -31,7 +34,7 @@ export async function runProgram(
     return code;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
-    if (error instanceof JobSpecError) {
+    if (error instanceof JobSpecError || error instanceof BundleError) {
       fail(error.message);
       return exitCodes.usage;
     }
@@ -68,6 +71,7 @@ function commands(
   )
     .option('--steps <n>', "instead of the job file's steps or epochs", wholeNumberOption(1, MAX_STEPS))
     .option('--init-from <path>', 'weights to begin with: a checkpoint or a .safetensors file')
+    .option('--shared-folder', sharedFolderHelp)
     .action((file, options) => finish(run(context, file, options)));
 
   asking(program.command('submit <job.yaml>').description('submit a job and print its id'))
@@ -75,6 +79,7 @@ function commands(
     .option('--output <folder>', 'where a worker writes the model (default: runs/<name>-<time>/model)')
     .option('--checkpoints <folder>', 'where checkpoints go: a folder that all workers see, or s3://bucket/prefix')
     .option('--init-from <path>', 'weights to begin with: a checkpoint or a .safetensors file')
+    .option('--shared-folder', sharedFolderHelp)
     .action((file, options) => finish(submit(context, file, options)));
   asking(program.command('resume <job>').description('go on, as a new job, where one that has ended was saved'))
     .option('--from <step>', 'the checkpoint of this step (default: the newest)', wholeNumberOption(0, MAX_STEPS))

@@ -6,6 +6,7 @@ import { readJobFile } from '../../shared/job_file.js';
 import type { Checkpoint, Job, Node } from '../../shared/wire/jobs.js';
 import type { Context } from '../context.js';
 import { type ExitCode, exitCodes } from '../exit_codes.js';
+import { type CodeOptions, codeOf, submitWithCode } from '../job_code.js';
 import { type JsonOption, type ServerOption, withClient } from '../options.js';
 import { auditJson, checkpointJson, jobJson, nodeJson } from '../output/json.js';
 import { formatBytes, formatLoss } from '../output/numbers.js';
@@ -15,7 +16,7 @@ import { withInitFrom, withSteps } from './run.js';
 
 type Options = JsonOption & ServerOption;
 
-export interface SubmitOptions extends JsonOption, ServerOption {
+export interface SubmitOptions extends JsonOption, ServerOption, CodeOptions {
   readonly output?: string;
   readonly checkpoints?: string;
   readonly initFrom?: string;
@@ -23,12 +24,13 @@ export interface SubmitOptions extends JsonOption, ServerOption {
 }
 
 export async function submit(context: Context, file: string, options: SubmitOptions): Promise<ExitCode> {
-  const { spec: given, bundle } = readJobFile(file);
-  const spec = withInitFrom(withSteps(given, options.steps), options.initFrom);
+  const given = readJobFile(file);
+  const spec = withInitFrom(withSteps(given.spec, options.steps), options.initFrom);
+  const code = await codeOf(file, given, options);
   const output = resolve(options.output ?? join(newRunFolder(spec.name, new Date()), 'model'));
   const checkpoints = checkpointFolder(options.checkpoints ?? join(dirname(output), 'checkpoints'));
   const job = await withClient(context, options, (client) =>
-    client.submit({ operationId: nanoid(), spec, bundle, output, checkpoints }),
+    submitWithCode(client, code, { operationId: nanoid(), spec, output, checkpoints }),
   );
   print(context, options, [{ event: 'submitted', job, name: spec.name, output, checkpoints }], () => job);
   return exitCodes.ok;

@@ -5,6 +5,7 @@ import { gzip } from 'node:zlib';
 import { pack } from 'tar-stream';
 import { type BundleFile, collectFiles, tooLarge } from './collect.js';
 import { MAX_PACKED_BYTES } from './limits.js';
+import { bytesOf } from './stream_bytes.js';
 
 const gzipped = promisify(gzip);
 const LEVEL = 9;
@@ -38,14 +39,10 @@ export function sha256Of(bytes: Uint8Array): string {
 /** tar and gzip, without times, owners or anything else of the machine. */
 export async function archiveOf(files: readonly BundleFile[]): Promise<Buffer> {
   const tar = pack();
-  const chunks = (async () => {
-    const all: Buffer[] = [];
-    for await (const chunk of tar) all.push(chunk);
-    return all;
-  })();
+  const bytes = bytesOf(tar);
   for (const { name, content, executable } of files) {
     tar.entry({ name, mode: executable ? EXECUTABLE_MODE : FILE_MODE, mtime: NO_TIME, type: 'file' }, content);
   }
   tar.finalize();
-  return gzipped(Buffer.concat(await chunks), { level: LEVEL });
+  return gzipped(await bytes, { level: LEVEL });
 }

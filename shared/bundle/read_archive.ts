@@ -6,6 +6,7 @@ import { BundleError } from './bundle_error.js';
 import type { BundleFile } from './collect.js';
 import { problemOfEntryName, refuseEntry } from './entry_name.js';
 import { MAX_FILES, MAX_UNPACKED_BYTES } from './limits.js';
+import { bytesOf } from './stream_bytes.js';
 
 const gunzipped = promisify(gunzip);
 /** Of headers and padding: three blocks a file, and its long name. */
@@ -20,11 +21,10 @@ export async function readArchive(archive: Uint8Array): Promise<readonly BundleF
   const checked = new CheckedFiles();
   try {
     for await (const entry of reader) {
-      const { name, type, mode = 0, size = 0 } = entry.header;
-      checked.admit(name, type ?? 'unknown', size);
-      const chunks: Buffer[] = [];
-      for await (const chunk of entry) chunks.push(chunk);
-      checked.files.push({ name, content: Buffer.concat(chunks), executable: (mode & EXECUTABLE) !== 0 });
+      const { name, type, mode, size } = entry.header;
+      checked.admit(name, String(type), size);
+      const content = await bytesOf(entry);
+      checked.files.push({ name, content, executable: (mode & EXECUTABLE) !== 0 });
     }
   } catch (error) {
     if (error instanceof BundleError) throw error;

@@ -83,6 +83,7 @@ export const job = message({
   checkpoint: optional(uint53),
   checkpoints: path,
   resumedFrom: id,
+  bundle: path,
 });
 export type Job = Infer<typeof job>;
 
@@ -101,7 +102,7 @@ export const checkpointList = message({ checkpoints: list(checkpoint) });
 
 export const cancelRequest = message({ job: id, checkpoint: bool });
 export const watchRequest = message({ job: id, fromSequence: uint53, follow: bool });
-export const logsRequest = message({ job: id, follow: bool });
+export const logsRequest = message({ job: id, follow: bool, worker: id, tail: optional(uint32) });
 export const logEntry = message({ timeMs: uint53, worker: id, stream: text(16), text: text(65_536) });
 export type LogEntry = Infer<typeof logEntry>;
 

@@ -152,7 +152,15 @@ describe('jobs, nodes and audits for programs', () => {
     );
     const job = jobJson({
       ...{ job: 'j1', spec, state: 'running', reason: '', submittedMs: 5, committed: 1, steps: 2, generation: 1 },
-      ...{ workers: ['w1'], loss: 0.5, weightsDigest: '', output: '/o', checkpoints: '/c', resumedFrom: '' },
+      ...{
+        workers: ['w1'],
+        loss: 0.5,
+        weightsDigest: '',
+        output: '/o',
+        checkpoints: '/c',
+        resumedFrom: '',
+        bundle: '/b',
+      },
     });
     expect(job).toMatchObject({ job: 'j1', name: 'x', submitted_ms: 5, weights_digest: '' });
     expect(job['spec']).toMatchObject({ workers_max: 2, params: { learningRate: 0.1 } });

@@ -3,10 +3,11 @@ import { mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
-import { type Headers, pack } from 'tar-stream';
+import { type Header, pack } from 'tar-stream';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { BundleError } from '../../../shared/bundle/bundle_error.js';
 import { archiveOf } from '../../../shared/bundle/pack.js';
+import { bytesOf } from '../../../shared/bundle/stream_bytes.js';
 import { unpackInto } from '../../../shared/bundle/unpack.js';
 
 let outside = '';
@@ -22,10 +23,10 @@ async function tarOf(...entries: readonly (readonly [Headers, string?])[]): Prom
   const tar = pack();
   for (const [header, content = ''] of entries) tar.entry({ ...header }, content);
   tar.finalize();
-  const chunks: Buffer[] = [];
-  for await (const chunk of tar) chunks.push(chunk);
-  return Buffer.concat(chunks);
+  return bytesOf(tar);
 }
+
+type Headers = Partial<Header> & Pick<Header, 'name'>;
 
 const good: readonly [Headers, string] = [{ name: 'good.py' }, 'x'];
 
