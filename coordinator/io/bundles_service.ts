@@ -1,4 +1,5 @@
 /** The bundles service: archives of code come from those who submit jobs, and go to the workers. */
+import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import {
   type ServerReadableStream,
@@ -9,7 +10,6 @@ import {
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js';
 import { MAX_PACKED_BYTES, WIRE_PIECE_BYTES } from '../../shared/bundle/limits.js';
-import { sha256Of } from '../../shared/bundle/pack.js';
 import { SHA256_HEX } from '../../shared/bundle/reference.js';
 import { validateJobSpec } from '../../shared/job_spec.js';
 import type { Logger } from '../../shared/logger.js';
@@ -166,6 +166,8 @@ function digestIn(request: unknown): string {
 async function received(call: Upload): Promise<{ readonly sha256: string; readonly archive: Buffer }> {
   let header: Header | undefined;
   const pieces: Uint8Array[] = [];
+  // Piece by piece, so that a long archive does not hold up the main loop.
+  const hash = createHash('sha256');
   let bytes = 0;
   for await (const one of call) {
     const message = wire.uploadMessage.decode(one, 'UploadMessage');
@@ -178,13 +180,13 @@ async function received(call: Upload): Promise<{ readonly sha256: string; readon
     bytes += message.data.length;
     if (bytes > header.bytes) throw refused(status.INVALID_ARGUMENT, 'the archive is longer than its header says');
     pieces.push(message.data);
+    hash.update(message.data);
   }
   if (header === undefined) throw refused(status.INVALID_ARGUMENT, 'an upload begins with its header');
-  const archive = Buffer.concat(pieces);
   if (bytes < header.bytes) throw refused(status.ABORTED, 'the archive did not arrive whole');
-  if (sha256Of(archive) !== header.sha256)
+  if (hash.digest('hex') !== header.sha256)
     throw refused(status.ABORTED, 'the archive has another sha256 than was sent');
-  return { sha256: header.sha256, archive };
+  return { sha256: header.sha256, archive: Buffer.concat(pieces) };
 }
 
 function checkedHeader(header: Header): Header {
