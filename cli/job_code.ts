@@ -3,7 +3,8 @@ import { basename } from 'node:path';
 import { type PackedBundle, packFolder } from '../shared/bundle/pack.js';
 import { packedReference } from '../shared/bundle/reference.js';
 import type { JobFileOnDisk } from '../shared/job_file.js';
-import { JobSpecError, splitTask } from '../shared/job_spec.js';
+import { splitTask } from '../shared/job_spec.js';
+import { JobSpecError } from '../shared/job_spec_error.js';
 import type { SubmitRequest } from '../shared/wire/jobs.js';
 import type { JobsClient } from './jobs_client.js';
 

@@ -152,7 +152,12 @@ export class JobsClient {
   }
 
   async nodes(): Promise<readonly Node[]> {
-    return (await this.#ask(calls.nodes, {})).nodes;
+    return (await this.nodesAndTime()).nodes;
+  }
+
+  /** With the coordinator's clock. */
+  nodesAndTime(): Promise<{ readonly nodes: readonly Node[]; readonly timeMs: number }> {
+    return this.#ask(calls.nodes, {});
   }
 
   audit(reference: string): Promise<AuditReport> {

@@ -1,58 +1,14 @@
-/** The commands that ask a coordinator one question: submit, resume, jobs, job, cancel, checkpoints, nodes, audit. */
-import { dirname, join, resolve } from 'node:path';
-import Table from 'cli-table3';
-import { nanoid } from 'nanoid';
-import { readJobFile } from '../../shared/job_file.js';
+/** The commands that ask a coordinator one question: jobs, job, cancel, checkpoints, nodes, audit. */
 import type { Checkpoint, Job, Node } from '../../shared/wire/jobs.js';
 import type { Context } from '../context.js';
 import { type ExitCode, exitCodes } from '../exit_codes.js';
-import { type CodeOptions, codeOf, submitWithCode } from '../job_code.js';
 import { type JsonOption, type ServerOption, withClient } from '../options.js';
 import { auditJson, checkpointJson, jobJson, nodeJson } from '../output/json.js';
 import { formatBytes, formatLoss } from '../output/numbers.js';
-import { printable } from '../output/printable.js';
-import { newRunFolder } from '../run_folder.js';
-import { withInitFrom, withSteps } from './run.js';
+import { print } from '../output/print.js';
+import { factsText, tableOf } from '../output/table.js';
 
 type Options = JsonOption & ServerOption;
-
-export interface SubmitOptions extends JsonOption, ServerOption, CodeOptions {
-  readonly output?: string;
-  readonly checkpoints?: string;
-  readonly initFrom?: string;
-  readonly steps?: number;
-}
-
-export async function submit(context: Context, file: string, options: SubmitOptions): Promise<ExitCode> {
-  const given = readJobFile(file);
-  const spec = withInitFrom(withSteps(given.spec, options.steps), options.initFrom);
-  const code = await codeOf(file, given, options);
-  const output = resolve(options.output ?? join(newRunFolder(spec.name, new Date()), 'model'));
-  const checkpoints = checkpointFolder(options.checkpoints ?? join(dirname(output), 'checkpoints'));
-  const job = await withClient(context, options, (client) =>
-    submitWithCode(client, code, { operationId: nanoid(), spec, output, checkpoints }),
-  );
-  print(context, options, [{ event: 'submitted', job, name: spec.name, output, checkpoints }], () => job);
-  return exitCodes.ok;
-}
-
-/** An absolute path, or an s3 URL without a slash at its end. */
-function checkpointFolder(given: string): string {
-  return given.startsWith('s3://') ? given.replace(/\/+$/, '') : resolve(given);
-}
-
-export interface ResumeOptions extends JsonOption, ServerOption {
-  readonly from?: number;
-}
-
-/** Prints the id of the new job. */
-export async function resume(context: Context, reference: string, options: ResumeOptions): Promise<ExitCode> {
-  const job = await withClient(context, options, (client) =>
-    client.resume({ operationId: nanoid(), job: reference, from: options.from }),
-  );
-  print(context, options, [{ event: 'submitted', job, resumed_from: reference }], () => job);
-  return exitCodes.ok;
-}
 
 export async function listCheckpoints(context: Context, reference: string, options: Options): Promise<ExitCode> {
   const checkpoints = await withClient(context, options, (client) => client.checkpoints(reference));
@@ -112,11 +68,6 @@ export async function auditJob(context: Context, reference: string, options: Opt
   return report.samplesLost + report.samplesRepeated === 0 ? exitCodes.ok : exitCodes.jobFailed;
 }
 
-function print(context: Context, options: JsonOption, objects: readonly object[], text: () => string): void {
-  if (options.json) for (const one of objects) context.write(`${JSON.stringify(one)}\n`);
-  else context.write(`${text()}\n`);
-}
-
 function stepText(job: Job): string {
   return job.steps === 0 ? String(job.committed) : `${job.committed}/${job.steps}`;
 }
@@ -143,27 +94,9 @@ function jobText(job: Job): string {
     ['generation', String(job.generation)],
     ['weights', job.weightsDigest],
     ['output', job.output],
+    ['code', job.bundle],
     ['resumed', job.resumedFrom === '' ? '' : `from job ${job.resumedFrom}`],
     ['checkpoint', job.checkpoint === undefined ? '' : `step ${job.checkpoint}`],
   ];
-  return rows
-    .filter(([, value]) => value !== '')
-    .map(([name, value]) => `${name.padEnd(11)}${printable(value)}`)
-    .join('\n');
-}
-
-/** Columns without frames. */
-function tableOf(head: readonly string[], rows: readonly (readonly string[])[]): string {
-  const none = Object.fromEntries(
-    ['top', 'top-mid', 'top-left', 'top-right', 'bottom', 'bottom-mid', 'bottom-left', 'bottom-right']
-      .concat(['left', 'left-mid', 'mid', 'mid-mid', 'right', 'right-mid'])
-      .map((name) => [name, '']),
-  );
-  const table = new Table({
-    head: [...head],
-    chars: { ...none, middle: '  ' },
-    style: { head: [], border: [], 'padding-left': 0, 'padding-right': 0 },
-  });
-  for (const row of rows) table.push(row.map(printable));
-  return table.toString();
+  return factsText(rows);
 }

@@ -90,9 +90,10 @@ export class JobsService implements Requests {
         reply(null, this.#encode(wire.checkpointList, { checkpoints }));
       }),
       cancel: unary((request, reply) => this.#cancel(request, reply)),
-      nodes: unary((_, reply) =>
-        reply(null, this.#encode(wire.nodeList, { nodes: views.nodesView(this.#driver.state) })),
-      ),
+      nodes: unary((_, reply) => {
+        const nodes = views.nodesView(this.#driver.state);
+        reply(null, this.#encode(wire.nodeList, { nodes, timeMs: Date.now() }));
+      }),
       audit: unary((request, reply) =>
         reply(null, this.#encode(wire.auditReport, views.auditView(this.#find(request)))),
       ),

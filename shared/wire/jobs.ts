@@ -118,7 +118,7 @@ const node = message({
   engine: text(255),
 });
 export type Node = Infer<typeof node>;
-export const nodeList = message({ nodes: list(node) });
+export const nodeList = message({ nodes: list(node), timeMs: uint53 });
 
 export const auditReport = message({ job: id, steps: uint53, samplesLost: uint53, samplesRepeated: uint53 });
 export type AuditReport = Infer<typeof auditReport>;
