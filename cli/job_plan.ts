@@ -92,7 +92,7 @@ function savedText({ checkpointEvery, checkpointMinutes }: JobSpec): string {
     ...(checkpointEvery > 0 ? [`every ${checkpointEvery} steps`] : []),
     ...(checkpointMinutes > 0 ? [`every ${checkpointMinutes} minutes`] : []),
   ];
-  return periods.length === 0 ? 'only when it is told to stop,' : periods.join(' and');
+  return periods.length === 0 ? 'only when it is told to stop,' : periods.join(' and ');
 }
 
 function blockTable({ spec, nodes }: JobPlan): readonly string[] {

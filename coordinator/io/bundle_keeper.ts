@@ -8,6 +8,8 @@ import { BundleFenced, type BundleStore, type StoredBundle } from './bundle_stor
 
 /** Of all archives together. In etcd it is a third more, and the default quota of etcd is 2 GiB. */
 const MAX_STORED_BYTES = 128 * 1024 * 1024;
+/** As many as there may be jobs. */
+const MAX_STORED = 10_000;
 /** An archive that no job refers to goes after this time: its job may be about to be submitted. */
 const UNUSED_MS = 900_000;
 const SWEEP_MS = 60_000;
@@ -69,6 +71,13 @@ export class BundleKeeper {
     return this.#kept.get(sha256)?.bundle.whole === true;
   }
 
+  /** Whether it is there, whole, for a job that is about to be submitted: it is kept for a while. */
+  reserve(sha256: string): boolean {
+    const kept = this.#kept.get(sha256);
+    if (kept !== undefined) kept.unusedSinceMs = undefined;
+    return kept?.bundle.whole === true;
+  }
+
   /** Stores an archive whose digest was verified. */
   async keep(sha256: string, archive: Buffer): Promise<void> {
     if (this.#waiting >= MAX_WAITING) throw new TooManyBundlesWait(`${MAX_WAITING} archives wait to be stored already`);
@@ -76,8 +85,7 @@ export class BundleKeeper {
     try {
       await this.#inTurn(async () => {
         const term = this.#currentTerm();
-        if (this.holds(sha256)) this.#kept.set(sha256, { bundle: this.#bundle(sha256), unusedSinceMs: undefined });
-        else await this.#store(term, sha256, archive);
+        if (!this.reserve(sha256)) await this.#store(term, sha256, archive);
       });
     } finally {
       this.#waiting -= 1;
@@ -118,13 +126,13 @@ export class BundleKeeper {
     const { needed, remembered } = this.#options.inUse();
     const unused = [...this.#kept.values()].filter((kept) => !needed.has(kept.bundle.sha256) && this.#isUnused(kept));
     for (const sha256 of [...unused.map(({ bundle }) => bundle.sha256), ...remembered]) {
-      if (this.#storedBytes() + bytes <= this.#maxBytes) return;
+      if (this.#fits(bytes)) return;
       const kept = this.#kept.get(sha256);
       if (kept === undefined) continue;
       this.#options.log.info('an archive makes room for another', { sha256, bytes: kept.bundle.bytes });
       await this.#remove(term, kept.bundle);
     }
-    if (this.#storedBytes() + bytes <= this.#maxBytes) return;
+    if (this.#fits(bytes)) return;
     const mebibytes = Math.round(this.#maxBytes / 1024 / 1024);
     throw new NoRoomForBundle(
       `there is no room for the code: jobs that have not ended take up the ${mebibytes} MiB that etcd may hold; ` +
@@ -149,18 +157,14 @@ export class BundleKeeper {
     return unusedSinceMs !== undefined && this.#nowMs() - unusedSinceMs >= unusedMs;
   }
 
-  #bundle(sha256: string): StoredBundle {
-    const kept = this.#kept.get(sha256);
-    if (kept === undefined) throw new Error(`no archive ${sha256}`);
-    return kept.bundle;
-  }
-
   get #maxBytes(): number {
     return this.#options.maxStoredBytes ?? MAX_STORED_BYTES;
   }
 
-  #storedBytes(): number {
-    return [...this.#kept.values()].reduce((sum, { bundle }) => sum + bundle.bytes, 0);
+  #fits(bytes: number): boolean {
+    let stored = 0;
+    for (const { bundle } of this.#kept.values()) stored += bundle.bytes;
+    return stored + bytes <= this.#maxBytes && this.#kept.size < MAX_STORED;
   }
 
   #currentTerm(): number {

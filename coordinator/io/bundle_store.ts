@@ -15,7 +15,8 @@ import { bundleKey, bundlePieceKey, bundlesFolder, leaderKey } from '../../share
 /** As base64, which etcd's values are here, it is a third more. etcd refuses requests above 1.5 MiB. */
 const PIECE_BYTES = 512 * 1024;
 const WRITE_MS = 5_000;
-const MAX_BUNDLES = 10_000;
+/** More than the keeper ever has. */
+const MAX_BUNDLES = 20_000;
 
 const manifest = z.object({
   bytes: z.number().int().min(0),

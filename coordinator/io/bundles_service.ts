@@ -87,7 +87,7 @@ export class BundlesService {
   async #find(request: unknown): Promise<boolean> {
     const sha256 = digestIn(request);
     this.#mustLead();
-    return this.#options.keeper.holds(sha256);
+    return this.#options.keeper.reserve(sha256);
   }
 
   async #upload(call: Upload): Promise<string> {

@@ -89,6 +89,15 @@ describe('an archive', () => {
     expect(names()).toEqual(['a']);
   });
 
+  it('that somebody has asked for is waited for again', async () => {
+    await keep('a', 10);
+    await keeper.sweep();
+    nowMs += UNUSED_MS;
+    expect([keeper.reserve('a'), keeper.reserve('b')]).toEqual([true, false]);
+    await keeper.sweep();
+    expect(names()).toEqual(['a']);
+  });
+
   it('that is not whole goes as well', async () => {
     store.stored.set('half', { sha256: 'half', bytes: 10, pieces: 1, whole: false, createRevision: 1 });
     await keeper.lead(1);

@@ -39,7 +39,7 @@ class MemoryStore extends BundleStore {
 }
 
 class MemoryKeeper extends BundleKeeper {
-  override holds(digest: string): boolean {
+  override reserve(digest: string): boolean {
     return kept.has(digest);
   }
 
