@@ -222,7 +222,9 @@ export function parseJobSpec(text: string, file = 'job.yaml', changes: readonly 
   const checked = checkJobFile(withChanges(yaml.root, changes));
   if ('value' in checked) return specOf(checked.value);
   const { field, problem } = checked.problem;
-  if (concerns(changes, field)) throw new JobSpecError(CHANGES, field, problem);
+  // Also what only does not fit with what was changed: without the changes the file is right.
+  const blamed = concerns(changes, field) || (changes.length > 0 && 'value' in checkJobFile(yaml.root));
+  if (blamed) throw new JobSpecError(CHANGES, field, problem);
   throw new JobSpecError(file, field, problem, yaml.lineOf(field));
 }
 

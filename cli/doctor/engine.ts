@@ -51,8 +51,7 @@ export async function checkEngine(python: string): Promise<readonly Finding[]> {
 function torchFindings({ torch, gpus, problem }: Probed): readonly Finding[] {
   if (torch === undefined) return [fail('torch', problem ?? 'cannot be imported', INSTALL)];
   if (gpus.length > 0) return [ok('torch', torch), ok('gpu', gpus.join(', '))];
-  const advice =
-    'nothing, if there is none; otherwise look at nvidia-smi, CUDA_VISIBLE_DEVICES and the build of PyTorch';
+  const advice = 'if this machine has one, look at nvidia-smi, CUDA_VISIBLE_DEVICES and the build of PyTorch';
   return [ok('torch', torch), warn('gpu', 'PyTorch sees none, so engines take the processor', advice)];
 }
 

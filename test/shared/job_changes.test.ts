@@ -44,6 +44,11 @@ describe('a change', () => {
     ['a value of the wrong type', 'batch=many', /^--set: batch: must be a whole number/],
     ['a number that is not exact', 'seed=9007199254740993', /^--set: seed: the value is beyond 2\^53/],
     ['what does not fit the rest', 'microbatches=5', /^--set: microbatches: must divide batch/],
+    [
+      'what another key does not fit',
+      'batch=13',
+      /^--set: microbatches: must divide batch: 13 is not a multiple of 4$/,
+    ],
     ['a required key that is taken away', 'batch=', /^--set: batch: is missing/],
     ['a key below a number', 'steps.x=1', /^--set: steps: is no map of keys$/],
     ['a key below a list', 'params.layers.x=1', /^--set: params\.layers: is no map of keys$/],
