@@ -1,7 +1,7 @@
 /** Shows a job until it has ended. */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { JobEvent } from '../shared/wire/jobs.js';
-import { CliError, exitCodes } from './exit_codes.js';
+import { CliError, type ExitCode, exitCodes } from './exit_codes.js';
 import type { JobsClient } from './jobs_client.js';
 import type { Output } from './output/output.js';
 
@@ -54,7 +54,9 @@ async function showPrints(client: JobsClient, job: string, output: Output): Prom
   try {
     for await (const entry of client.logs(job, true)) output.log(entry);
   } catch (error) {
-    if (error instanceof CliError && error.exitCode === exitCodes.interrupted) return;
+    // The watch, too, has found no such job, and says so.
+    const said: readonly ExitCode[] = [exitCodes.interrupted, exitCodes.notFound];
+    if (error instanceof CliError && said.includes(error.exitCode)) return;
     output.note(`the task's prints are not shown any more: ${error instanceof Error ? error.message : String(error)}`);
   }
 }

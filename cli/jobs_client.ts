@@ -2,6 +2,7 @@
 import { userInfo } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type ClientReadableStream, credentials, Metadata, type StatusObject, status } from '@grpc/grpc-js';
+import { bundleReference, bundleState } from '../shared/wire/bundles.js';
 import type { MessageCodec } from '../shared/wire/codec.js';
 import {
   type AuditReport,
@@ -14,6 +15,7 @@ import {
   empty,
   type Job,
   type JobEvent,
+  type JobSpec,
   job,
   jobEvent,
   jobList,
@@ -31,7 +33,8 @@ import {
   submitRequest,
   watchRequest,
 } from '../shared/wire/jobs.js';
-import { JobsClient as WireClient } from '../shared/wire/services.js';
+import { BundlesClient, JobsClient as WireClient } from '../shared/wire/services.js';
+import { type Archive, uploadOnce } from './bundle_upload.js';
 import { type CallFailure, callFailure } from './call_errors.js';
 import { CliError, exitCodes } from './exit_codes.js';
 import { Patience } from './patience.js';
@@ -72,7 +75,8 @@ type MethodName =
   | 'Checkpoints'
   | 'Cordon'
   | 'Uncordon'
-  | 'Drain';
+  | 'Drain'
+  | 'Find';
 
 interface Call<Q, A> {
   readonly method: MethodName;
@@ -94,6 +98,7 @@ const calls = {
   cordon: { method: 'Cordon', request: cordonRequest, answer: node },
   uncordon: { method: 'Uncordon', request: nodeReference, answer: node },
   drain: { method: 'Drain', request: drainRequest, answer: node },
+  find: { method: 'Find', request: bundleReference, answer: bundleState },
 } as const;
 
 export interface JobsClientOptions {
@@ -105,6 +110,12 @@ export interface JobsClientOptions {
   readonly requestMs?: number;
   /** Whose jobs are submitted; by default those of whoever runs this process. */
   readonly user?: string | undefined;
+}
+
+/** Which of the prints of a job; without `tail`, all that are kept. */
+export interface LogSelection {
+  readonly worker?: string | undefined;
+  readonly tail?: number | undefined;
 }
 
 export class JobsClient {
@@ -126,6 +137,12 @@ export class JobsClient {
 
   async submit(request: Omit<SubmitRequest, 'user'>): Promise<string> {
     return (await this.#ask(calls.submit, { ...request, user: this.#user })).job;
+  }
+
+  /** Brings the code of a job to the coordinators, unless they have it. */
+  async upload(bundle: Archive, spec: JobSpec): Promise<void> {
+    const { whole } = await this.#ask(calls.find, { sha256: bundle.sha256 });
+    if (!whole) await this.#persist(() => uploadOnce(this.#connected(), bundle, spec, this.#signal));
   }
 
   get(reference: string): Promise<Job> {
@@ -150,7 +167,12 @@ export class JobsClient {
   }
 
   async nodes(): Promise<readonly Node[]> {
-    return (await this.#ask(calls.nodes, {})).nodes;
+    return (await this.nodesAndTime()).nodes;
+  }
+
+  /** With the coordinator's clock. */
+  nodesAndTime(): Promise<{ readonly nodes: readonly Node[]; readonly timeMs: number }> {
+    return this.#ask(calls.nodes, {});
   }
 
   cordon(worker: string, reason: string): Promise<Node> {
@@ -192,12 +214,13 @@ export class JobsClient {
   }
 
   /** What the user's code printed. After a reconnect, entries that are not newer than the last one are taken as seen. */
-  async *logs(reference: string, follow: boolean): AsyncGenerator<LogEntry> {
+  async *logs(reference: string, follow: boolean, selection: LogSelection = {}): AsyncGenerator<LogEntry> {
     let seenMs = -1;
     let skipToMs = -1;
     const open = () => {
       skipToMs = seenMs;
-      return this.#stream(calls.logs, { job: reference, follow });
+      const { worker = '', tail } = selection;
+      return this.#stream(calls.logs, { job: reference, follow, worker, tail: seenMs < 0 ? tail : undefined });
     };
     for await (const entry of this.#steadily(open)) {
       if (entry.timeMs <= skipToMs) continue;
@@ -231,10 +254,14 @@ export class JobsClient {
   }
 
   async #ask<Q, A>(call: Call<Q, A>, request: Q, tryMs = TRY_MS): Promise<A> {
+    return this.#persist(() => this.#try(call, request, tryMs));
+  }
+
+  async #persist<A>(attempt: () => Promise<A>): Promise<A> {
     const patience = new Patience(this.#requestMs);
     for (;;) {
       try {
-        return await this.#try(call, request, tryMs);
+        return await attempt();
       } catch (error) {
         await this.#recover(error, patience);
       }
@@ -345,7 +372,7 @@ function userOfProcess(): string {
 }
 
 function methodOf(name: MethodName) {
-  const method = WireClient.service[name];
-  if (method === undefined) throw new Error(`jobs.proto has no method ${name}`);
+  const method = WireClient.service[name] ?? BundlesClient.service[name];
+  if (method === undefined) throw new Error(`the .proto files have no method ${name}`);
   return method;
 }

@@ -13,6 +13,7 @@ import { readMembers } from '../shared/etcd/member_watch.js';
 import { Orphans } from '../shared/orphans.js';
 import { CliError, exitCodes } from './exit_codes.js';
 import type { ReadyCluster } from './output/output.js';
+import { makeUnsentFolder } from './run_folder.js';
 import { type ProcessExit, SupervisedProcess } from './supervised_process.js';
 
 const PREFIX = '/lockstep';
@@ -77,6 +78,7 @@ export class LocalCluster {
   /** Resolves when a coordinator leads and every daemon is registered. After a failure or an abort, stop() must still be called. */
   async start(signal: AbortSignal): Promise<ReadyCluster> {
     this.#checkBuilt();
+    makeUnsentFolder(this.#folder);
     mkdirSync(join(this.#folder, 'logs'), { recursive: true });
     await this.#startEtcd(signal);
     const ports = await freePorts(this.#options.coordinators);
@@ -94,6 +96,7 @@ export class LocalCluster {
         listen: '127.0.0.1:0',
         lease_ttl_seconds: WORKER_LEASE_SECONDS,
         python: this.#options.python,
+        code_dir: join(this.#folder, 'code', `w${index + 1}`),
         // Counted round the GPUs: several workers share one where there are too few.
         gpu: index,
         same_host: this.#options.separateHosts !== true,

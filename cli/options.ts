@@ -29,6 +29,11 @@ export function wholeNumberOption(min: number, max: number): (text: string) => n
   };
 }
 
+/** For an option that can be given several times. */
+export function repeated(value: string, before: readonly string[] = []): readonly string[] {
+  return [...before, value];
+}
+
 export function withJson(command: Command): Command {
   return command.option('--json', 'print one JSON object a line');
 }

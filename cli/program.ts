@@ -1,20 +1,39 @@
 /** The commands and their options. */
-import { Command, CommanderError } from 'commander';
-import { JobSpecError } from '../shared/job_spec.js';
-import { auditJob, cancelJob, listCheckpoints, listJobs, resume, showJob, submit } from './commands/jobs.js';
+import { Argument, Command, CommanderError, Option } from 'commander';
+import { BundleError } from '../shared/bundle/bundle_error.js';
+import { JobSpecError } from '../shared/job_spec_error.js';
+import { complete, completion } from './commands/completion.js';
+import { doctor } from './commands/doctor.js';
+import { auditJob, cancelJob, listCheckpoints, listJobs, showJob } from './commands/jobs.js';
 import { cordon, drain, listNodes, uncordon } from './commands/nodes.js';
 import { run } from './commands/run.js';
 import { events, logs, watch } from './commands/streams.js';
+import { clone, resume, submit } from './commands/submit.js';
+import { top } from './commands/top.js';
 import { up } from './commands/up.js';
 import { verify } from './commands/verify.js';
+import { SHELLS } from './completion/scripts.js';
 import type { Context } from './context.js';
+import { examples } from './examples.js';
 import { CliError, type ExitCode, exitCodes } from './exit_codes.js';
-import { MAX_COORDINATORS, MAX_WORKERS, wholeNumberOption, withJson, withServer, withTimeout } from './options.js';
+import {
+  MAX_COORDINATORS,
+  MAX_WORKERS,
+  repeated,
+  wholeNumberOption,
+  withJson,
+  withServer,
+  withTimeout,
+} from './options.js';
 import { printable } from './output/printable.js';
 
 const MAX_STEPS = 1_000_000_000;
 const MAX_DRAIN_SECONDS = 86_400;
 const DEFAULT_DRAIN_SECONDS = 300;
+const MAX_LOG_LINES = 1_000_000;
+const MAX_INTERVAL_SECONDS = 3600;
+
+const sharedFolderHelp = 'send no code: every worker sees the folder of the job file at the same path';
 
 const exitCodeHelp = `
 Exit codes: 0 ok, 1 job failed, 2 usage or bad job file, 3 not found, 4 unreachable, 5 not allowed, 124 timed out, 130 interrupted.`;
@@ -34,7 +53,7 @@ export async function runProgram(
     return code;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
-    if (error instanceof JobSpecError) {
+    if (error instanceof JobSpecError || error instanceof BundleError) {
       fail(error.message);
       return exitCodes.usage;
     }
@@ -71,14 +90,18 @@ function commands(
   )
     .option('--steps <n>', "instead of the job file's steps or epochs", wholeNumberOption(1, MAX_STEPS))
     .option('--init-from <path>', 'weights to begin with: a checkpoint or a .safetensors file')
+    .option('--shared-folder', sharedFolderHelp)
     .action((file, options) => finish(run(context, file, options)));
 
-  asking(program.command('submit <job.yaml>').description('submit a job and print its id'))
+  newJob(asking(program.command('submit <job.yaml>').description('submit a job and print its id')))
     .option('--steps <n>', "instead of the job file's steps or epochs", wholeNumberOption(1, MAX_STEPS))
-    .option('--output <folder>', 'where a worker writes the model (default: runs/<name>-<time>/model)')
-    .option('--checkpoints <folder>', 'where checkpoints go: a folder that all workers see, or s3://bucket/prefix')
     .option('--init-from <path>', 'weights to begin with: a checkpoint or a .safetensors file')
+    .option('--shared-folder', sharedFolderHelp)
+    .option('--dry-run', 'check everything, show what would be done, and submit nothing')
     .action((file, options) => finish(submit(context, file, options)));
+  newJob(
+    asking(program.command('clone <job>').description('submit the spec and the code of a job again, as a new job')),
+  ).action((job, options) => finish(clone(context, job, options)));
   asking(program.command('resume <job>').description('go on, as a new job, where one that has ended was saved'))
     .option('--from <step>', 'the checkpoint of this step (default: the newest)', wholeNumberOption(0, MAX_STEPS))
     .action((job, options) => finish(resume(context, job, options)));
@@ -90,7 +113,9 @@ function commands(
     .option('--from <sequence>', 'first event to show', wholeNumberOption(1, Number.MAX_SAFE_INTEGER), 1)
     .action((job, options) => finish(watch(context, job, options)));
   asking(program.command('logs <job>').description("show what the task's code printed"))
-    .option('--follow', 'go on until the job has ended')
+    .option('-f, --follow', 'go on until the job has ended')
+    .option('--worker <name>', 'only what this worker printed')
+    .option('--tail <n>', 'begin with the newest so many lines', wholeNumberOption(0, MAX_LOG_LINES))
     .action((job, options) => finish(logs(context, job, options)));
   asking(program.command('events <job>').description('show what happened to a job'))
     .option('--follow', 'go on until the job has ended')
@@ -128,7 +153,41 @@ function commands(
   asking(program.command('audit <job>').description('compare the samples that were consumed with the plan')).action(
     (job, options) => finish(auditJob(context, job, options)),
   );
+  asking(program.command('top').description('show jobs and workers as they are now, until Ctrl-C'))
+    .option('--once', 'show them once')
+    .option('--interval <seconds>', 'between two looks', wholeNumberOption(1, MAX_INTERVAL_SECONDS), 1)
+    .action((options) => finish(top(context, options)));
+  asking(
+    program
+      .command('doctor')
+      .description('check this machine and what it has to reach; exits with 1 if something fails'),
+  )
+    .addOption(
+      new Option('--for <role>', 'what this machine is to be').choices(['worker', 'submitter']).default('worker'),
+    )
+    .option('--config <file>', "a worker's configuration: its etcd, its interpreter and its port are checked")
+    .option('--etcd <url>', 'an etcd to reach, such as http://10.0.0.1:2379')
+    .action((options) => finish(doctor(context, options)));
+  program
+    .command('completion')
+    .description('print what a shell needs to complete command lines, job names and worker names')
+    .addArgument(new Argument('<shell>', 'of the script').choices(SHELLS))
+    .action((shell) => finish(Promise.resolve(completion(context, shell))));
+  program.command('__complete <line>', { hidden: true }).action((line) => finish(complete(context, program, line)));
+  for (const command of program.commands) {
+    const example = examples[command.name()];
+    if (example !== undefined) command.addHelpText('after', `\nExample:\n  ${example}`);
+  }
   return program;
+}
+
+/** What is common to the commands that make a job of something. */
+function newJob(command: Command): Command {
+  return command
+    .option('--set <key=value>', 'change a key of the job file, as data.tail=keep; can be repeated', repeated)
+    .option('--watch', 'follow the job to its end; exits as the job does')
+    .option('--output <folder>', 'where a worker writes the model (default: runs/<name>-<time>/model)')
+    .option('--checkpoints <folder>', 'where checkpoints go: a folder that all workers see, or s3://bucket/prefix');
 }
 
 function asking(command: Command): Command {

@@ -1,5 +1,5 @@
 /** Where a run leaves its files when nobody says: runs/<name>-<time> under the current folder. */
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 
 const MAX_IN_ONE_SECOND = 1000;
@@ -12,12 +12,17 @@ export function newRunFolder(name: string, time: Date, parent = resolve('runs'))
     parent,
     `${name}-${day}-${two(time.getHours())}${two(time.getMinutes())}${two(time.getSeconds())}`,
   );
-  mkdirSync(parent, { recursive: true });
+  makeUnsentFolder(parent);
   for (let count = 1; count <= MAX_IN_ONE_SECOND; count++) {
     const candidate = count === 1 ? folder : `${folder}-${count}`;
     if (madeHere(candidate)) return candidate;
   }
   throw new Error(`${folder} and ${MAX_IN_ONE_SECOND} like it are taken`);
+}
+
+/** A folder that, wherever it lies, neither git nor the packing of a job's code takes along. One that is there already stays as it is. */
+export function makeUnsentFolder(folder: string): void {
+  if (mkdirSync(folder, { recursive: true }) !== undefined) writeFileSync(join(folder, '.gitignore'), '*\n');
 }
 
 function madeHere(folder: string): boolean {

@@ -9,9 +9,13 @@ import { coordinatorKey } from '../shared/etcd/keys.js';
 import { type Leader, watchLeader } from '../shared/etcd/leader_watch.js';
 import { register } from '../shared/etcd/registration.js';
 import { createLogger } from '../shared/logger.js';
-import { JobsClient } from '../shared/wire/services.js';
+import { BundlesClient, JobsClient } from '../shared/wire/services.js';
 import { type CoordinatorConfig, readCoordinatorConfig } from './config.js';
+import { bundlesInUse } from './core/bundles_in_use.js';
 import { DEFAULT_SETTINGS, initialState } from './core/state.js';
+import { BundleKeeper } from './io/bundle_keeper.js';
+import { BundleStore } from './io/bundle_store.js';
+import { BundlesService } from './io/bundles_service.js';
 import { Driver } from './io/driver.js';
 import { type Election, startElection } from './io/election.js';
 import { JobsService } from './io/jobs_service.js';
@@ -80,8 +84,22 @@ async function run(config: CoordinatorConfig, isAbandoned: () => boolean): Promi
     stepDown: (reason) => election?.stepDown(reason),
     log,
   });
+  const bundleStore = new BundleStore(client);
+  const keeper = new BundleKeeper({
+    store: bundleStore,
+    inUse: () => bundlesInUse(driver.state),
+    term: () => election?.term(),
+    log,
+  });
   const sessions = new SessionService(driver, leaderAddress, log);
-  const jobs = new JobsService(driver, leaderAddress);
+  const jobs = new JobsService(driver, leaderAddress, keeper);
+  const bundles = new BundlesService({
+    keeper,
+    store: bundleStore,
+    leads: () => driver.state.leading !== undefined,
+    leader: leaderAddress,
+    log,
+  });
   driver.connect(sessions, jobs);
 
   const server = new Server({
@@ -91,6 +109,7 @@ async function run(config: CoordinatorConfig, isAbandoned: () => boolean): Promi
   });
   server.addService(sessionService, sessions.implementation);
   server.addService(JobsClient.service, jobs.implementation);
+  server.addService(BundlesClient.service, bundles.implementation);
   const address = advertised(config, await listen(server, config.listen));
 
   const leaderWatch = watchLeader({
@@ -105,7 +124,12 @@ async function run(config: CoordinatorConfig, isAbandoned: () => boolean): Promi
     name: config.name,
     address,
     ttlSeconds: config.leaseTtlSeconds,
-    onElected: (term) => void driver.lead(term),
+    onElected: (term) => {
+      keeper.lead(term).then(
+        () => driver.lead(term),
+        (error) => election?.stepDown(`the archives of code cannot be listed: ${String(error)}`),
+      );
+    },
     onDeposed: () => {
       driver.dispatch({ kind: 'deposed' });
       jobs.deposed();
@@ -132,6 +156,7 @@ async function run(config: CoordinatorConfig, isAbandoned: () => boolean): Promi
     leaderWatch.close();
     await Promise.allSettled([election?.resign(), registration.close()]);
     driver.close();
+    keeper.close();
     server.forceShutdown();
     client.close();
     process.exit(0);

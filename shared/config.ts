@@ -27,12 +27,14 @@ export const listen = hostAndPort().default('127.0.0.1:0');
 
 export const advertise = hostAndPort().optional();
 
+export const DEFAULT_ETCD_PREFIX = '/lockstep';
+
 export const etcdSection = strictMap({
   endpoints: textLike(/^https?:\/\/[A-Za-z0-9[\]:.-]+$/, 'a URL such as http://127.0.0.1:2379')
     .array()
     .min(1, { error: 'must name one endpoint at least' })
     .max(16, { error: 'must name at most 16 endpoints' }),
-  prefix: textLike(/^(\/[A-Za-z0-9._-]+){1,8}$/, 'a path such as /lockstep').default('/lockstep'),
+  prefix: textLike(/^(\/[A-Za-z0-9._-]+){1,8}$/, 'a path such as /lockstep').default(DEFAULT_ETCD_PREFIX),
 });
 
 /** etcd grants at least 2 s, whatever is asked for. */

@@ -1,7 +1,9 @@
 /** Job files on disk: the YAML text, and the folder of code that it belongs to. */
 import { readFileSync, realpathSync, statSync } from 'node:fs';
 import { basename, dirname, resolve, sep } from 'node:path';
-import { JobSpecError, parseJobSpec, splitTask } from './job_spec.js';
+import type { JobChange } from './job_changes.js';
+import { parseJobSpec, splitTask } from './job_spec.js';
+import { JobSpecError } from './job_spec_error.js';
 import type { JobSpec } from './wire/jobs.js';
 
 const MAX_FILE_BYTES = 65_536;
@@ -32,10 +34,10 @@ export interface JobFileOnDisk {
   readonly bundle: string;
 }
 
-/** Reads and checks a job file and the task file that it names. */
-export function readJobFile(path: string): JobFileOnDisk {
+/** Reads and checks a job file, with the changes that were made to it on the command line, and the task file that it names. */
+export function readJobFile(path: string, changes: readonly JobChange[] = []): JobFileOnDisk {
   const file = basename(path);
-  const { initFrom, ...spec } = parseJobSpec(readSmallFile(path), file);
+  const { initFrom, ...spec } = parseJobSpec(readSmallFile(path), file, changes);
   const bundle = resolveBundle(path, spec.task);
   return { spec: { ...spec, initFrom: initFrom === undefined ? undefined : resolve(bundle, initFrom) }, bundle };
 }

@@ -1,5 +1,7 @@
 /** job.yaml: what a job may say, and the check that both the command line and the coordinator make. */
 import { z } from 'zod';
+import { CHANGES, concerns, type JobChange, withChanges } from './job_changes.js';
+import { JobSpecError } from './job_spec_error.js';
 import {
   type Checked,
   check,
@@ -29,20 +31,6 @@ const MAX_KEPT = 100;
 const MAX_RESTORES = 1_000_000;
 const MOST_PRIORITY = 100;
 const DEFAULT_CHECKPOINTS = { every: 0, minutes: 10, keep: 2, keep_every: 0 };
-
-/** A job file was refused. The message is one line that names the file, the line and the key. */
-export class JobSpecError extends Error {
-  constructor(
-    readonly file: string,
-    readonly field: string,
-    readonly problem: string,
-    readonly line?: number,
-  ) {
-    const where = line === undefined ? file : `${file}:${line}`;
-    super(field === '' ? `${where}: ${problem}` : `${where}: ${field}: ${problem}`);
-    this.name = 'JobSpecError';
-  }
-}
 
 const name = textLike(
   /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/,
@@ -245,8 +233,8 @@ function specOf(file: JobFile): JobSpec {
   };
 }
 
-/** Parses the text of a job file. Throws a JobSpecError that names `file`, the line and the key. */
-export function parseJobSpec(text: string, file = 'job.yaml'): JobSpec {
+/** Parses the text of a job file. Throws a JobSpecError that names `file`, the line and the key; or `--set`, where that is to blame. */
+export function parseJobSpec(text: string, file = 'job.yaml', changes: readonly JobChange[] = []): JobSpec {
   let yaml: YamlFile;
   try {
     yaml = parseYaml(text);
@@ -254,10 +242,19 @@ export function parseJobSpec(text: string, file = 'job.yaml'): JobSpec {
     if (error instanceof YamlError) throw new JobSpecError(file, error.field, error.problem, error.line);
     throw error;
   }
-  const checked = checkJobFile(yaml.root);
+  const checked = checkJobFile(withChanges(yaml.root, changes));
   if ('value' in checked) return specOf(checked.value);
   const { field, problem } = checked.problem;
+  // Also what only does not fit with what was changed: without the changes the file is right.
+  const blamed = concerns(changes, field) || (changes.length > 0 && 'value' in checkJobFile(yaml.root));
+  if (blamed) throw new JobSpecError(CHANGES, field, problem);
   throw new JobSpecError(file, field, problem, yaml.lineOf(field));
+}
+
+/** A spec with changes, checked as a job file is. */
+export function changedJobSpec(spec: JobSpec, changes: readonly JobChange[]): JobSpec {
+  // Keys that a job file need not have are not there at all.
+  return changes.length === 0 ? spec : parseJobSpec(JSON.stringify(jobFileOf(spec)), spec.name, changes);
 }
 
 /** The spec in the words of job.yaml: written to a file, it is the same job. `params` is undefined if it is not a JSON object. */

@@ -24,6 +24,8 @@ export interface WorkerConfig {
   readonly leaseTtlSeconds: number;
   /** Python interpreter of the engine; undefined takes python3 from PATH. */
   readonly python: string | undefined;
+  /** Folder below which the code of jobs is unpacked; undefined takes a private one below the system's folder for temporary files. */
+  readonly codeDir: string | undefined;
   /** Number of the GPU that the engine takes, counted round those that CUDA shows. Without any, the engine takes the processor. */
   readonly gpu: number;
   /** Whether workers on this host read each other's exchange memory where it is, or send it to each other. */
@@ -45,6 +47,7 @@ const schema = strictMap({
   etcd: etcdSection,
   lease_ttl_seconds: leaseTtlSeconds.default(10),
   python: textLike(/^[^\0\n]{1,4096}$/, 'the path of a Python interpreter').optional(),
+  code_dir: textLike(/^\/[^\0\n]{1,4095}$/, 'an absolute path').optional(),
   gpu: wholeNumber(0, 1023).default(0),
   same_host: flag().default(true),
   die_with_parent: flag().default(false),
@@ -64,6 +67,7 @@ export function readWorkerConfig(path: string): WorkerConfig {
     etcd: Object.freeze(file.etcd),
     leaseTtlSeconds: file.lease_ttl_seconds,
     python: file.python,
+    codeDir: file.code_dir,
     gpu: file.gpu,
     sameHost: file.same_host,
     dieWithParent: file.die_with_parent,

@@ -1,5 +1,7 @@
 /** The worker daemon. */
-import { hostname } from 'node:os';
+import { createHash } from 'node:crypto';
+import { hostname, tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { nanoid } from 'nanoid';
 import { s3FromEnvironment } from '../shared/checkpoint/s3_environment.js';
@@ -7,7 +9,7 @@ import { ConfigError, EXIT_BAD_CONFIG } from '../shared/config.js';
 import { dieWithParent } from '../shared/die_with_parent.js';
 import { connectEtcd } from '../shared/etcd/client.js';
 import { workerKey } from '../shared/etcd/keys.js';
-import { watchLeader } from '../shared/etcd/leader_watch.js';
+import { type Leader, watchLeader } from '../shared/etcd/leader_watch.js';
 import { register } from '../shared/etcd/registration.js';
 import { createLogger } from '../shared/logger.js';
 import { startCheckpointThread } from './checkpoint/start_checkpoint_thread.js';
@@ -15,8 +17,11 @@ import { startDataPlane } from './collective/start_data_plane.js';
 import { readWorkerConfig, type WorkerConfig } from './config.js';
 import type { WorkerEvent } from './core/event.js';
 import { initialState } from './core/state.js';
+import { fetchBundle } from './io/bundle_fetch.js';
+import { CodeFolders } from './io/code_folders.js';
 import { Driver } from './io/driver.js';
 import { machineOf } from './io/machine.js';
+import { JobCode } from './io/job_code.js';
 import { findPython, NoPyTorchError } from './io/python.js';
 import { SessionClient } from './io/session_client.js';
 
@@ -58,6 +63,17 @@ function configPath(args: readonly string[]): string {
   return path;
 }
 
+/** systemd names a folder that is made for this daemon and removed with it. */
+function codeFolder({ codeDir, etcd, name }: WorkerConfig): string {
+  const runtime = process.env['RUNTIME_DIRECTORY']?.split(':')[0];
+  if (codeDir !== undefined || runtime !== undefined) return codeDir ?? join(runtime ?? '', 'code');
+  // Several workers, of other clusters and users too, may run on this machine.
+  const cluster = createHash('sha256')
+    .update(JSON.stringify([etcd.endpoints, etcd.prefix]))
+    .digest('hex');
+  return join(tmpdir(), `lockstep-${process.getuid?.() ?? 0}-${name}-${cluster.slice(0, 12)}`);
+}
+
 async function run(config: WorkerConfig, isAbandoned: () => boolean): Promise<void> {
   const log = createLogger('worker', config.name, config.log.level);
   const python = await findPython(config.python ?? process.env['LOCKSTEP_PYTHON']);
@@ -85,6 +101,12 @@ async function run(config: WorkerConfig, isAbandoned: () => boolean): Promise<vo
   const peerAddress = config.advertise ?? `${host}:${dataPlane.port}`;
   const machine = machineOf(config);
   const identity = { worker: config.name, incarnation, host: hostname(), pid: process.pid, peerAddress, machine };
+  let leader: Leader | undefined;
+  const code = new JobCode({
+    folders: new CodeFolders(codeFolder(config)),
+    fetch: (sha256, signal) => fetchBundle(sha256, () => leader, signal),
+    log,
+  });
   let onExit: () => void = () => undefined;
   driver = new Driver({
     state: initialState(identity),
@@ -93,6 +115,7 @@ async function run(config: WorkerConfig, isAbandoned: () => boolean): Promise<vo
     environment: environment(),
     dataPlane,
     checkpoints,
+    code,
     onExit: () => onExit(),
     log,
   });
@@ -111,7 +134,14 @@ async function run(config: WorkerConfig, isAbandoned: () => boolean): Promise<vo
     prefix: `${config.etcd.prefix}/`,
     callTimeoutMs: ETCD_CALL_TIMEOUT_MS,
   });
-  const leaderWatch = watchLeader({ client, log, onLeader: (leader) => session.follow(leader) });
+  const leaderWatch = watchLeader({
+    client,
+    log,
+    onLeader: (now) => {
+      leader = now;
+      session.follow(now);
+    },
+  });
   const registration = register({
     client,
     key: workerKey(config.name),

@@ -1,60 +1,18 @@
-/** The commands that ask a coordinator one question: submit, resume, jobs, job, cancel, checkpoints, audit. */
-import { dirname, join, resolve } from 'node:path';
-import { nanoid } from 'nanoid';
-import { readJobFile } from '../../shared/job_file.js';
+/** The commands that ask a coordinator one question: jobs, job, cancel, checkpoints, audit. */
 import type { Checkpoint, Job } from '../../shared/wire/jobs.js';
 import type { Context } from '../context.js';
 import { type ExitCode, exitCodes } from '../exit_codes.js';
 import { type JsonOption, type ServerOption, withClient } from '../options.js';
 import { auditJson, checkpointJson, jobJson } from '../output/json.js';
 import { formatBytes, formatLoss } from '../output/numbers.js';
-import { printable } from '../output/printable.js';
-import { printAnswer, tableOf } from '../output/table.js';
-import { newRunFolder } from '../run_folder.js';
-import { withInitFrom, withSteps } from './run.js';
+import { print } from '../output/print.js';
+import { factsText, tableOf } from '../output/table.js';
 
 type Options = JsonOption & ServerOption;
 
-export interface SubmitOptions extends JsonOption, ServerOption {
-  readonly output?: string;
-  readonly checkpoints?: string;
-  readonly initFrom?: string;
-  readonly steps?: number;
-}
-
-export async function submit(context: Context, file: string, options: SubmitOptions): Promise<ExitCode> {
-  const { spec: given, bundle } = readJobFile(file);
-  const spec = withInitFrom(withSteps(given, options.steps), options.initFrom);
-  const output = resolve(options.output ?? join(newRunFolder(spec.name, new Date()), 'model'));
-  const checkpoints = checkpointFolder(options.checkpoints ?? join(dirname(output), 'checkpoints'));
-  const job = await withClient(context, options, (client) =>
-    client.submit({ operationId: nanoid(), spec, bundle, output, checkpoints }),
-  );
-  printAnswer(context, options, [{ event: 'submitted', job, name: spec.name, output, checkpoints }], () => job);
-  return exitCodes.ok;
-}
-
-/** An absolute path, or an s3 URL without a slash at its end. */
-function checkpointFolder(given: string): string {
-  return given.startsWith('s3://') ? given.replace(/\/+$/, '') : resolve(given);
-}
-
-export interface ResumeOptions extends JsonOption, ServerOption {
-  readonly from?: number;
-}
-
-/** Prints the id of the new job. */
-export async function resume(context: Context, reference: string, options: ResumeOptions): Promise<ExitCode> {
-  const job = await withClient(context, options, (client) =>
-    client.resume({ operationId: nanoid(), job: reference, from: options.from }),
-  );
-  printAnswer(context, options, [{ event: 'submitted', job, resumed_from: reference }], () => job);
-  return exitCodes.ok;
-}
-
 export async function listCheckpoints(context: Context, reference: string, options: Options): Promise<ExitCode> {
   const checkpoints = await withClient(context, options, (client) => client.checkpoints(reference));
-  printAnswer(context, options, checkpoints.map(checkpointJson), () =>
+  print(context, options, checkpoints.map(checkpointJson), () =>
     tableOf(['step', 'size', 'saved', 'path'], checkpoints.map(checkpointRow)),
   );
   return exitCodes.ok;
@@ -67,7 +25,7 @@ function checkpointRow({ step, bytes, timeMs, path, damage }: Checkpoint): reado
 
 export async function listJobs(context: Context, options: Options): Promise<ExitCode> {
   const jobs = await withClient(context, options, (client) => client.list());
-  printAnswer(context, options, jobs.map(jobJson), () =>
+  print(context, options, jobs.map(jobJson), () =>
     tableOf(['job', 'name', 'user', 'state', 'step', 'loss', 'workers'], jobs.map(jobRow)),
   );
   return exitCodes.ok;
@@ -75,7 +33,7 @@ export async function listJobs(context: Context, options: Options): Promise<Exit
 
 export async function showJob(context: Context, reference: string, options: Options): Promise<ExitCode> {
   const job = await withClient(context, options, (client) => client.get(reference));
-  printAnswer(context, options, [jobJson(job)], () => jobText(job));
+  print(context, options, [jobJson(job)], () => jobText(job));
   return exitCodes.ok;
 }
 
@@ -86,14 +44,14 @@ export interface CancelOptions extends JsonOption, ServerOption {
 export async function cancelJob(context: Context, reference: string, options: CancelOptions): Promise<ExitCode> {
   const checkpoint = options.checkpoint === true;
   const job = await withClient(context, options, (client) => client.cancel(reference, checkpoint));
-  printAnswer(context, options, [jobJson(job)], () => `${job.job} is ${job.state}`);
+  print(context, options, [jobJson(job)], () => `${job.job} is ${job.state}`);
   return exitCodes.ok;
 }
 
 /** Ends with 1 when a sample was lost or repeated. */
 export async function auditJob(context: Context, reference: string, options: Options): Promise<ExitCode> {
   const report = await withClient(context, options, (client) => client.audit(reference));
-  printAnswer(
+  print(
     context,
     options,
     [auditJson(report)],
@@ -157,11 +115,9 @@ function jobText(job: Job): string {
     ['generation', String(job.generation)],
     ['weights', job.weightsDigest],
     ['output', job.output],
+    ['code', job.bundle],
     ['resumed', job.resumedFrom === '' ? '' : `from job ${job.resumedFrom}`],
     ['checkpoint', job.checkpoint === undefined ? '' : `step ${job.checkpoint}`],
   ];
-  return rows
-    .filter(([, value]) => value !== '')
-    .map(([name, value]) => `${name.padEnd(11)}${printable(value)}`)
-    .join('\n');
+  return factsText(rows);
 }

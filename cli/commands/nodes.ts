@@ -6,7 +6,8 @@ import { CliError, type ExitCode, exitCodes } from '../exit_codes.js';
 import type { JobsClient } from '../jobs_client.js';
 import { type JsonOption, type ServerOption, withClient } from '../options.js';
 import { nodeJson } from '../output/json.js';
-import { printAnswer, tableOf } from '../output/table.js';
+import { print } from '../output/print.js';
+import { tableOf } from '../output/table.js';
 
 type Options = JsonOption & ServerOption;
 
@@ -25,7 +26,7 @@ const GRACE_MS = 10_000;
 
 export async function listNodes(context: Context, options: Options): Promise<ExitCode> {
   const nodes = await withClient(context, options, (client) => client.nodes());
-  printAnswer(context, options, nodes.map(nodeJson), () =>
+  print(context, options, nodes.map(nodeJson), () =>
     tableOf(
       ['worker', 'host', 'pid', 'state', 'job', 'step', 'engine', 'cpus', 'gpus', 'labels', ''],
       nodes.map(nodeRow),
@@ -36,13 +37,13 @@ export async function listNodes(context: Context, options: Options): Promise<Exi
 
 export async function cordon(context: Context, worker: string, options: ReasonOptions): Promise<ExitCode> {
   const node = await withClient(context, options, (client) => client.cordon(worker, options.reason ?? ''));
-  printAnswer(context, options, [nodeJson(node)], () => `${worker} gets no new work: ${node.cordoned}`);
+  print(context, options, [nodeJson(node)], () => `${worker} gets no new work: ${node.cordoned}`);
   return exitCodes.ok;
 }
 
 export async function uncordon(context: Context, worker: string, options: Options): Promise<ExitCode> {
   const node = await withClient(context, options, (client) => client.uncordon(worker));
-  printAnswer(context, options, [nodeJson(node)], () => `${worker} gets work again`);
+  print(context, options, [nodeJson(node)], () => `${worker} gets work again`);
   return exitCodes.ok;
 }
 
@@ -53,7 +54,7 @@ export async function drain(context: Context, worker: string, options: DrainOpti
     await client.drain(worker, options.reason ?? '', deadlineMs);
     return untilIdle(context, client, worker, deadlineMs + GRACE_MS);
   });
-  printAnswer(context, options, [nodeJson(node)], () => `${worker} has no job and gets none: ${node.cordoned}`);
+  print(context, options, [nodeJson(node)], () => `${worker} has no job and gets none: ${node.cordoned}`);
   return exitCodes.ok;
 }
 

@@ -8,6 +8,7 @@ import type { JobSpec } from '../../shared/wire/jobs.js';
 import { type Context, outputFor } from '../context.js';
 import { CliError, type ExitCode, exitCodeOfJob, exitCodes } from '../exit_codes.js';
 import { followJob } from '../follow.js';
+import { type CodeOptions, codeOf, type JobCode, submitWithCode } from '../job_code.js';
 import { JobsClient } from '../jobs_client.js';
 import { LocalCluster } from '../local_cluster.js';
 import { type JsonOption, type TimeoutOption, withinSeconds } from '../options.js';
@@ -17,7 +18,7 @@ import { exitText } from './up.js';
 /** On a machine with too much to do, the coordinator of the cluster that has just started may have to be elected anew. */
 const REQUEST_MS = 60_000;
 
-export interface RunOptions extends JsonOption, TimeoutOption {
+export interface RunOptions extends JsonOption, TimeoutOption, CodeOptions {
   readonly workers: number;
   readonly coordinators: number;
   readonly separateHosts?: boolean;
@@ -27,19 +28,20 @@ export interface RunOptions extends JsonOption, TimeoutOption {
 }
 
 export async function run(context: Context, file: string, options: RunOptions): Promise<ExitCode> {
-  const { spec: given, bundle } = readJobFile(file);
-  const spec = withInitFrom(withSteps(given, options.steps), options.initFrom);
+  const job = readJobFile(file);
+  const spec = withInitFrom(withSteps(job.spec, options.steps), options.initFrom);
   if (options.workers < spec.workersMin) {
     throw new CliError(
       exitCodes.usage,
       `--workers ${options.workers}: the job needs ${spec.workersMin} at least (workers.min in ${file})`,
     );
   }
+  const code = await codeOf(file, job, options);
   const folder = resolve(options.dir ?? newRunFolder(spec.name, new Date()));
   if (existsSync(join(folder, 'etcd'))) {
     throw new CliError(exitCodes.usage, `--dir ${folder}: a cluster has run there already; name another folder`);
   }
-  return withinSeconds(context, options.timeout, (signal) => runIn(context, { folder, spec, bundle, options, signal }));
+  return withinSeconds(context, options.timeout, (signal) => runIn(context, { folder, spec, code, options, signal }));
 }
 
 export function withSteps(spec: JobSpec, steps: number | undefined): JobSpec {
@@ -57,12 +59,12 @@ export function withInitFrom(spec: JobSpec, initFrom: string | undefined): JobSp
 interface Run {
   readonly folder: string;
   readonly spec: JobSpec;
-  readonly bundle: string;
+  readonly code: JobCode;
   readonly options: RunOptions;
   readonly signal: AbortSignal;
 }
 
-async function runIn(context: Context, { folder, spec, bundle, options, signal }: Run): Promise<ExitCode> {
+async function runIn(context: Context, { folder, spec, code, options, signal }: Run): Promise<ExitCode> {
   const output = outputFor(context, options.json === true);
   const cluster = new LocalCluster({
     folder,
@@ -80,10 +82,9 @@ async function runIn(context: Context, { folder, spec, bundle, options, signal }
     output.ready(await cluster.start(signal));
     const client = new JobsClient({ servers: cluster.servers, signal, requestMs: REQUEST_MS });
     try {
-      const job = await client.submit({
+      const job = await submitWithCode(client, code, {
         operationId: nanoid(),
         spec,
-        bundle,
         output: join(folder, 'model'),
         checkpoints: join(folder, 'checkpoints'),
       });

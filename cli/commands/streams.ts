@@ -41,11 +41,14 @@ export function events(context: Context, job: string, options: EventsOptions): P
 
 export interface LogsOptions extends JsonOption, ServerOption {
   readonly follow?: true;
+  readonly worker?: string;
+  readonly tail?: number;
 }
 
 export function logs(context: Context, job: string, options: LogsOptions): Promise<ExitCode> {
   return withClient(context, options, async (client) => {
-    for await (const entry of client.logs(job, options.follow === true)) {
+    const { worker, tail } = options;
+    for await (const entry of client.logs(job, options.follow === true, { worker, tail })) {
       const line = options.json ? JSON.stringify(logJson(entry)) : logLine(entry.worker, entry.text);
       context.write(`${line}\n`);
     }

@@ -1,18 +1,6 @@
-/** Answers of one kind: a table or a few lines for people, one object a line for programs. */
+/** Tables and lists of facts, for people. */
 import Table from 'cli-table3';
-import type { Context } from '../context.js';
-import type { JsonOption } from '../options.js';
 import { printable } from './printable.js';
-
-export function printAnswer(
-  context: Context,
-  options: JsonOption,
-  objects: readonly object[],
-  text: () => string,
-): void {
-  if (options.json) for (const one of objects) context.write(`${JSON.stringify(one)}\n`);
-  else context.write(`${text()}\n`);
-}
 
 /** Columns without frames. */
 export function tableOf(head: readonly string[], rows: readonly (readonly string[])[]): string {
@@ -28,4 +16,11 @@ export function tableOf(head: readonly string[], rows: readonly (readonly string
   });
   for (const row of rows) table.push(row.map(printable));
   return table.toString();
+}
+
+/** One fact a line; those without a value are left out. */
+export function factsText(rows: readonly (readonly [string, string])[]): string {
+  const shown = rows.filter(([, value]) => value !== '');
+  const width = 2 + Math.max(9, ...shown.map(([name]) => name.length));
+  return shown.map(([name, value]) => `${name.padEnd(width)}${printable(value)}`).join('\n');
 }

@@ -7,6 +7,7 @@ import {
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js';
 import { customAlphabet, nanoid } from 'nanoid';
+import { problemOfReference, sha256OfReference } from '../../shared/bundle/reference.js';
 import { validateJobSpec } from '../../shared/job_spec.js';
 import { type Codec, WireError } from '../../shared/wire/codec.js';
 import * as wire from '../../shared/wire/jobs.js';
@@ -56,15 +57,22 @@ class Refused extends Error {
   }
 }
 
+/** Which archives of code are there, whole. */
+export interface Bundles {
+  holds(sha256: string): boolean;
+}
+
 export class JobsService implements Requests {
   readonly #driver: Driver;
   readonly #leader: () => string | undefined;
+  readonly #bundles: Bundles;
   readonly #waiting = new Map<string, { readonly reply: Reply; readonly answer: (subject: string) => unknown }>();
   readonly #readers = new Set<Reader>();
 
-  constructor(driver: Driver, leader: () => string | undefined) {
+  constructor(driver: Driver, leader: () => string | undefined, bundles: Bundles) {
     this.#driver = driver;
     this.#leader = leader;
+    this.#bundles = bundles;
   }
 
   get implementation(): UntypedServiceImplementation {
@@ -92,7 +100,7 @@ export class JobsService implements Requests {
       cancel: unary((request, reply) => this.#cancel(request, reply)),
       nodes: unary((_, reply) => {
         const nodes = views.nodesView(this.#driver.state, performance.now());
-        reply(null, this.#encode(wire.nodeList, { nodes }));
+        reply(null, this.#encode(wire.nodeList, { nodes, timeMs: Date.now() }));
       }),
       cordon: unary((request, reply) => {
         const { worker, reason } = wire.cordonRequest.decode(request, 'CordonRequest');
@@ -189,14 +197,31 @@ export class JobsService implements Requests {
       const message = 'checkpoints: must be an absolute path or s3://bucket/prefix';
       throw new Refused(refusal(status.INVALID_ARGUMENT, message));
     }
+    const unusable = problemOfReference(submit.bundle);
+    if (unusable !== undefined) throw new Refused(refusal(status.INVALID_ARGUMENT, `bundle: ${unusable}`));
+    if (!this.#hasCode(submit.bundle)) {
+      throw new Refused(
+        refusal(status.NOT_FOUND, 'bundle: the code is not kept, or not whole; submit its job file again'),
+      );
+    }
     const id = nanoid();
     this.#waiting.set(id, { reply, answer: (job) => this.#encode(wire.jobReference, { job }) });
     this.#driver.dispatch({ kind: 'submit', request: id, job: newJobId(), submit });
   }
 
+  /** What follows is done in the same turn of the event loop, and an archive that a submit under way refers to is not removed. */
+  #hasCode(bundle: string): boolean {
+    const sha256 = sha256OfReference(bundle);
+    return sha256 === undefined || this.#bundles.holds(sha256);
+  }
+
   #resume(request: unknown, reply: Reply): void {
     const resume = wire.resumeRequest.decode(request, 'ResumeRequest');
-    const parent = this.#run(resume.job).record.job;
+    const { job: parent, bundle } = this.#run(resume.job).record;
+    if (!this.#hasCode(bundle)) {
+      const message = `the code of job ${parent} had to make room for that of newer jobs; submit its job file with --init-from`;
+      throw new Refused(refusal(status.NOT_FOUND, message));
+    }
     const id = nanoid();
     this.#waiting.set(id, { reply, answer: (job) => this.#encode(wire.jobReference, { job }) });
     this.#driver.dispatch({ kind: 'resume', request: id, job: newJobId(), resume: { ...resume, job: parent } });
@@ -238,11 +263,12 @@ export class JobsService implements Requests {
   }
 
   #logs(call: Streaming): void {
-    const { job, follow } = wire.logsRequest.decode(call.request, 'LogsRequest');
+    const { job, follow, worker, tail } = wire.logsRequest.decode(call.request, 'LogsRequest');
     const run = this.#run(job);
-    let next = 0;
+    let next = tail === undefined ? 0 : views.logTail(run, worker, tail);
     this.#read(call, run, follow, () => {
-      const { entry, line } = views.logFrom(run, next);
+      const { entry, line } = views.logFrom(run, next, worker);
+      next = line;
       if (entry === undefined) return undefined;
       next = line + 1;
       return this.#encode(wire.logEntry, entry);

@@ -8,6 +8,8 @@
  *     generations/<job>               the newest generation of a job
  *     checkpoints/<job>               the published checkpoints of a job
  *     nodes/<worker>                  what people have decided about a worker
+ *     bundles/<sha256>                an archive of code, and whether it is whole (docs/bundles.md)
+ *     bundle_pieces/<sha256>/<number> a part of one; 4 digits
  *     events/<job>/<sequence>         one event of a job; 16 digits, so that the order of keys is the order of events
  *     operations/<term>               last operation that the leader of that term stored (see Store); 16 digits
  */
@@ -21,6 +23,8 @@ export const jobsFolder = 'jobs/';
 export const generationsFolder = 'generations/';
 export const checkpointsFolder = 'checkpoints/';
 export const nodesFolder = 'nodes/';
+export const bundlesFolder = 'bundles/';
+export const bundlePiecesFolder = 'bundle_pieces/';
 export const eventsFolder = 'events/';
 export const operationsFolder = 'operations/';
 
@@ -28,6 +32,7 @@ export const operationsFolder = 'operations/';
 export type MembersFolder = typeof coordinatorsFolder | typeof workersFolder;
 
 const sequenceDigits = 16;
+const pieceDigits = 4;
 
 function checkedName(name: string): string {
   if (!/^[A-Za-z0-9._-]{1,128}$/.test(name)) {
@@ -63,6 +68,14 @@ export function checkpointsKey(job: string): string {
 
 export function nodeKey(worker: string): string {
   return nodesFolder + checkedName(worker);
+}
+
+export function bundleKey(sha256: string): string {
+  return bundlesFolder + checkedName(sha256);
+}
+
+export function bundlePieceKey(sha256: string, piece: number): string {
+  return `${bundlePiecesFolder}${checkedName(sha256)}/${String(piece).padStart(pieceDigits, '0')}`;
 }
 
 /** Folder of one job's events. */

@@ -112,6 +112,7 @@ export const job = message({
   spent,
   pricePerWorkerHour: double,
   secondsLeft: optional(double),
+  bundle: path,
 });
 export type Job = Infer<typeof job>;
 
@@ -130,7 +131,7 @@ export const checkpointList = message({ checkpoints: list(checkpoint) });
 
 export const cancelRequest = message({ job: id, checkpoint: bool });
 export const watchRequest = message({ job: id, fromSequence: uint53, follow: bool });
-export const logsRequest = message({ job: id, follow: bool });
+export const logsRequest = message({ job: id, follow: bool, worker: id, tail: optional(uint32) });
 export const logEntry = message({ timeMs: uint53, worker: id, stream: text(16), text: text(65_536) });
 export type LogEntry = Infer<typeof logEntry>;
 
@@ -159,7 +160,7 @@ export const node = message({
   quarantined: line,
 });
 export type Node = Infer<typeof node>;
-export const nodeList = message({ nodes: list(node) });
+export const nodeList = message({ nodes: list(node), timeMs: uint53 });
 
 export const auditReport = message({ job: id, steps: uint53, samplesLost: uint53, samplesRepeated: uint53 });
 export type AuditReport = Infer<typeof auditReport>;

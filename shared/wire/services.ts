@@ -9,18 +9,22 @@ function protoFolder(): string {
   return import.meta.url.endsWith('.ts') ? `${here}../../proto` : `${here}../../../proto`;
 }
 
-export const packageDefinition: PackageDefinition = loadSync(['jobs.proto', 'session.proto', 'peer.proto'], {
-  includeDirs: [protoFolder()],
-  longs: String,
-  enums: String,
-  defaults: true,
-  oneofs: true,
-});
+export const packageDefinition: PackageDefinition = loadSync(
+  ['jobs.proto', 'bundles.proto', 'session.proto', 'peer.proto'],
+  {
+    includeDirs: [protoFolder()],
+    longs: String,
+    enums: String,
+    defaults: true,
+    oneofs: true,
+  },
+);
 
 const loaded = loadPackageDefinition(packageDefinition) as unknown as {
-  readonly lockstep: Readonly<Record<'jobs' | 'session' | 'peer', GrpcObject>>;
+  readonly lockstep: Readonly<Record<'jobs' | 'bundles' | 'session' | 'peer', GrpcObject>>;
 };
 
 export const JobsClient = loaded.lockstep.jobs['Jobs'] as ServiceClientConstructor;
+export const BundlesClient = loaded.lockstep.bundles['Bundles'] as ServiceClientConstructor;
 export const SessionClient = loaded.lockstep.session['Session'] as ServiceClientConstructor;
 export const PeerClient = loaded.lockstep.peer['Peer'] as ServiceClientConstructor;

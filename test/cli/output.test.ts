@@ -153,7 +153,15 @@ describe('jobs, nodes and audits for programs', () => {
     );
     const job = jobJson({
       ...{ job: 'j1', spec, state: 'running', reason: '', submittedMs: 5, committed: 1, steps: 2, generation: 1 },
-      ...{ workers: ['w1'], loss: 0.5, weightsDigest: '', output: '/o', checkpoints: '/c', resumedFrom: '' },
+      ...{
+        workers: ['w1'],
+        loss: 0.5,
+        weightsDigest: '',
+        output: '/o',
+        checkpoints: '/c',
+        resumedFrom: '',
+        bundle: '/b',
+      },
       user: 'ann',
       spent: NOTHING_SPENT,
       pricePerWorkerHour: 0,

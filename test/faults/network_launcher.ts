@@ -61,6 +61,7 @@ export class NetworkLauncher implements Launcher {
       listen: `${address}:0`,
       lease_ttl_seconds: WORKER_LEASE_SECONDS,
       python: readFileSync(join(repository, 'dist/.python'), 'utf8').trim(),
+      code_dir: join(this.folder, 'code', name),
     });
   }
 

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { JobSpecError, parseJobSpec, validateJobSpec } from '../../shared/job_spec.js';
+import { parseJobSpec, validateJobSpec } from '../../shared/job_spec.js';
+import { JobSpecError } from '../../shared/job_spec_error.js';
 
 const minimal = ['version: 1', 'name: first', 'task: train.py:Train', 'steps: 10', 'batch: 12', 'microbatches: 4'];
 

@@ -29,6 +29,7 @@ it.concurrent.each([
   ['a task file that is not there', writeJob({ ...good, name: 'g', task: 'nowhere.py:Line' }), /task.*nowhere\.py/],
   ['gradients of an unknown type', writeJob({ ...good, name: 'j', exchange: 'fp16' }), /exchange.*fp32 or bf16/],
   ['a nested key of the wrong type', writeJob({ ...good, name: 'h', data: { tail: 'cut' } }), /data\.tail/],
+  ['a link out of the folder beside the task', writeJob({ ...good, name: 'l' }), /"link\.py" is a link that leads out/],
   ['text that is not YAML', ownText('i.yaml', 'steps: [1'), /i\.yaml/],
   ['no such file', join(jobs, 'none.yaml'), /none\.yaml/],
 ])(
@@ -48,7 +49,8 @@ it.concurrent.each([
 it(
   'lockstep run of a class that does not exist fails the job with one line that names it',
   async () => {
-    const job = writeJob({ ...good, name: 'k', task: 'line.py:Lime' });
+    // Without the link, which would not be sent.
+    const job = jobFolder(join(folder, 'other'), [ownTask('line')])({ ...good, name: 'k', task: 'line.py:Lime' });
     const { end, lockstep, left } = await runToEnd(['run', job, '--workers', '1', '--dir', '{folder}/run', '--json']);
     expect(end.code).toBe(1);
     expect(lockstep.finished().reason).toMatch(/^import failed on w1: .*line\.py has no class Lime$/);

@@ -9,6 +9,7 @@ import type { CoreCheckpointCommand, CoreDataPlaneCommand, WorkerCommand } from 
 import type { WorkerEvent } from '../core/event.js';
 import type { WorkerState } from '../core/state.js';
 import { EngineProcess } from './engine_process.js';
+import { codeFailure, type JobCode } from './job_code.js';
 import { createModelFolder, describeModel } from './model_folder.js';
 import type { SessionClient } from './session_client.js';
 
@@ -27,6 +28,7 @@ export interface DriverOptions {
   readonly environment: Readonly<Record<string, string>>;
   readonly dataPlane: DataPlane;
   readonly checkpoints: Checkpoints;
+  readonly code: JobCode;
   /** The worker was told to stop and holds nothing any more. */
   readonly onExit: () => void;
   readonly log: Logger;
@@ -36,6 +38,8 @@ export class Driver {
   readonly #options: DriverOptions;
   readonly #queue: WorkerEvent[] = [];
   readonly #engines = new Map<number, EngineProcess>();
+  /** Engines whose code is not there yet. */
+  readonly #preparing = new Map<number, AbortController>();
   /** What users' code starts in a session of its own is not in the engine's process group, and must not outlive the job either. */
   readonly #orphans = new Orphans(() => new Set([...this.#engines.values()].map((engine) => engine.pid)));
   readonly #ticker: NodeJS.Timeout;
@@ -87,9 +91,11 @@ export class Driver {
   async close(): Promise<void> {
     clearInterval(this.#ticker);
     this.#loopDelay.disable();
+    for (const preparing of this.#preparing.values()) preparing.abort();
     for (const engine of this.#engines.values()) engine.kill();
     this.#engines.clear();
     await this.#orphans.sweepAll(LAST_SWEEP_MS);
+    this.#options.code.close();
   }
 
   #execute(command: WorkerCommand): void {
@@ -98,9 +104,10 @@ export class Driver {
         this.#session?.send(command.message);
         break;
       case 'start_engine':
-        this.#startEngine(command);
+        void this.#startEngine(command);
         break;
       case 'kill_engine':
+        this.#preparing.get(command.start)?.abort();
         this.#engines.get(command.start)?.kill();
         break;
       case 'tell_engine':
@@ -127,17 +134,40 @@ export class Driver {
     }
   }
 
-  #startEngine({ start, threads, bundle }: Extract<WorkerCommand, { kind: 'start_engine' }>): void {
+  async #startEngine({ start, threads, bundle }: Extract<WorkerCommand, { kind: 'start_engine' }>): Promise<void> {
+    const folder = this.#options.code.shared(bundle) ?? (await this.#codeFor(start, bundle));
+    if (folder !== undefined) this.#spawn(start, threads, folder);
+  }
+
+  /** Undefined when there will be no engine: the core has been told why. */
+  async #codeFor(start: number, bundle: string): Promise<string | undefined> {
+    const preparing = new AbortController();
+    this.#preparing.set(start, preparing);
+    let failure: unknown;
+    const folder = await this.#options.code.make(start, bundle, preparing.signal).catch((error: unknown) => {
+      failure = error;
+      return undefined;
+    });
+    this.#preparing.delete(start);
+    if (folder !== undefined && !preparing.signal.aborted) return folder;
+    this.#options.code.release(start);
+    if (preparing.signal.aborted) this.dispatch({ kind: 'engine_exited', start, reason: 'it was not started' });
+    else this.dispatch({ kind: 'engine_event', start, event: codeFailure(failure) });
+    return undefined;
+  }
+
+  #spawn(start: number, threads: number, folder: string): void {
     const engine = new EngineProcess({
       python: this.#options.python,
       gpu: this.#options.gpu,
       environment: this.#options.environment,
       threads,
-      bundle,
+      folder,
       onEvent: (event) => this.dispatch({ kind: 'engine_event', start, event }),
       onLines: (lines) => this.dispatch({ kind: 'lines_printed', start, lines }),
       onExit: (reason) => {
         this.#engines.delete(start);
+        this.#options.code.release(start);
         this.#orphans.sweep();
         for (const ms of SWEEPS_MS) setTimeout(() => this.#orphans.sweep(), ms).unref();
         this.dispatch({ kind: 'engine_exited', start, reason });

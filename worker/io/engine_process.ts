@@ -25,7 +25,8 @@ export interface EngineOptions {
   /** Number of the GPU, counted round those that there are. */
   readonly gpu: number;
   readonly threads: number;
-  readonly bundle: string;
+  /** Folder with the code of the job. */
+  readonly folder: string;
   /** What of the daemon's environment the user's code may see. */
   readonly environment: Readonly<Record<string, string>>;
   readonly onEvent: (event: EngineEvent) => void;
@@ -78,7 +79,7 @@ export class EngineProcess {
     this.#options = options;
     // A process group of its own, so that it can be killed together with everything that the user's code starts.
     this.#child = spawn(options.python, ['-m', 'lockstep.engine', ...DESCRIPTORS, '--gpu', String(options.gpu)], {
-      cwd: options.bundle,
+      cwd: options.folder,
       env: environmentOf(options),
       detached: true,
       stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe', this.exchange.fd, this.state.fd, this.snapshot.fd],
@@ -104,9 +105,11 @@ export class EngineProcess {
     return this.#child.pid ?? 0;
   }
 
+  /** The core names the code as the coordinator does; the engine is told the folder in which it lies here. */
   tell(command: EngineCommand): void {
     this.#commands += 1;
-    this.#control.write(`${JSON.stringify({ id: this.#commands, ...command })}\n`);
+    const told = command.command === 'load' ? { ...command, bundle: this.#options.folder } : command;
+    this.#control.write(`${JSON.stringify({ id: this.#commands, ...told })}\n`);
   }
 
   /** SIGKILL to the whole process group. */

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import * as bundles from '../../../shared/wire/bundles.js';
 import {
   type Codec,
   choice,
@@ -13,7 +14,7 @@ import {
 } from '../../../shared/wire/codec.js';
 import * as jobs from '../../../shared/wire/jobs.js';
 import { pullRequest } from '../../../shared/wire/peer.js';
-import { JobsClient, PeerClient, SessionClient } from '../../../shared/wire/services.js';
+import { BundlesClient, JobsClient, PeerClient, SessionClient } from '../../../shared/wire/services.js';
 import * as session from '../../../shared/wire/session.js';
 import { wireValues } from './wire_values.js';
 
@@ -62,6 +63,18 @@ const cases: readonly Case[] = [
     name: 'session.CoordinatorMessage',
     codec: session.coordinatorMessage,
     throughBytes: response(SessionClient.service, 'Connect'),
+  },
+  { name: 'bundles.BundleState', codec: bundles.bundleState, throughBytes: response(BundlesClient.service, 'Find') },
+  {
+    name: 'bundles.BundleReference',
+    codec: bundles.bundleReference,
+    throughBytes: request(BundlesClient.service, 'Fetch'),
+  },
+  { name: 'bundles.BundlePiece', codec: bundles.bundlePiece, throughBytes: response(BundlesClient.service, 'Fetch') },
+  {
+    name: 'bundles.UploadMessage',
+    codec: bundles.uploadMessage,
+    throughBytes: request(BundlesClient.service, 'Upload'),
   },
   { name: 'peer.PullRequest', codec: pullRequest, throughBytes: request(PeerClient.service, 'Pull') },
 ];

@@ -25,7 +25,7 @@ function typeOf(name: string): MessageType {
 }
 
 function resolve(typeName: string, owner: string): string {
-  const scopes = ['lockstep.', 'lockstep.jobs.', 'lockstep.session.', 'lockstep.peer.'];
+  const scopes = ['lockstep.', 'lockstep.jobs.', 'lockstep.bundles.', 'lockstep.session.', 'lockstep.peer.'];
   const candidates = scopes.map((scope) => scope + typeName);
   const found = candidates.find((name) => packageDefinition[name] !== undefined);
   if (found === undefined) throw new Error(`${typeName} in ${owner} is not known`);

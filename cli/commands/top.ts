@@ -1,0 +1,72 @@
+/** `lockstep top`: jobs and workers as they are now, again and again. */
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Context } from '../context.js';
+import { CliError, type ExitCode, exitCodes } from '../exit_codes.js';
+import type { JobsClient } from '../jobs_client.js';
+import { type JsonOption, type ServerOption, withClient } from '../options.js';
+import { jobJson, nodeJson } from '../output/json.js';
+import { ratesBetween, type Snapshot, topText } from '../output/top_table.js';
+
+/** The alternate screen, without a cursor; what was there before comes back at the end. */
+const ENTER = '\u001b[?1049h\u001b[?25l';
+const LEAVE = '\u001b[?25h\u001b[?1049l';
+const HOME = '\u001b[H';
+const CLEAR_LINE = '\u001b[K';
+const CLEAR_BELOW = '\u001b[J';
+
+export interface TopOptions extends JsonOption, ServerOption {
+  readonly once?: true;
+  readonly interval: number;
+}
+
+/** With a terminal it goes on until Ctrl-C; otherwise it needs --json to do so. */
+export async function top(context: Context, options: TopOptions): Promise<ExitCode> {
+  const once = options.once === true || (!context.stdout.isTTY && options.json !== true);
+  const screen = !once && options.json !== true;
+  if (screen) context.write(ENTER);
+  try {
+    await withClient(context, options, (client) => look(context, client, { ...options, once, screen }));
+    return exitCodes.ok;
+  } finally {
+    if (screen) context.write(LEAVE);
+  }
+}
+
+interface LookOptions extends TopOptions, JsonOption {
+  readonly screen: boolean;
+  readonly interval: number;
+}
+
+async function look(
+  context: Context,
+  client: JobsClient,
+  { once, screen, json, interval }: Omit<LookOptions, 'once'> & { readonly once: boolean },
+): Promise<void> {
+  let before: Snapshot | undefined;
+  for (;;) {
+    const now = await snapshotOf(client);
+    if (json) context.write(`${JSON.stringify(topJson(now))}\n`);
+    else if (screen) context.write(pageOf(topText(now, ratesBetween(before, now)), context.stdout));
+    else context.write(`${topText(now, ratesBetween(before, now))}\n`);
+    if (once) return;
+    before = now;
+    await delay(interval * 1000, undefined, { signal: context.signal }).catch(() => {
+      throw new CliError(exitCodes.interrupted, 'interrupted');
+    });
+  }
+}
+
+async function snapshotOf(client: JobsClient): Promise<Snapshot> {
+  const [jobs, nodes] = await Promise.all([client.list(), client.nodes()]);
+  return { timeMs: Date.now(), jobs, nodes };
+}
+
+function topJson({ timeMs, jobs, nodes }: Snapshot): object {
+  return { event: 'top', time_ms: timeMs, jobs: jobs.map(jobJson), nodes: nodes.map(nodeJson) };
+}
+
+/** Drawn over the page before it, line by line, so that nothing flickers; what does not fit is cut. */
+function pageOf(text: string, { rows, columns }: NodeJS.WriteStream): string {
+  const lines = text.split('\n').slice(0, Math.max(1, rows - 1));
+  return HOME + lines.map((line) => `${line.slice(0, columns)}${CLEAR_LINE}\n`).join('') + CLEAR_BELOW;
+}

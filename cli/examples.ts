@@ -1,0 +1,21 @@
+/** One example of each command, shown by its --help. */
+export const examples: Readonly<Record<string, string>> = {
+  up: 'lockstep up --workers 3 --dir /tmp/cluster',
+  run: 'lockstep run examples/char_gpt/job.yaml --workers 3',
+  submit: 'lockstep submit job.yaml --set batch=96 --set params.lr=0.01 --watch',
+  clone: 'lockstep clone char-gpt --set seed=2',
+  resume: 'lockstep resume char-gpt --from 300',
+  jobs: 'lockstep jobs --server 10.0.0.1:7400',
+  job: 'lockstep job char-gpt',
+  watch: 'lockstep watch char-gpt --timeout 3600',
+  logs: 'lockstep logs char-gpt --follow --worker w1 --tail 20',
+  events: 'lockstep events char-gpt --json --follow',
+  cancel: 'lockstep cancel char-gpt --checkpoint',
+  checkpoints: 'lockstep checkpoints char-gpt',
+  verify: 'lockstep verify /data/checkpoints/k3v9/step-000000300',
+  nodes: 'lockstep nodes --json',
+  audit: 'lockstep audit char-gpt',
+  top: 'lockstep top --interval 2',
+  doctor: 'lockstep doctor --server 10.0.0.1:7400 --etcd http://10.0.0.1:2379',
+  completion: 'source <(lockstep completion bash)',
+};
