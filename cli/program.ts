@@ -1,6 +1,7 @@
 /** The commands and their options. */
 import { Command, CommanderError } from 'commander';
 import { JobSpecError } from '../shared/job_spec.js';
+import { printable } from '../shared/text/printable.js';
 import { auditJob, cancelJob, listCheckpoints, listJobs, listNodes, resume, showJob, submit } from './commands/jobs.js';
 import { run } from './commands/run.js';
 import { events, logs, watch } from './commands/streams.js';
@@ -9,7 +10,6 @@ import { verify } from './commands/verify.js';
 import type { Context } from './context.js';
 import { CliError, type ExitCode, exitCodes } from './exit_codes.js';
 import { MAX_COORDINATORS, MAX_WORKERS, wholeNumberOption, withJson, withServer, withTimeout } from './options.js';
-import { printable } from './output/printable.js';
 
 const MAX_STEPS = 1_000_000_000;
 

@@ -3,13 +3,13 @@ import { dirname, join, resolve } from 'node:path';
 import Table from 'cli-table3';
 import { nanoid } from 'nanoid';
 import { readJobFile } from '../../shared/job_file.js';
+import { formatBytes, formatLoss } from '../../shared/text/numbers.js';
+import { printable } from '../../shared/text/printable.js';
 import type { Checkpoint, Job, Node } from '../../shared/wire/jobs.js';
 import type { Context } from '../context.js';
 import { type ExitCode, exitCodes } from '../exit_codes.js';
 import { type JsonOption, type ServerOption, withClient } from '../options.js';
 import { auditJson, checkpointJson, jobJson, nodeJson } from '../output/json.js';
-import { formatBytes, formatLoss } from '../output/numbers.js';
-import { printable } from '../output/printable.js';
 import { newRunFolder } from '../run_folder.js';
 import { withInitFrom, withSteps } from './run.js';
 

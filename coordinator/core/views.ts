@@ -14,7 +14,7 @@ export function findJobs(state: CoordinatorState, reference: string): readonly J
 }
 
 /** What a job waits for, or why it ended. */
-function reasonOf(state: CoordinatorState, run: JobRun): string {
+export function reasonOf(state: CoordinatorState, run: JobRun): string {
   const { job, reason, spec } = run.record;
   if (isTerminal(run.record.state) || run.formation.kind === 'started') return reason;
   const assigned = assignedTo(state, job);
@@ -55,7 +55,7 @@ export function jobsView(state: CoordinatorState): readonly Job[] {
     .map((run) => jobView(state, run));
 }
 
-function nodeState(state: CoordinatorState, worker: Worker): string {
+export function nodeState(state: CoordinatorState, worker: Worker): 'idle' | 'loading' | 'ready' | 'training' {
   if (worker.job === undefined) return 'idle';
   if (worker.facts === undefined) return 'loading';
   const formation = state.jobs.get(worker.job)?.formation;
@@ -95,8 +95,8 @@ export function checkpointsView(run: JobRun): readonly Checkpoint[] {
   }));
 }
 
-/** The first event at or after a sequence number. Sequence numbers grow, so it is found by halving. */
-export function eventFrom(run: JobRun, sequence: number): JobEvent | undefined {
+/** Index of the first event at or after a sequence number. Sequence numbers grow, so it is found by halving. */
+export function eventIndexFrom(run: JobRun, sequence: number): number {
   let low = 0;
   let high = run.events.length;
   while (low < high) {
@@ -104,7 +104,12 @@ export function eventFrom(run: JobRun, sequence: number): JobEvent | undefined {
     if ((run.events[middle]?.sequence ?? 0) < sequence) low = middle + 1;
     else high = middle;
   }
-  return run.events[low];
+  return low;
+}
+
+/** The first event at or after a sequence number. */
+export function eventFrom(run: JobRun, sequence: number): JobEvent | undefined {
+  return run.events[eventIndexFrom(run, sequence)];
 }
 
 /** The first log line that is kept at or after number `line` of the job, and its number. */

@@ -1,0 +1,77 @@
+/** The loss: each point as it was, and smoothed. */
+import type { JSX } from 'preact';
+import { useMemo } from 'preact/hooks';
+import type uPlot from 'uplot';
+import type { SeriesColumns } from '../../shared/wire/dashboard.js';
+import { lossText } from '../figures.js';
+import { axes, Chart, type Marker, xOf } from './chart.js';
+import type { Palette } from './palette.js';
+import { smoothed } from './smooth.js';
+
+export interface LossChartProps {
+  readonly series: SeriesColumns;
+  readonly byTime: boolean;
+  readonly log: boolean;
+  /** Weight of the past in the smoothed curve, 0 to 1. */
+  readonly smoothing: number;
+  readonly markers: readonly Marker[];
+  readonly palette: Palette;
+}
+
+/** A logarithm has no place for what is not above 0. */
+function shownLoss(values: readonly (number | null)[], log: boolean): (number | null)[] {
+  return values.map((value) => (value !== null && log && value <= 0 ? null : value));
+}
+
+export function LossChart({ series, byTime, log, smoothing, markers, palette }: LossChartProps): JSX.Element {
+  const data = useMemo((): uPlot.AlignedData => {
+    const raw = shownLoss(series.loss, log);
+    return [
+      xOf(series, byTime),
+      shownLoss(series.lossMin, log),
+      shownLoss(series.lossMax, log),
+      raw,
+      [...smoothed(raw, smoothing)],
+    ];
+  }, [series, byTime, log, smoothing]);
+  const first = series.loss.find((value) => value !== null);
+  const last = series.loss.findLast((value) => value !== null);
+  const label = `Loss by ${byTime ? 'time' : 'step'}, ${series.step.length} points, from ${lossText(first)} to ${lossText(last)}`;
+  const hasSmooth = smoothing > 0;
+  return (
+    <Chart
+      label={label}
+      height={260}
+      data={data}
+      markers={markers}
+      shape={`${byTime} ${log} ${hasSmooth} ${palette.text}`}
+      options={() => ({
+        scales: { x: { time: byTime }, y: { distr: log ? 3 : 1 } },
+        axes: axes(palette, byTime, (value) => String(Number(value.toPrecision(4)))),
+        cursor: { points: { size: 6 }, y: false },
+        legend: { live: true },
+        bands: [{ series: [2, 1], fill: palette.accentFaint }],
+        series: [
+          { label: byTime ? 'time' : 'step' },
+          { label: 'lowest', stroke: 'transparent', points: { show: false }, value: (_, v) => lossText(v) },
+          { label: 'highest', stroke: 'transparent', points: { show: false }, value: (_, v) => lossText(v) },
+          {
+            label: 'loss',
+            stroke: hasSmooth ? palette.accentFaint : palette.accent,
+            width: hasSmooth ? 1 : 1.5,
+            points: { show: false },
+            value: (_, v) => lossText(v),
+          },
+          {
+            label: 'smoothed',
+            stroke: palette.accent,
+            width: 2,
+            show: hasSmooth,
+            points: { show: false },
+            value: (_, v) => lossText(v),
+          },
+        ],
+      })}
+    />
+  );
+}
