@@ -2,6 +2,7 @@
 import type { JSX } from 'preact';
 import { useEffect, useRef } from 'preact/hooks';
 import uPlot from 'uplot';
+import { clockText, UNKNOWN } from '../figures.js';
 import type { Palette } from './palette.js';
 
 export interface Marker {
@@ -67,6 +68,8 @@ function drawMarkers(plot: uPlot, markers: readonly Marker[]): void {
   const ratio = devicePixelRatio;
   ctx.save();
   ctx.lineWidth = ratio;
+  ctx.textAlign = 'left';
+  ctx.textBaseline = 'alphabetic';
   ctx.setLineDash([3 * ratio, 3 * ratio]);
   ctx.font = `${10 * ratio}px system-ui, sans-serif`;
   let textEnds = Number.NEGATIVE_INFINITY;
@@ -110,6 +113,25 @@ const WHOLE = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4,
 function stepTick(step: number): string {
   if (step >= 1e6) return `${step / 1e6}M`;
   return step >= 10_000 ? `${step / 1000}k` : String(step);
+}
+
+/** What the legend says of a series: where the cursor is, and of the newest point while there is no cursor. */
+export function legendValue(
+  text: (value: number | null | undefined, plot: uPlot, at: number) => string,
+): uPlot.Series.Value {
+  return (plot, _, series, index) => {
+    const at = index ?? plot.data[0].length - 1;
+    return text(plot.data[series]?.[at], plot, at);
+  };
+}
+
+/** The x axis as the first of the series. */
+export function xSeries(byTime: boolean): uPlot.Series {
+  const text = (x: number | null | undefined): string => {
+    if (x === null || x === undefined) return UNKNOWN;
+    return byTime ? clockText(x * 1000) : x.toLocaleString('en');
+  };
+  return { label: byTime ? 'time' : 'step', value: legendValue(text) };
 }
 
 /** What the x axis shows: the number of committed steps, or the time in seconds as uPlot wants it. */

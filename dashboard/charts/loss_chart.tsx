@@ -4,12 +4,14 @@ import { useMemo } from 'preact/hooks';
 import type uPlot from 'uplot';
 import type { SeriesColumns } from '../../shared/wire/dashboard.js';
 import { lossText } from '../figures.js';
-import { axes, Chart, type Marker, xOf } from './chart.js';
+import { axes, Chart, legendValue, type Marker, xOf, xSeries } from './chart.js';
 import type { Palette } from './palette.js';
 import { smoothed } from './smooth.js';
 
 export interface LossChartProps {
   readonly series: SeriesColumns;
+  /** Steps of a point. */
+  readonly stride: number;
   readonly byTime: boolean;
   readonly log: boolean;
   /** Weight of the past in the smoothed curve, 0 to 1. */
@@ -23,7 +25,7 @@ function shownLoss(values: readonly (number | null)[], log: boolean): (number | 
   return values.map((value) => (value !== null && log && value <= 0 ? null : value));
 }
 
-export function LossChart({ series, byTime, log, smoothing, markers, palette }: LossChartProps): JSX.Element {
+export function LossChart({ series, stride, byTime, log, smoothing, markers, palette }: LossChartProps): JSX.Element {
   const data = useMemo((): uPlot.AlignedData => {
     const raw = shownLoss(series.loss, log);
     return [
@@ -37,6 +39,8 @@ export function LossChart({ series, byTime, log, smoothing, markers, palette }: 
   const first = series.loss.find((value) => value !== null);
   const last = series.loss.findLast((value) => value !== null);
   const label = `Loss by ${byTime ? 'time' : 'step'}, ${series.step.length} points, from ${lossText(first)} to ${lossText(last)}`;
+  // Points of one step have no band.
+  const bandClass = stride > 1 ? 'band' : 'no-band';
   const hasSmooth = smoothing > 0;
   return (
     <Chart
@@ -44,7 +48,7 @@ export function LossChart({ series, byTime, log, smoothing, markers, palette }: 
       height={260}
       data={data}
       markers={markers}
-      shape={`${byTime} ${log} ${hasSmooth} ${palette.text}`}
+      shape={`${byTime} ${log} ${hasSmooth} ${bandClass} ${palette.text}`}
       options={() => ({
         scales: { x: { time: byTime }, y: { distr: log ? 3 : 1 } },
         axes: axes(palette, byTime, (value) => String(Number(value.toPrecision(4)))),
@@ -52,15 +56,27 @@ export function LossChart({ series, byTime, log, smoothing, markers, palette }: 
         legend: { live: true },
         bands: [{ series: [2, 1], fill: palette.accentFaint }],
         series: [
-          { label: byTime ? 'time' : 'step' },
-          { label: 'lowest', stroke: 'transparent', points: { show: false }, value: (_, v) => lossText(v) },
-          { label: 'highest', stroke: 'transparent', points: { show: false }, value: (_, v) => lossText(v) },
+          xSeries(byTime),
+          {
+            label: 'lowest',
+            class: bandClass,
+            stroke: 'transparent',
+            points: { show: false },
+            value: legendValue(lossText),
+          },
+          {
+            label: 'highest',
+            class: bandClass,
+            stroke: 'transparent',
+            points: { show: false },
+            value: legendValue(lossText),
+          },
           {
             label: 'loss',
             stroke: hasSmooth ? palette.accentFaint : palette.accent,
             width: hasSmooth ? 1 : 1.5,
             points: { show: false },
-            value: (_, v) => lossText(v),
+            value: legendValue(lossText),
           },
           {
             label: 'smoothed',
@@ -68,7 +84,7 @@ export function LossChart({ series, byTime, log, smoothing, markers, palette }: 
             width: 2,
             show: hasSmooth,
             points: { show: false },
-            value: (_, v) => lossText(v),
+            value: legendValue(lossText),
           },
         ],
       })}

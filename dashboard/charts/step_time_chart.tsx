@@ -3,8 +3,8 @@ import type { JSX } from 'preact';
 import { useMemo } from 'preact/hooks';
 import type uPlot from 'uplot';
 import type { SeriesColumns } from '../../shared/wire/dashboard.js';
-import { msText } from '../figures.js';
-import { axes, Chart, type Marker, xOf } from './chart.js';
+import { msText, UNKNOWN } from '../figures.js';
+import { axes, Chart, legendValue, type Marker, xOf, xSeries } from './chart.js';
 import type { Palette } from './palette.js';
 
 export interface StepTimeChartProps {
@@ -40,7 +40,7 @@ function stacked({ compute, reduce, apply, rest }: StepParts): readonly number[]
   return sums;
 }
 
-function layer(label: string, color: string): uPlot.Series {
+function layer(label: string, color: string, index: number): uPlot.Series {
   return {
     label,
     stroke: color,
@@ -48,8 +48,9 @@ function layer(label: string, color: string): uPlot.Series {
     width: 0,
     points: { show: false },
     // The legend says how long the part is, not how high its upper edge lies: below it lies the next.
-    value: (plot, upper, index, at) =>
-      at === null || upper === null ? '' : msText(upper - (plot.data[index + 1]?.[at] ?? 0)),
+    value: legendValue((upper, plot, at) =>
+      upper === null || upper === undefined ? UNKNOWN : msText(upper - (plot.data[index + 1]?.[at] ?? 0)),
+    ),
   };
 }
 
@@ -71,11 +72,11 @@ export function StepTimeChart({ series, byTime, markers, palette }: StepTimeChar
         axes: axes(palette, byTime, msText),
         cursor: { points: { show: false }, y: false },
         series: [
-          { label: byTime ? 'time' : 'step' },
-          layer('rest', palette.rest),
-          layer('apply', palette.apply),
-          layer('reduce', palette.reduce),
-          layer('compute', palette.compute),
+          xSeries(byTime),
+          layer('rest', palette.rest, 1),
+          layer('apply', palette.apply, 2),
+          layer('reduce', palette.reduce, 3),
+          layer('compute', palette.compute, 4),
         ],
       })}
     />

@@ -4,7 +4,7 @@ import { useMemo } from 'preact/hooks';
 import type uPlot from 'uplot';
 import type { SeriesColumns } from '../../shared/wire/dashboard.js';
 import { rateText } from '../figures.js';
-import { axes, Chart, type Marker, xOf } from './chart.js';
+import { axes, Chart, legendValue, type Marker, xOf, xSeries } from './chart.js';
 import type { Palette } from './palette.js';
 
 export interface ThroughputChartProps {
@@ -29,13 +29,13 @@ export function ThroughputChart({ series, byTime, markers, palette }: Throughput
         axes: axes(palette, byTime, (value) => value.toLocaleString('en')),
         cursor: { points: { size: 6 }, y: false },
         series: [
-          { label: byTime ? 'time' : 'step' },
+          xSeries(byTime),
           {
             label: 'samples/s',
             stroke: palette.accent,
             width: 1.5,
             points: { show: false },
-            value: (_, value) => rateText(value),
+            value: legendValue((value) => rateText(value ?? null)),
           },
         ],
       })}

@@ -71,7 +71,7 @@ export function JobPage({ row, job, nodes, live, cancel }: JobPageProps): JSX.El
           <h2>Events</h2>
           <EventList events={job.events} />
         </section>
-        <section class="panel flush">
+        <section class="panel flush logs">
           <h2>Logs</h2>
           <LogView logs={job.logs} />
         </section>
@@ -136,14 +136,14 @@ function Figures({ row, job, workers }: FiguresProps): JSX.Element {
     <>
       <ProgressBar committed={row.committed} steps={row.steps} />
       <dl class="stats">
-        <Stat name="Step" note={row.steps === 0 ? '' : `of ${countText(row.steps)}, ${share}`}>
+        <Stat name={row.steps === 0 ? 'Steps' : `Step of ${countText(row.steps)}`} note={share}>
           {countText(row.committed)}
         </Stat>
         <Stat name="Loss">{lossText(row.loss)}</Stat>
         <Stat name="Steps/s">{rateText(row.stepsPerSecond)}</Stat>
         <Stat name="Samples/s">{rateText(row.samplesPerSecond)}</Stat>
         <Stat name="Time left">{secondsText(row.secondsLeft)}</Stat>
-        <Stat name="Workers" note={`generation ${row.generation}`}>
+        <Stat name="Workers" note={row.generation === 0 ? '' : `g${row.generation}`}>
           {workers}
         </Stat>
         <Stat name="Checkpoint">{row.checkpoint === null ? UNKNOWN : countText(row.checkpoint)}</Stat>
@@ -213,6 +213,7 @@ function Charts({ job, membership }: { readonly job: JobModel; readonly membersh
         </div>
         <LossChart
           series={series}
+          stride={stride}
           byTime={byTime}
           log={scale === 'log'}
           smoothing={Number(smoothing)}

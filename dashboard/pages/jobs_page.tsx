@@ -87,7 +87,7 @@ function JobsTable({
               <th scope="col" class="number wide">
                 Steps/s
               </th>
-              <th scope="col" class="number">
+              <th scope="col" class="number middling">
                 Left
               </th>
               <th scope="col" class="number wide">
@@ -118,7 +118,7 @@ function JobsTable({
                 </td>
                 <td class="number">{lossText(row.loss)}</td>
                 <td class="number wide">{rateText(row.stepsPerSecond)}</td>
-                <td class="number">{secondsText(row.secondsLeft)}</td>
+                <td class="number middling">{secondsText(row.secondsLeft)}</td>
                 <td class="number wide">{row.state === 'running' ? row.roster.length : ''}</td>
                 <td class="wide" title={isoText(row.submittedMs)}>
                   {dateText(row.submittedMs, nowMs)}
