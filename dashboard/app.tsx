@@ -136,12 +136,12 @@ function Page({ route, shown: { model, liveness }, cancel }: PageProps): JSX.Ele
   if (route.kind === 'jobs') return <JobsPage jobs={model.jobs} nodes={model.nodes} />;
   if (route.kind === 'nodes') return <NodesPage jobs={model.jobs} nodes={model.nodes} />;
   const row = model.jobs.get(route.job);
-  if (model.missing === route.job) {
+  if (model.missing?.job === route.job) {
     return (
       <section class="panel">
-        <h1>No such job</h1>
+        <h1>{route.job}</h1>
         <p>
-          There is no job <code>{route.job}</code>. <a href="#/jobs">All jobs</a>
+          {model.missing.reason} <a href="#/jobs">All jobs</a>
         </p>
       </section>
     );

@@ -37,8 +37,8 @@ export interface Model {
   readonly nodes: ReadonlyMap<string, NodeRow>;
   /** The job that is looked at. */
   readonly job: JobModel | undefined;
-  /** A job that was asked for and is not there. */
-  readonly missing: string | undefined;
+  /** A job that was asked for and cannot be shown. */
+  readonly missing: { readonly job: string; readonly reason: string } | undefined;
 }
 
 export const NO_MODEL: Model = {
@@ -74,7 +74,7 @@ export function applied(model: Model, message: ServerMessage): Model {
       if (model.job?.job !== message.job) return model;
       return { ...model, job: withDelta(model.job, message.number, message.data) };
     case 'job_missing':
-      return { ...model, job: undefined, missing: message.job };
+      return { ...model, job: undefined, missing: { job: message.job, reason: message.reason } };
     case 'beat':
     case 'cancel_done':
       return model;

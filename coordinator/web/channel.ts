@@ -26,7 +26,7 @@ export interface ChannelOptions {
   readonly maxKeptBytes?: number;
 }
 
-const MAX_KEPT_BYTES = 524_288;
+const MAX_KEPT_BYTES = 262_144;
 
 export class Channel {
   readonly #options: ChannelOptions;

@@ -16,10 +16,12 @@ import { metricsText } from './metrics.js';
 import { METRICS_TYPE } from './metrics_text.js';
 import { type PageFile, readPageFiles } from './page_files.js';
 import { PageTokens } from './page_token.js';
+import type { Viewer } from './viewer.js';
 
 const TICK_MS = 100;
 const LOOP_LOOK_MS = 10;
 const LOOP_PERIOD_MS = 5_000;
+const FAILURE_LOG_MS = 60_000;
 const MAX_REQUEST_BYTES = 4_096;
 const MAX_HEADER_BYTES = 16_384;
 const MAX_CONNECTIONS = 256;
@@ -57,6 +59,7 @@ export class Dashboard {
   readonly #loopDelay = monitorEventLoopDelay({ resolution: LOOP_LOOK_MS });
   readonly #timers: readonly NodeJS.Timeout[];
   #loopDelaySeconds = 0;
+  #failedMs = 0;
   #access: Access = { hosts: new Set() };
   #url = '';
 
@@ -75,7 +78,8 @@ export class Dashboard {
   private constructor(options: DashboardOptions) {
     this.#options = options;
     this.#files = readPageFiles(options.pages);
-    this.#cancels = new Cancels(options.dispatch);
+    // Later, so that a fault of the core is not taken for one of a page.
+    this.#cancels = new Cancels((event) => void setImmediate(() => options.dispatch(event)));
     this.#hub = new Hub({
       name: options.name,
       state: options.state,
@@ -86,15 +90,16 @@ export class Dashboard {
     });
     this.#server = createServer(
       { maxHeaderSize: MAX_HEADER_BYTES, headersTimeout: HEADERS_MS, requestTimeout: REQUEST_MS },
-      (request, response) => void this.#answer(request, response),
+      (request, response) =>
+        void this.#answer(request, response).catch((error: unknown) => {
+          this.#failed(error);
+          response.destroy();
+        }),
     );
     this.#server.maxConnections = MAX_CONNECTIONS;
     this.#server.on('upgrade', (request, socket, head) => this.#upgrade(request, socket, head));
     this.#loopDelay.enable();
-    this.#timers = [
-      setInterval(() => this.#hub.tick(), TICK_MS),
-      setInterval(() => this.#readLoopDelay(), LOOP_PERIOD_MS),
-    ];
+    this.#timers = [setInterval(() => this.#tick(), TICK_MS), setInterval(() => this.#readLoopDelay(), LOOP_PERIOD_MS)];
   }
 
   /** Where a browser on the network finds it, "http://host:port". */
@@ -195,6 +200,31 @@ export class Dashboard {
     return `${leader.dashboard}/`;
   }
 
+  #tick(): void {
+    try {
+      this.#hub.tick();
+    } catch (error) {
+      this.#failed(error);
+    }
+  }
+
+  /** Pages are not worth a coordinator: what goes wrong here is said now and then, and training goes on. */
+  #failed(error: unknown): void {
+    const nowMs = Date.now();
+    if (nowMs - this.#failedMs < FAILURE_LOG_MS) return;
+    this.#failedMs = nowMs;
+    this.#options.log.error('dashboard', { error: error instanceof Error ? error.stack : String(error) });
+  }
+
+  #asked(viewer: Viewer, text: string): void {
+    try {
+      this.#hub.asked(viewer, text);
+    } catch (error) {
+      this.#failed(error);
+      viewer.end();
+    }
+  }
+
   #metrics(): string {
     this.#hub.readHistories();
     return metricsText({
@@ -232,7 +262,7 @@ export class Dashboard {
       close: (code, reason) => socket.close(code, reason),
       terminate: () => socket.terminate(),
     });
-    socket.on('message', (message) => this.#hub.asked(viewer, String(message)));
+    socket.on('message', (message) => this.#asked(viewer, String(message)));
     socket.on('pong', () => viewer.heard(Date.now()));
     socket.on('close', () => this.#hub.leave(viewer));
   }

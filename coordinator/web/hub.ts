@@ -18,8 +18,9 @@ const BEAT_MS = 2_000;
 const ALIVE_MS = 5_000;
 /** A channel without pages is kept for so long, for those that come back. */
 const KEPT_MS = 30_000;
-const MAX_JOB_CHANNELS = 64;
 export const MAX_VIEWERS = 64;
+/** Every page looks at one job; the others are kept for those that come back. */
+const MAX_JOB_CHANNELS = MAX_VIEWERS + 32;
 
 export interface KnownLeader {
   readonly name: string;
@@ -175,7 +176,8 @@ export class Hub {
     if (!viewer.watches(channel)) viewer.watch(channel, known?.cluster ?? null);
     const wanted = job === null ? undefined : this.#jobChannel(job);
     for (const other of this.#jobChannels.values()) if (other !== wanted) viewer.leave(other.channel);
-    if (job !== null && wanted === undefined) this.#say(viewer, { kind: 'job_missing', job });
+    if (job !== null && wanted === undefined)
+      this.#say(viewer, { kind: 'job_missing', job, reason: this.#whyNot(job) });
     else if (wanted !== undefined && !viewer.watches(wanted.channel)) viewer.watch(wanted.channel, known?.job ?? null);
   }
 
@@ -184,14 +186,21 @@ export class Hub {
     if (known !== undefined) return known;
     const { jobs } = this.#options.state;
     const run = jobs.get(job);
-    if (run === undefined || this.#jobChannels.size >= MAX_JOB_CHANNELS) return undefined;
+    if (run === undefined) return undefined;
     const history = this.histories.read(run, jobs);
     if (history === undefined) return undefined;
     const source = new JobSource(run, history);
     const channel = new Channel({ source, label: { job }, kind: 'job', after: this.#usedNumbers });
     const made = { channel, usedMs: this.#options.now() };
+    if (this.#jobChannels.size >= MAX_JOB_CHANNELS) this.#dropOldest();
     this.#jobChannels.set(job, made);
     return made;
+  }
+
+  #whyNot(job: string): string {
+    return this.#options.state.jobs.has(job)
+      ? 'So many jobs run that there is no room for the course of this one.'
+      : 'There is no such job.';
   }
 
   #cancel(viewer: Viewer, { request, job, checkpoint, token }: Extract<ViewerRequest, { kind: 'cancel' }>): void {
@@ -211,7 +220,7 @@ export class Hub {
     if (nowMs - this.#viewedMs > KEPT_MS) return;
     this.#advance(this.#cluster.channel);
     for (const one of this.#jobChannels.values()) {
-      if ([...this.#viewers].some((viewer) => viewer.watches(one.channel))) one.usedMs = nowMs;
+      if (this.#isWatched(one.channel)) one.usedMs = nowMs;
       this.#advance(one.channel);
     }
   }
@@ -237,10 +246,22 @@ export class Hub {
   }
 
   #dropUnused(nowMs: number): void {
-    for (const [job, { channel, usedMs }] of this.#jobChannels) {
-      if (nowMs - usedMs <= KEPT_MS) continue;
-      this.#usedNumbers = Math.max(this.#usedNumbers, channel.number + 1);
-      this.#jobChannels.delete(job);
-    }
+    for (const [job, one] of this.#jobChannels) if (nowMs - one.usedMs > KEPT_MS) this.#drop(job, one.channel);
+  }
+
+  /** Of those at which nobody looks. There are some: a page looks at one job only. */
+  #dropOldest(): void {
+    const unused = [...this.#jobChannels].filter(([, { channel }]) => !this.#isWatched(channel));
+    const oldest = unused.sort(([, left], [, right]) => left.usedMs - right.usedMs)[0];
+    if (oldest !== undefined) this.#drop(oldest[0], oldest[1].channel);
+  }
+
+  #drop(job: string, channel: Channel): void {
+    this.#usedNumbers = Math.max(this.#usedNumbers, channel.number + 1);
+    this.#jobChannels.delete(job);
+  }
+
+  #isWatched(channel: Channel): boolean {
+    return [...this.#viewers].some((viewer) => viewer.watches(channel));
   }
 }

@@ -7,7 +7,7 @@ import { eventIndexFrom } from '../core/views.js';
 import { JobSeries } from './series.js';
 import { Speed } from './speed.js';
 
-const EVENTS_KEPT = 500;
+const EVENTS_KEPT = 300;
 
 /** Since this coordinator leads. */
 export interface JobTotals {
@@ -117,12 +117,14 @@ function addToTotals(totals: JobTotals, event: JobEvent): void {
   }
 }
 
-/** JSON knows no maps. */
+/** As JSON can say it: it knows no maps. */
 function eventRow(event: Exclude<JobEvent, { kind: 'stepCommitted' }>): EventRow {
   switch (event.kind) {
     case 'evaluated':
-    case 'jobFinished':
       return { ...event, metrics: Object.fromEntries(event.metrics) };
+    case 'jobFinished':
+      // The traceback is shown once, as part of the job.
+      return { ...event, metrics: Object.fromEntries(event.metrics), traceback: '' };
     default:
       return event;
   }

@@ -25,6 +25,11 @@ function shownLoss(values: readonly (number | null)[], log: boolean): (number | 
   return values.map((value) => (value !== null && log && value <= 0 ? null : value));
 }
 
+/** As much as there is, instead of whole powers of ten. */
+function logRange(_: uPlot, min: number | null, max: number | null): uPlot.Range.MinMax {
+  return [(min ?? 1) * 0.95, (max ?? 10) * 1.05];
+}
+
 export function LossChart({ series, stride, byTime, log, smoothing, markers, palette }: LossChartProps): JSX.Element {
   const data = useMemo((): uPlot.AlignedData => {
     const raw = shownLoss(series.loss, log);
@@ -50,7 +55,7 @@ export function LossChart({ series, stride, byTime, log, smoothing, markers, pal
       markers={markers}
       shape={`${byTime} ${log} ${hasSmooth} ${bandClass} ${palette.text}`}
       options={() => ({
-        scales: { x: { time: byTime }, y: { distr: log ? 3 : 1 } },
+        scales: { x: { time: byTime }, y: log ? { distr: 3, range: logRange } : {} },
         axes: axes(palette, byTime, (value) => String(Number(value.toPrecision(4)))),
         cursor: { points: { size: 6 }, y: false },
         legend: { live: true },

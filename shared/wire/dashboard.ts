@@ -178,8 +178,8 @@ export type ServerMessage =
   | { readonly kind: 'cluster_delta'; readonly number: number; readonly data: ClusterDelta }
   | { readonly kind: 'job_snapshot'; readonly job: string; readonly number: number; readonly data: JobSnapshot }
   | { readonly kind: 'job_delta'; readonly job: string; readonly number: number; readonly data: JobDelta }
-  /** There is no such job. */
-  | { readonly kind: 'job_missing'; readonly job: string }
+  /** The job cannot be shown, and why. */
+  | { readonly kind: 'job_missing'; readonly job: string; readonly reason: string }
   | { readonly kind: 'cancel_done'; readonly request: number; readonly error: string };
 
 export type ViewerRequest =
