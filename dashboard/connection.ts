@@ -63,7 +63,11 @@ export class Connection {
   async cancel(job: string, checkpoint: boolean): Promise<string> {
     const socket = this.#socket;
     if (socket === undefined || this.#liveness !== 'live') return 'there is no connection to the coordinator';
-    this.#token ||= await readToken();
+    try {
+      this.#token ||= await readToken();
+    } catch {
+      return 'the coordinator does not answer';
+    }
     const request = ++this.#requests;
     return new Promise((done) => {
       const timer = setTimeout(() => this.#cancelDone(request, 'no answer; look whether the job has ended'), CANCEL_MS);

@@ -72,10 +72,15 @@ export class ClusterSource implements ChannelSource {
     return jobRow(this.#options.state, run, this.#options.histories.of(run.record.job), nowMs);
   }
 
-  /** In order of submission. */
   #shownJobs(): readonly JobRun[] {
     const all = [...this.#options.state.jobs.values()];
     const open = all.filter((run) => !hasEnded(run)).slice(0, MAX_OPEN_JOBS);
-    return [...all.filter(hasEnded).slice(-MAX_ENDED_JOBS), ...open];
+    return [...newest(all.filter(hasEnded), MAX_ENDED_JOBS), ...open];
   }
+}
+
+/** Jobs that come from etcd are in no order. */
+function newest(runs: readonly JobRun[], most: number): readonly JobRun[] {
+  if (runs.length <= most) return runs;
+  return [...runs].sort((left, right) => left.record.submittedMs - right.record.submittedMs).slice(-most);
 }

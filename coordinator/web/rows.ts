@@ -41,7 +41,7 @@ export function jobRow(state: CoordinatorState, run: JobRun, history: JobHistory
     committed,
     steps,
     generation: run.lastRecord?.generation ?? 0,
-    roster: (run.lastRecord?.roster ?? []).map((member) => member.worker),
+    workers: run.lastRecord?.roster.length ?? 0,
     loss: loss !== null && Number.isFinite(loss) ? loss : null,
     stepsPerSecond: rate === undefined ? null : short(rate.stepsPerSecond),
     samplesPerSecond: rate === undefined ? null : short(rate.samplesPerSecond),
@@ -114,6 +114,7 @@ export function jobDetail(run: JobRun): JobDetail {
   const { record } = run;
   const { spec, facts, progress } = record;
   return {
+    roster: (run.lastRecord?.roster ?? []).map((member) => member.worker),
     ...specFacts(spec),
     parameters: facts?.parameters ?? null,
     datasetLength: facts?.datasetLength ?? null,

@@ -1,5 +1,5 @@
 /** Who took part when, from the events of a job. Pure. */
-import type { EventRow, JobRow } from '../../shared/wire/dashboard.js';
+import type { EventRow } from '../../shared/wire/dashboard.js';
 
 export interface Generation {
   readonly generation: number;
@@ -43,10 +43,16 @@ export interface Membership {
   readonly toMs: number;
 }
 
+/** The generation that the coordinator says is the newest, whatever events it knows. */
+export interface Newest {
+  readonly generation: number;
+  readonly roster: readonly string[];
+}
+
 /** `beganMs`: of what is known of the job. `toMs`: now, or the job's end. */
-export function membershipOf(row: JobRow, events: readonly EventRow[], beganMs: number, toMs: number): Membership {
+export function membershipOf(newest: Newest, events: readonly EventRow[], beganMs: number, toMs: number): Membership {
   const losses = events.flatMap((event) => (event.kind === 'workerLost' ? [lossOf(event)] : []));
-  const generations = generationsOf(row, events, beganMs, toMs);
+  const generations = generationsOf(newest, events, beganMs, toMs);
   const presences = generations.flatMap((one) => presencesIn(one, losses));
   const names = new Set([...generations.flatMap((one) => one.workers), ...losses.map((one) => one.worker)]);
   return {
@@ -68,13 +74,18 @@ function pauseOf({ generation, step, timeMs, pauseMs }: Extract<EventRow, { kind
   return { generation, step, fromMs: timeMs - pauseMs, toMs: timeMs };
 }
 
-function generationsOf(row: JobRow, events: readonly EventRow[], beganMs: number, toMs: number): readonly Generation[] {
+function generationsOf(
+  newest: Newest,
+  events: readonly EventRow[],
+  beganMs: number,
+  toMs: number,
+): readonly Generation[] {
   const started = events.flatMap((event) => (event.kind === 'generationStarted' ? [event] : []));
   const first = started[0]?.timeMs ?? toMs;
   // A new leader knows who takes part, and not since when.
   const adopted =
-    started.length === 0 && row.generation > 0
-      ? [{ generation: row.generation, step: 0, workers: row.roster, reason: '', fromMs: beganMs, toMs: first }]
+    started.length === 0 && newest.generation > 0
+      ? [{ generation: newest.generation, step: 0, workers: newest.roster, reason: '', fromMs: beganMs, toMs: first }]
       : [];
   return [
     ...adopted,

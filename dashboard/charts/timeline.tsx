@@ -1,6 +1,6 @@
 /** Who took part when: a line for each worker, with losses, pauses and generations. */
 import type { JSX } from 'preact';
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useCallback, useEffect, useRef, useState } from 'preact/hooks';
 import { clockText, msText } from '../figures.js';
 import type { Membership } from './generations.js';
 
@@ -17,15 +17,13 @@ function useWidth(): [(element: HTMLDivElement | null) => void, number] {
   const [width, setWidth] = useState(600);
   const watched = useRef<ResizeObserver | undefined>(undefined);
   useEffect(() => () => watched.current?.disconnect(), []);
-  return [
-    (element) => {
-      watched.current?.disconnect();
-      if (element === null) return;
-      watched.current = new ResizeObserver(() => setWidth(element.clientWidth));
-      watched.current.observe(element);
-    },
-    width,
-  ];
+  const place = useCallback((element: HTMLDivElement | null) => {
+    watched.current?.disconnect();
+    if (element === null) return;
+    watched.current = new ResizeObserver(() => setWidth(element.clientWidth));
+    watched.current.observe(element);
+  }, []);
+  return [place, width];
 }
 
 function summary({ workers, generations, losses, pauses }: Membership): string {

@@ -49,11 +49,11 @@ export function JobPage({ row, job, nodes, live, cancel }: JobPageProps): JSX.El
           <pre class="traceback">{job.detail.traceback}</pre>
         </section>
       )}
-      <Charts job={job} membership={membership} />
+      <Charts job={job} committed={row.committed} membership={membership} />
       <section class="panel">
         <h2>Membership</h2>
-        {membership.workers.length === 0 ? (
-          <p class="empty">Nobody takes part yet. {row.reason}</p>
+        {membership.toMs <= membership.fromMs || membership.workers.length === 0 ? (
+          <p class="empty">{hasEnded ? 'It is not known any more who took part.' : 'Nobody takes part yet.'}</p>
         ) : (
           <Timeline membership={membership} />
         )}
@@ -95,7 +95,8 @@ function membershipNow(row: JobRow, job: JobModel, hasEnded: boolean): Membershi
   const lastMs = Math.max(job.events.at(-1)?.timeMs ?? 0, job.series.timeMs.at(-1) ?? 0, row.submittedMs);
   const generations = job.events.find((event) => event.kind === 'generationStarted')?.timeMs;
   const beganMs = generations ?? job.series.timeMs[0] ?? row.submittedMs;
-  return membershipOf(row, job.events, beganMs, hasEnded ? lastMs : Math.max(lastMs, Date.now()));
+  const newest = { generation: row.generation, roster: job.detail.roster };
+  return membershipOf(newest, job.events, beganMs, hasEnded ? lastMs : Math.max(lastMs, Date.now()));
 }
 
 function lostNow({ losses }: Membership, nodes: ReadonlyMap<string, NodeRow>): readonly string[] {
@@ -155,7 +156,13 @@ function Figures({ row, job, workers }: FiguresProps): JSX.Element {
   );
 }
 
-function Charts({ job, membership }: { readonly job: JobModel; readonly membership: Membership }): JSX.Element {
+interface ChartsProps {
+  readonly job: JobModel;
+  readonly committed: number;
+  readonly membership: Membership;
+}
+
+function Charts({ job, committed, membership }: ChartsProps): JSX.Element {
   const palette = usePalette();
   const [axis, setAxis] = useState<'step' | 'time'>('step');
   const [scale, setScale] = useState<'linear' | 'log'>('linear');
@@ -172,7 +179,11 @@ function Charts({ job, membership }: { readonly job: JobModel; readonly membersh
     return (
       <section class="panel">
         <h2>Loss</h2>
-        <p class="empty">No step has been reported yet.</p>
+        <p class="empty">
+          {committed === 0
+            ? 'No step has been reported yet.'
+            : 'Its steps were reported before this coordinator led, or are too long ago.'}
+        </p>
       </section>
     );
   }

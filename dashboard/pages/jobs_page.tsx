@@ -119,7 +119,7 @@ function JobsTable({
                 <td class="number">{lossText(row.loss)}</td>
                 <td class="number wide">{rateText(row.stepsPerSecond)}</td>
                 <td class="number middling">{secondsText(row.secondsLeft)}</td>
-                <td class="number wide">{row.state === 'running' ? row.roster.length : ''}</td>
+                <td class="number wide">{row.state === 'running' ? row.workers : ''}</td>
                 <td class="wide" title={isoText(row.submittedMs)}>
                   {dateText(row.submittedMs, nowMs)}
                 </td>

@@ -3,7 +3,7 @@
  * characters are taken out.
  */
 import type { JSX } from 'preact';
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import { printableLines } from '../../shared/text/printable.js';
 import type { LogRow } from '../../shared/wire/dashboard.js';
 import { clockText } from '../figures.js';
@@ -16,12 +16,10 @@ export function LogView({ logs }: { readonly logs: readonly LogRow[] }): JSX.Ele
   const [words, setWords] = useState('');
   const place = useRef<HTMLDivElement>(null);
   const follows = useRef(true);
-  const workers = [...new Set(logs.map((row) => row.worker))].sort();
-  const wanted = words.toLowerCase();
-  const found = logs.filter(
-    (row) => (worker === '' || row.worker === worker) && (wanted === '' || row.text.toLowerCase().includes(wanted)),
-  );
-  const shown = found.slice(-SHOWN);
+  const workers = useMemo(() => [...new Set(logs.map((row) => row.worker))].sort(), [logs]);
+  const shown = useMemo(() => linesWith(logs, worker, words), [logs, worker, words]);
+  // Made once for the same lines: the page changes ten times a second, the lines seldom.
+  const lines = useMemo(() => shown.map((row) => <LogLine key={row.line} row={row} />), [shown]);
   const newest = shown.at(-1)?.line;
   // It scrolls when there is a new line.
   useEffect(() => {
@@ -67,13 +65,26 @@ export function LogView({ logs }: { readonly logs: readonly LogRow[] }): JSX.Ele
         {shown.length === 0 && (
           <p class="empty">{logs.length === 0 ? 'The task has printed nothing.' : 'No line is like that.'}</p>
         )}
-        {shown.map((row) => (
-          <div key={row.line} class={row.stream}>
-            <span class="time">{clockText(row.timeMs)}</span> <span class="worker">{row.worker}</span>{' '}
-            <span class="text">{printableLines(row.text).replace(/\n$/, '')}</span>
-          </div>
-        ))}
+        {lines}
       </div>
     </>
+  );
+}
+
+/** The newest of them. */
+function linesWith(logs: readonly LogRow[], worker: string, words: string): readonly LogRow[] {
+  const wanted = words.toLowerCase();
+  const found = logs.filter(
+    (row) => (worker === '' || row.worker === worker) && (wanted === '' || row.text.toLowerCase().includes(wanted)),
+  );
+  return found.slice(-SHOWN);
+}
+
+function LogLine({ row }: { readonly row: LogRow }): JSX.Element {
+  return (
+    <div class={row.stream === 'stderr' ? 'stderr' : 'stdout'}>
+      <span class="time">{clockText(row.timeMs)}</span> <span class="worker">{row.worker}</span>{' '}
+      <span class="text">{printableLines(row.text).replace(/\n$/, '')}</span>
+    </div>
   );
 }

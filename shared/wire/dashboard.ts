@@ -21,7 +21,8 @@ export interface JobRow {
   readonly committed: number;
   readonly steps: number;
   readonly generation: number;
-  readonly roster: readonly string[];
+  /** Of the newest generation. */
+  readonly workers: number;
   readonly loss: number | null;
   /** Over the last seconds; null while nothing is known. */
   readonly stepsPerSecond: number | null;
@@ -119,6 +120,8 @@ export interface CheckpointRow {
 }
 
 export interface JobDetail {
+  /** Workers of the newest generation, in the order of their ranks. */
+  readonly roster: readonly string[];
   readonly task: string;
   readonly batch: number;
   readonly microbatches: number;

@@ -174,7 +174,7 @@ it('nothing was asked of another origin, and no error was in the console', () =>
 });
 
 it('a page that loses its coordinator says so, and goes on by itself', async () => {
-  process.kill(cluster.coordinator, 'SIGKILL');
+  process.kill(cluster.coordinators[0] ?? 0, 'SIGKILL');
   await page.getByText('reconnecting').waitFor({ timeout: 10_000 });
   await page.locator('.live.live').waitFor({ timeout: 60_000 });
   await page.locator('.badge.running').waitFor({ timeout: 60_000 });

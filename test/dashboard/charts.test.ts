@@ -2,13 +2,9 @@ import { expect, it } from 'vitest';
 import { membershipOf } from '../../dashboard/charts/generations.js';
 import { smoothed } from '../../dashboard/charts/smooth.js';
 import { routeOf } from '../../dashboard/route.js';
-import type { EventRow, JobRow } from '../../shared/wire/dashboard.js';
+import type { EventRow } from '../../shared/wire/dashboard.js';
 
-const row: JobRow = {
-  ...{ job: 'a', name: 'x', state: 'running', reason: '', submittedMs: 0, committed: 9, steps: 10, generation: 2 },
-  ...{ roster: ['w1', 'w2'], loss: 1, stepsPerSecond: null, samplesPerSecond: null, secondsLeft: null },
-  checkpoint: null,
-};
+const newest = { generation: 2, roster: ['w1', 'w2'] };
 const base = { job: 'a', sequence: 0 };
 const started = (generation: number, timeMs: number, workers: readonly string[]): EventRow => ({
   ...{ ...base, kind: 'generationStarted', timeMs, generation, step: timeMs, reason: '', restoredFrom: '' },
@@ -26,7 +22,7 @@ it('a worker takes part until it is lost, the others until the next generation',
     reason: '',
   };
   const events = [started(1, 100, ['w1', 'w2']), lost, started(2, 160, ['w1'])];
-  const { presences, losses, workers } = membershipOf(row, events, 100, 300);
+  const { presences, losses, workers } = membershipOf(newest, events, 100, 300);
   expect(presences.map(({ worker, fromMs, toMs }) => [worker, fromMs, toMs])).toEqual([
     ['w1', 100, 160],
     ['w2', 100, 150],
@@ -37,7 +33,7 @@ it('a worker takes part until it is lost, the others until the next generation',
 });
 
 it('after a change of leader the generation that goes on is shown from the first sign of it', () => {
-  const { generations } = membershipOf(row, [], 50, 300);
+  const { generations } = membershipOf(newest, [], 50, 300);
   expect(generations).toMatchObject([{ generation: 2, workers: ['w1', 'w2'], fromMs: 50, toMs: 300 }]);
 });
 

@@ -12,8 +12,8 @@ export interface Cluster {
   readonly api: string;
   /** URL of its dashboard. */
   readonly dashboard: string;
-  /** Process of the first coordinator. */
-  readonly coordinator: number;
+  /** Processes of c1, c2 and so on. */
+  readonly coordinators: readonly number[];
   /** Process of each worker daemon. */
   readonly workers: ReadonlyMap<string, number>;
 }
@@ -22,8 +22,13 @@ export async function startCluster(workers: number, options: readonly string[] =
   const lockstep = new Lockstep(['up', '--workers', String(workers), '--dir', '{folder}/run', '--json', ...options]);
   try {
     const { api, dashboard, pids } = await lockstep.ready();
-    const coordinator = pids.coordinators[0] ?? 0;
-    return { lockstep, api, dashboard, coordinator, workers: new Map(Object.entries(pids.workers)) };
+    return {
+      lockstep,
+      api,
+      dashboard,
+      coordinators: pids.coordinators,
+      workers: new Map(Object.entries(pids.workers)),
+    };
   } catch (error) {
     await lockstep.close();
     throw error;
