@@ -1,7 +1,7 @@
 /** What a failed call to a coordinator means. The only place of the command line that knows gRPC status codes. */
 import { type ServiceError, status } from '@grpc/grpc-js';
+import { printable } from '../shared/text/printable.js';
 import { CliError, exitCodes } from './exit_codes.js';
-import { printable } from './output/printable.js';
 
 /** Metadata key by which a coordinator that does not lead names the one that does. */
 const LEADER_KEY = 'lockstep-leader';

@@ -1,10 +1,10 @@
 /** What a job would do if it were submitted now. */
 import { basename } from 'node:path';
 import { sha256OfReference } from '../shared/bundle/reference.js';
+import { formatBytes } from '../shared/text/numbers.js';
 import { blocksFor } from '../shared/tree.js';
 import type { JobSpec, Node } from '../shared/wire/jobs.js';
 import type { JobCode } from './job_code.js';
-import { formatBytes } from './output/numbers.js';
 import { factsText, tableOf } from './output/table.js';
 
 const SHOWN_FILES = 20;

@@ -8,7 +8,7 @@ import { z } from 'zod';
 import { connectEtcd, type EtcdClient } from '../shared/etcd/client.js';
 import { EtcdFailure } from '../shared/etcd/errors.js';
 import { coordinatorsFolder, workersFolder } from '../shared/etcd/keys.js';
-import { readLeader } from '../shared/etcd/leader_watch.js';
+import { type Leader, readLeader } from '../shared/etcd/leader_watch.js';
 import { readMembers } from '../shared/etcd/member_watch.js';
 import { Orphans } from '../shared/orphans.js';
 import { CliError, exitCodes } from './exit_codes.js';
@@ -81,10 +81,12 @@ export class LocalCluster {
     makeUnsentFolder(this.#folder);
     mkdirSync(join(this.#folder, 'logs'), { recursive: true });
     await this.#startEtcd(signal);
-    const ports = await freePorts(this.#options.coordinators);
+    const ports = await freePorts(2 * this.#options.coordinators);
+    const dashboards = ports.splice(this.#options.coordinators);
     this.#coordinators = ports.map((port, index) =>
       this.#startDaemon('coordinator', `c${index + 1}`, {
         listen: `127.0.0.1:${port}`,
+        dashboard: `127.0.0.1:${dashboards[index]}`,
         lease_ttl_seconds: COORDINATOR_LEASE_SECONDS,
         // All workers are on one machine: what makes one fail again and again is not its hardware.
         scheduling: { quarantine_after: 0 },
@@ -103,9 +105,10 @@ export class LocalCluster {
         die_with_parent: true,
       }),
     );
-    const api = await this.#untilReady(signal);
+    const leader = await this.#untilReady(signal);
     return {
-      api,
+      api: leader.address,
+      dashboard: leader.dashboard ?? '',
       etcd: this.#etcdUrl,
       pids: {
         etcd: this.#etcd?.pid ?? 0,
@@ -216,7 +219,7 @@ export class LocalCluster {
     throw this.#failed(etcd, `did not answer within ${ETCD_START_MS / 1000} s`);
   }
 
-  async #untilReady(signal: AbortSignal): Promise<string> {
+  async #untilReady(signal: AbortSignal): Promise<Leader> {
     const client = connectEtcd({ endpoints: [this.#etcdUrl], prefix: `${PREFIX}/`, callTimeoutMs: ETCD_CALL_MS });
     try {
       const untilMs = performance.now() + START_MS;
@@ -224,7 +227,7 @@ export class LocalCluster {
         throwIfAborted(signal);
         this.#throwIfHopeless();
         const missing = await this.#missing(client).catch(etcdIsMissing);
-        if (typeof missing !== 'string') return missing.leader;
+        if (typeof missing !== 'string') return missing;
         if (performance.now() > untilMs) {
           throw new CliError(
             exitCodes.unreachable,
@@ -238,8 +241,8 @@ export class LocalCluster {
     }
   }
 
-  /** What is not ready yet; the leader's address when all is. */
-  async #missing(client: EtcdClient): Promise<string | { readonly leader: string }> {
+  /** What is not ready yet; the leader when all is. */
+  async #missing(client: EtcdClient): Promise<string | Leader> {
     const coordinators = await readMembers(client, coordinatorsFolder);
     const workers = await readMembers(client, workersFolder);
     for (const [members, processes] of [
@@ -254,10 +257,10 @@ export class LocalCluster {
     const addresses = this.#coordinators.flatMap(
       (one) => memberValue.safeParse(coordinators.get(one.name)).data?.address ?? [],
     );
-    const leader = (await readLeader(client))?.address;
-    if (leader === undefined || !addresses.includes(leader)) return 'a leading coordinator';
-    this.#servers = [leader, ...addresses.filter((address) => address !== leader)];
-    return { leader };
+    const leader = await readLeader(client);
+    if (leader === undefined || !addresses.includes(leader.address)) return 'a leading coordinator';
+    this.#servers = [leader.address, ...addresses.filter((address) => address !== leader.address)];
+    return leader;
   }
 
   #throwIfHopeless(): void {
@@ -305,7 +308,7 @@ function etcdEnvironment(
   return process.arch === 'arm64' ? { ...own, ETCD_UNSUPPORTED_ARCH: 'arm64' } : own;
 }
 
-async function freePorts(count: number): Promise<readonly number[]> {
+async function freePorts(count: number): Promise<number[]> {
   const ports = new Set<number>();
   while (ports.size < count) {
     const port = FIRST_PORT + Math.floor(Math.random() * (LAST_PORT - FIRST_PORT));

@@ -2,6 +2,7 @@
 import { Argument, Command, CommanderError, Option } from 'commander';
 import { BundleError } from '../shared/bundle/bundle_error.js';
 import { JobSpecError } from '../shared/job_spec_error.js';
+import { printable } from '../shared/text/printable.js';
 import { complete, completion } from './commands/completion.js';
 import { doctor } from './commands/doctor.js';
 import { auditJob, cancelJob, listCheckpoints, listJobs, showJob } from './commands/jobs.js';
@@ -25,7 +26,6 @@ import {
   withServer,
   withTimeout,
 } from './options.js';
-import { printable } from './output/printable.js';
 
 const MAX_STEPS = 1_000_000_000;
 const MAX_DRAIN_SECONDS = 86_400;

@@ -1,11 +1,12 @@
 /** The coordinator daemon. */
 import { hostname } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import { Server, ServerCredentials } from '@grpc/grpc-js';
 import { ConfigError, EXIT_BAD_CONFIG } from '../shared/config.js';
 import { dieWithParent } from '../shared/die_with_parent.js';
-import { connectEtcd } from '../shared/etcd/client.js';
-import { coordinatorKey } from '../shared/etcd/keys.js';
+import { connectEtcd, type EtcdClient } from '../shared/etcd/client.js';
+import { coordinatorKey, leaderKey } from '../shared/etcd/keys.js';
 import { type Leader, watchLeader } from '../shared/etcd/leader_watch.js';
 import { register } from '../shared/etcd/registration.js';
 import { createLogger } from '../shared/logger.js';
@@ -19,9 +20,11 @@ import { BundlesService } from './io/bundles_service.js';
 import { Driver } from './io/driver.js';
 import { type Election, startElection } from './io/election.js';
 import { JobsService } from './io/jobs_service.js';
+import { RequestAnswers } from './io/request_answers.js';
 import { SessionService } from './io/session_service.js';
 import { sessionService } from './io/session_wire.js';
 import { Store } from './io/store.js';
+import { Dashboard, type DashboardOptions } from './web/dashboard.js';
 
 const ETCD_CALL_TIMEOUT_MS = 2_000;
 const CLOSE_MS = 2_000;
@@ -29,6 +32,7 @@ const CLOSE_MS = 2_000;
 const HEAR_LEAVERS_MS = 250;
 const SAVE_MS = 60_000;
 const LOOK_MS = 50;
+const PAGES = fileURLToPath(new URL('../dashboard', import.meta.url));
 const MAX_MESSAGE_BYTES = 4 * 1024 * 1024;
 
 function configPath(args: readonly string[]): string {
@@ -57,9 +61,32 @@ function listen(server: Server, address: string): Promise<number> {
   });
 }
 
+async function etcdAnswers(client: EtcdClient): Promise<boolean> {
+  try {
+    await client.get(leaderKey);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 function advertised(config: CoordinatorConfig, port: number): string {
   const host = config.listen.slice(0, config.listen.lastIndexOf(':'));
   return config.advertise ?? `${host}:${port}`;
+}
+
+/** Training does not depend on it: without its port, or its files, a coordinator goes on without. */
+async function startDashboard(
+  { dashboard: listen }: CoordinatorConfig,
+  options: Omit<DashboardOptions, 'listen'>,
+): Promise<Dashboard | undefined> {
+  if (listen === undefined) return undefined;
+  try {
+    return await Dashboard.start({ ...options, listen });
+  } catch (error) {
+    options.log.error('no dashboard', { listen, error: String(error) });
+    return undefined;
+  }
 }
 
 async function run(config: CoordinatorConfig, isAbandoned: () => boolean): Promise<void> {
@@ -100,7 +127,16 @@ async function run(config: CoordinatorConfig, isAbandoned: () => boolean): Promi
     leader: leaderAddress,
     log,
   });
-  driver.connect(sessions, jobs);
+  const dashboard = await startDashboard(config, {
+    name: config.name,
+    pages: PAGES,
+    state: driver.state,
+    dispatch: (event) => driver.dispatch(event),
+    leader: () => (leader === undefined ? null : { name: leader.name, dashboard: leader.dashboard ?? null }),
+    etcdAnswers: () => etcdAnswers(client),
+    log,
+  });
+  driver.connect(sessions, dashboard === undefined ? jobs : new RequestAnswers([jobs, dashboard]));
 
   const server = new Server({
     'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,
@@ -123,6 +159,7 @@ async function run(config: CoordinatorConfig, isAbandoned: () => boolean): Promi
     client,
     name: config.name,
     address,
+    dashboard: dashboard?.url,
     ttlSeconds: config.leaseTtlSeconds,
     onElected: (term) => {
       keeper.lead(term).then(
@@ -139,12 +176,18 @@ async function run(config: CoordinatorConfig, isAbandoned: () => boolean): Promi
   const registration = register({
     client,
     key: coordinatorKey(config.name),
-    value: JSON.stringify({ name: config.name, address, pid: process.pid, host: hostname() }),
+    value: JSON.stringify({
+      name: config.name,
+      address,
+      dashboard: dashboard?.url,
+      pid: process.pid,
+      host: hostname(),
+    }),
     ttlSeconds: config.leaseTtlSeconds,
     onLost: (reason) => log.warn('registration lost', { reason }),
     log,
   });
-  log.info('listening', { address, pid: process.pid });
+  log.info('listening', { address, dashboard: dashboard?.url, pid: process.pid });
 
   let stopping = false;
   const stop = async (signal: string) => {
@@ -157,6 +200,7 @@ async function run(config: CoordinatorConfig, isAbandoned: () => boolean): Promi
     await Promise.allSettled([election?.resign(), registration.close()]);
     driver.close();
     keeper.close();
+    dashboard?.close();
     server.forceShutdown();
     client.close();
     process.exit(0);

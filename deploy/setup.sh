@@ -101,9 +101,9 @@ fi
 
 # --- build -----------------------------------------------------------------------------------------------------------------------
 
-sources=(shared coordinator worker cli bench test vitest.config.ts tsconfig.json package-lock.json)
+sources=(shared coordinator worker cli bench dashboard test vitest.config.ts tsconfig.json package-lock.json)
 if [ ! -e dist/.built ] || [ -n "$(find "${sources[@]}" -newer dist/.built -print -quit 2>/dev/null)" ]; then
-  say 'building (tsc)'
+  say 'building'
   # Stamped with the time of the beginning: what is saved during the build is built the next time.
   touch dist/.building
   npm run --silent build 9>&-

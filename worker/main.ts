@@ -20,8 +20,8 @@ import { initialState } from './core/state.js';
 import { fetchBundle } from './io/bundle_fetch.js';
 import { CodeFolders } from './io/code_folders.js';
 import { Driver } from './io/driver.js';
-import { machineOf } from './io/machine.js';
 import { JobCode } from './io/job_code.js';
+import { machineOf } from './io/machine.js';
 import { findPython, NoPyTorchError } from './io/python.js';
 import { SessionClient } from './io/session_client.js';
 

@@ -1,5 +1,6 @@
 /** `lockstep completion SHELL`, and what the scripts that it prints ask for. */
 import type { Command } from 'commander';
+import { printable } from '../../shared/text/printable.js';
 import { type Candidate, candidatesFor, FILES, type KnownNames } from '../completion/candidates.js';
 import { completionScript, FILES_MARK, type Shell } from '../completion/scripts.js';
 import { wordsOf } from '../completion/words.js';
@@ -7,7 +8,6 @@ import type { Context } from '../context.js';
 import { type ExitCode, exitCodes } from '../exit_codes.js';
 import { JobsClient } from '../jobs_client.js';
 import { serversOf } from '../options.js';
-import { printable } from '../output/printable.js';
 
 /** Nobody waits longer for a Tab. */
 const ANSWER_MS = 1000;

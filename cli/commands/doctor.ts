@@ -1,5 +1,6 @@
 /** `lockstep doctor`: whether this machine could be a worker, or could submit jobs. */
 import { DEFAULT_ETCD_PREFIX } from '../../shared/config.js';
+import { printable } from '../../shared/text/printable.js';
 import { readWorkerConfig, type WorkerConfig } from '../../worker/config.js';
 import type { Context } from '../context.js';
 import { checkCoordinator, checkEtcd } from '../doctor/cluster.js';
@@ -8,7 +9,6 @@ import { type Finding, fail, reasonOf } from '../doctor/finding.js';
 import { checkMemory, checkNode, checkOpenFiles, checkPort, checkSharedMemory } from '../doctor/machine.js';
 import { type ExitCode, exitCodes } from '../exit_codes.js';
 import { type JsonOption, type ServerOption, withClient } from '../options.js';
-import { printable } from '../output/printable.js';
 
 export interface DoctorOptions extends JsonOption, ServerOption {
   readonly for: 'worker' | 'submitter';

@@ -1,10 +1,10 @@
 /** The commands that ask a coordinator one question: jobs, job, cancel, checkpoints, audit. */
+import { formatBytes, formatLoss } from '../../shared/text/numbers.js';
 import type { Checkpoint, Job } from '../../shared/wire/jobs.js';
 import type { Context } from '../context.js';
 import { type ExitCode, exitCodes } from '../exit_codes.js';
 import { type JsonOption, type ServerOption, withClient } from '../options.js';
 import { auditJson, checkpointJson, jobJson } from '../output/json.js';
-import { formatBytes, formatLoss } from '../output/numbers.js';
 import { print } from '../output/print.js';
 import { factsText, tableOf } from '../output/table.js';
 

@@ -2,10 +2,10 @@
 import { DamagedCheckpoint, StorageFailure } from '../../shared/checkpoint/errors.js';
 import { s3FromEnvironment } from '../../shared/checkpoint/s3_environment.js';
 import { type VerifiedCheckpoint, verifyCheckpoint } from '../../shared/checkpoint/verify.js';
+import { formatBytes } from '../../shared/text/numbers.js';
 import type { Context } from '../context.js';
 import { CliError, type ExitCode, exitCodes } from '../exit_codes.js';
 import type { JsonOption } from '../options.js';
-import { formatBytes } from '../output/numbers.js';
 
 /** Ends with 1 when it is damaged, and with 3 when it cannot be read. */
 export async function verify(context: Context, path: string, options: JsonOption): Promise<ExitCode> {

@@ -2,7 +2,7 @@
 import { readFileSync, statfsSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { availableParallelism, totalmem } from 'node:os';
-import { formatBytes } from '../output/numbers.js';
+import { formatBytes } from '../../shared/text/numbers.js';
 import { type Finding, fail, ok, reasonOf, warn } from './finding.js';
 
 const OLDEST_NODE = [20, 15] as const;

@@ -1,7 +1,8 @@
 /** Events as one line for people. */
+
+import { formatBytes, formatDuration, formatLoss, formatMetrics, formatRate } from '../../shared/text/numbers.js';
+import { printable, printableLines } from '../../shared/text/printable.js';
 import type { JobEvent } from '../../shared/wire/jobs.js';
-import { formatBytes, formatDuration, formatLoss, formatMetrics, formatRate } from './numbers.js';
-import { printable, printableLines } from './printable.js';
 import type { ProgressNow } from './progress.js';
 
 type OtherEvent = Exclude<JobEvent, { kind: 'stepCommitted' }>;

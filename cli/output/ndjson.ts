@@ -9,7 +9,8 @@ export class NdjsonOutput implements Output {
   constructor(private readonly write: Write) {}
 
   ready(cluster: ReadyCluster): void {
-    this.#line({ event: 'ready', api: cluster.api, etcd: cluster.etcd, pids: cluster.pids });
+    const { api, dashboard, etcd, pids } = cluster;
+    this.#line({ event: 'ready', api, dashboard, etcd, pids });
   }
 
   event(event: JobEvent): void {

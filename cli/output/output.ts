@@ -4,6 +4,8 @@ import type { JobEvent, LogEntry } from '../../shared/wire/jobs.js';
 export interface ReadyCluster {
   /** host:port of the leading coordinator. */
   readonly api: string;
+  /** URL of the leader's dashboard; the others lead there. */
+  readonly dashboard: string;
   /** URL of etcd. */
   readonly etcd: string;
   readonly pids: {
@@ -31,5 +33,5 @@ export type Write = (text: string) => void;
 export function readyLine(cluster: ReadyCluster): string {
   const workers = Object.keys(cluster.pids.workers).length;
   const coordinators = cluster.pids.coordinators.length;
-  return `ready: coordinators ${coordinators}, workers ${workers}, server ${cluster.api}, etcd ${cluster.etcd}`;
+  return `ready: coordinators ${coordinators}, workers ${workers}, server ${cluster.api}, etcd ${cluster.etcd}, dashboard ${cluster.dashboard}`;
 }

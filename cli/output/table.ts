@@ -1,6 +1,6 @@
 /** Tables and lists of facts, for people. */
 import Table from 'cli-table3';
-import { printable } from './printable.js';
+import { printable } from '../../shared/text/printable.js';
 
 /** Columns without frames. */
 export function tableOf(head: readonly string[], rows: readonly (readonly string[])[]): string {

@@ -1,6 +1,7 @@
 /** The picture that `lockstep top` shows: what trains, what waits, and who works. Pure. */
+
+import { formatDuration, formatLoss } from '../../shared/text/numbers.js';
 import type { Job, Node } from '../../shared/wire/jobs.js';
-import { formatDuration, formatLoss } from './numbers.js';
 import { tableOf } from './table.js';
 
 /** Jobs that have ended take up no more lines than this. */

@@ -10,6 +10,8 @@ import { isGoing } from './release.js';
 import { newestWhole } from './retention.js';
 import { type CoordinatorState, isTerminal, type JobRun, type Worker } from './state.js';
 
+type NodeState = 'idle' | 'loading' | 'ready' | 'training' | 'leaving';
+
 /** By id, or by name: several jobs may have the same name. */
 export function findJobs(state: CoordinatorState, reference: string): readonly JobRun[] {
   const byId = state.jobs.get(reference);
@@ -18,7 +20,7 @@ export function findJobs(state: CoordinatorState, reference: string): readonly J
 }
 
 /** What a job waits for, or why it ended. */
-function reasonOf(state: CoordinatorState, run: JobRun): string {
+export function reasonOf(state: CoordinatorState, run: JobRun): string {
   const { job, reason, spec } = run.record;
   if (isTerminal(run.record.state) || run.formation.kind === 'started') return reason;
   if (run.waitsFor !== '') return run.sentAway === undefined ? run.waitsFor : `${run.sentAway}; ${run.waitsFor}`;
@@ -72,7 +74,7 @@ export function jobsView(state: CoordinatorState): readonly Job[] {
     .map((run) => jobView(state, run));
 }
 
-function nodeState(state: CoordinatorState, worker: Worker): string {
+export function nodeState(state: CoordinatorState, worker: Worker): NodeState {
   if (worker.job === undefined) return 'idle';
   if (isGoing(worker) || worker.unloading) return 'leaving';
   if (worker.facts === undefined) return 'loading';
@@ -138,8 +140,8 @@ export function checkpointsView(run: JobRun): readonly Checkpoint[] {
   }));
 }
 
-/** The first event at or after a sequence number. Sequence numbers grow, so it is found by halving. */
-export function eventFrom(run: JobRun, sequence: number): JobEvent | undefined {
+/** Index of the first event at or after a sequence number. Sequence numbers grow, so it is found by halving. */
+export function eventIndexFrom(run: JobRun, sequence: number): number {
   let low = 0;
   let high = run.events.length;
   while (low < high) {
@@ -147,7 +149,12 @@ export function eventFrom(run: JobRun, sequence: number): JobEvent | undefined {
     if ((run.events[middle]?.sequence ?? 0) < sequence) low = middle + 1;
     else high = middle;
   }
-  return run.events[low];
+  return low;
+}
+
+/** The first event at or after a sequence number. */
+export function eventFrom(run: JobRun, sequence: number): JobEvent | undefined {
+  return run.events[eventIndexFrom(run, sequence)];
 }
 
 /**

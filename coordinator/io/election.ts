@@ -21,6 +21,8 @@ export interface ElectionOptions {
   readonly name: string;
   /** host:port of this coordinator's services. */
   readonly address: string;
+  /** URL of its dashboard, if it has one. */
+  readonly dashboard?: string | undefined;
   readonly ttlSeconds: number;
   /** Milliseconds that never go back; a parameter for tests only. */
   readonly monotonicNow?: (() => number) | undefined;
@@ -198,9 +200,9 @@ class Candidate implements Election {
    * was created, then carries our operation id.
    */
   async #createKey(lease: string, untilMs: number): Promise<number | undefined> {
-    const { client, name, address } = this.#options;
+    const { client, name, address, dashboard } = this.#options;
     const operation = nanoid();
-    const value: LeaderValue = { name, address, operation };
+    const value: LeaderValue = { name, address, dashboard, operation };
     for (;;) {
       try {
         const result = await client.transact({

@@ -10,12 +10,15 @@ export interface Leader {
   readonly name: string;
   /** host:port of the coordinator's services. */
   readonly address: string;
+  /** Address of its dashboard, "http://host:port", if it has one. */
+  readonly dashboard?: string | undefined;
 }
 
 /** What the campaign key holds. */
 const leaderValue = z.object({
   name: z.string(),
   address: z.string(),
+  dashboard: z.string().optional(),
   /** Random id of the attempt that created the key: a candidate whose answer was lost finds its own. */
   operation: z.string(),
 });
@@ -66,5 +69,5 @@ function leaderOf(entry: Entry | undefined, log?: EtcdLog): Leader | undefined {
     log?.warn('the leader key holds something that is not a leader', { value: entry.value.slice(0, 200) });
     return undefined;
   }
-  return { term: entry.createRevision, name: value.name, address: value.address };
+  return { term: entry.createRevision, name: value.name, address: value.address, dashboard: value.dashboard };
 }

@@ -2,13 +2,13 @@ import { describe, expect, it } from 'vitest';
 import { eventLine, logLine, progressLine } from '../../cli/output/event_line.js';
 import { auditJson, eventJson, jobJson, nodeJson } from '../../cli/output/json.js';
 import { NdjsonOutput } from '../../cli/output/ndjson.js';
-import { formatDuration, formatLoss, formatRate } from '../../cli/output/numbers.js';
 import type { Output } from '../../cli/output/output.js';
 import { PlainOutput } from '../../cli/output/plain.js';
-import { printable, printableLines } from '../../cli/output/printable.js';
 import { Progress } from '../../cli/output/progress.js';
 import { NOTHING_SPENT } from '../../coordinator/core/accounting.js';
 import { parseJobSpec } from '../../shared/job_spec.js';
+import { formatDuration, formatLoss, formatRate } from '../../shared/text/numbers.js';
+import { printable, printableLines } from '../../shared/text/printable.js';
 import type { JobEvent } from '../../shared/wire/jobs.js';
 
 const common = { sequence: 7, timeMs: 1000, job: 'j1' };
@@ -133,10 +133,21 @@ describe('an event for programs', () => {
     const written: string[] = [];
     const output: Output = new NdjsonOutput((text) => written.push(text));
     output.note('for people');
-    output.ready({ api: 'a:1', etcd: 'http://b:2', pids: { etcd: 1, coordinators: [2], workers: { w1: 3 } } });
+    output.ready({
+      api: 'a:1',
+      dashboard: 'http://d:3',
+      etcd: 'http://b:2',
+      pids: { etcd: 1, coordinators: [2], workers: { w1: 3 } },
+    });
     output.event(stepEvent(0));
     expect(written.map((line) => line.endsWith('\n') && JSON.parse(line))).toEqual([
-      { event: 'ready', api: 'a:1', etcd: 'http://b:2', pids: { etcd: 1, coordinators: [2], workers: { w1: 3 } } },
+      {
+        event: 'ready',
+        api: 'a:1',
+        dashboard: 'http://d:3',
+        etcd: 'http://b:2',
+        pids: { etcd: 1, coordinators: [2], workers: { w1: 3 } },
+      },
       {
         ...{ event: 'step_committed', time_ms: 0, job: 'j1', sequence: 1, step: 0, steps: 10, epoch: 0, loss: 1 },
         ...{ generation: 1, samples: 32, step_ms: 500, compute_ms: 400, reduce_ms: 90, apply_ms: 10 },

@@ -15,6 +15,7 @@ const lockstep = fileURLToPath(new URL('../../bin/lockstep', import.meta.url));
 const ready = z.object({
   event: z.literal('ready'),
   api: z.string(),
+  dashboard: z.url(),
   etcd: z.string(),
   pids: z.object({ etcd: z.number(), coordinators: z.number().array(), workers: z.record(z.string(), z.number()) }),
 });

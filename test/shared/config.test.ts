@@ -24,6 +24,7 @@ describe('a configuration', () => {
       name: 'c1',
       listen: '127.0.0.1:0',
       advertise: undefined,
+      dashboard: undefined,
       etcd: { endpoints: ['http://127.0.0.1:2379'], prefix: '/lockstep' },
       leaseTtlSeconds: 3,
       dieWithParent: false,
@@ -79,6 +80,7 @@ describe('a configuration', () => {
     ['name: c1\netcd: {endpoints: ["http://a:1"], prefix: lockstep}', /etcd\.prefix: must be a path/],
     ['name: c1\netcd: {endpoints: ["http://a:1"]}\nlisten: 70000', /daemon\.yaml:3: listen: must be host:port/],
     ['name: c1\netcd: {endpoints: ["http://a:1"]}\nlisten: a:65536', /listen: must be host:port, not "a:65536"/],
+    ['name: c1\netcd: {endpoints: ["http://a:1"]}\ndashboard: 8090', /dashboard: must be host:port/],
     [
       'name: c1\netcd: {endpoints: ["http://a:1"]}\nlease_ttl_second: 3',
       /lease_ttl_second: is not a known key; did you mean lease_ttl_seconds/,

@@ -10,6 +10,10 @@ export interface Cluster {
   readonly lockstep: Lockstep;
   /** host:port of the coordinator. */
   readonly api: string;
+  /** URL of its dashboard. */
+  readonly dashboard: string;
+  /** Processes of c1, c2 and so on. */
+  readonly coordinators: readonly number[];
   /** Process of each worker daemon. */
   readonly workers: ReadonlyMap<string, number>;
 }
@@ -17,8 +21,14 @@ export interface Cluster {
 export async function startCluster(workers: number, options: readonly string[] = []): Promise<Cluster> {
   const lockstep = new Lockstep(['up', '--workers', String(workers), '--dir', '{folder}/run', '--json', ...options]);
   try {
-    const { api, pids } = await lockstep.ready();
-    return { lockstep, api, workers: new Map(Object.entries(pids.workers)) };
+    const { api, dashboard, pids } = await lockstep.ready();
+    return {
+      lockstep,
+      api,
+      dashboard,
+      coordinators: pids.coordinators,
+      workers: new Map(Object.entries(pids.workers)),
+    };
   } catch (error) {
     await lockstep.close();
     throw error;

@@ -25,6 +25,7 @@ type AnyEvent = z.output<typeof anyEvent>;
 const readyEvent = z.object({
   event: z.literal('ready'),
   api: z.string(),
+  dashboard: z.string(),
   etcd: z.string(),
   pids: z.object({ etcd: z.number(), coordinators: z.number().array(), workers: z.record(z.string(), z.number()) }),
 });

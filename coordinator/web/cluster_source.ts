@@ -1,0 +1,89 @@
+/** The jobs and the nodes, for the cluster's channel. */
+import type { ClusterDelta, ClusterSnapshot, JobRow, NodeRow } from '../../shared/wire/dashboard.js';
+import type { CoordinatorState, JobRun } from '../core/state.js';
+import { hasEnded } from '../core/views.js';
+import type { ChannelSource } from './channel.js';
+import type { Histories } from './histories.js';
+import { RowChanges } from './row_changes.js';
+import { jobRow, nodeRows } from './rows.js';
+
+/** Jobs that have ended are shown as long as there are no more than these; open ones always. */
+const MAX_ENDED_JOBS = 300;
+const MAX_OPEN_JOBS = 1_000;
+/** What the core does not announce, such as the reason why a job waits, is looked for so often. */
+const LOOK_MS = 1_000;
+/** A look at all workers costs about a microsecond a worker, and is made the more rarely the more there are. */
+const NODES_MS = 100;
+const MAX_NODES_MS = 1_000;
+
+export interface ClusterSourceOptions {
+  readonly state: CoordinatorState;
+  readonly histories: Histories;
+  /** Milliseconds since 1970. */
+  readonly now: () => number;
+}
+
+export class ClusterSource implements ChannelSource {
+  readonly #options: ClusterSourceOptions;
+  readonly #jobs = new RowChanges<JobRow>((row) => row.job);
+  readonly #nodes = new RowChanges<NodeRow>((row) => row.worker);
+  readonly #changed = new Set<string>();
+  #jobsLookedMs = 0;
+  #nodesLookedMs = 0;
+
+  constructor(options: ClusterSourceOptions) {
+    this.#options = options;
+  }
+
+  /** The core has said that there is something new of this job. */
+  jobChanged(job: string): void {
+    this.#changed.add(job);
+  }
+
+  takeDelta(): ClusterDelta | undefined {
+    const nowMs = this.#options.now();
+    const jobs = this.#jobsDelta(nowMs);
+    const nodes = this.#nodesDelta(nowMs);
+    return jobs === undefined && nodes === undefined ? undefined : { jobs, nodes };
+  }
+
+  snapshot(): ClusterSnapshot {
+    const nowMs = this.#options.now();
+    return {
+      jobs: this.#shownJobs().map((run) => this.#jobRow(run, nowMs)),
+      nodes: nodeRows(this.#options.state, nowMs),
+    };
+  }
+
+  #jobsDelta(nowMs: number) {
+    const { jobs } = this.#options.state;
+    const changed = [...this.#changed].flatMap((job) => jobs.get(job) ?? []);
+    this.#changed.clear();
+    if (nowMs - this.#jobsLookedMs < LOOK_MS) return this.#jobs.ofSome(changed.map((run) => this.#jobRow(run, nowMs)));
+    this.#jobsLookedMs = nowMs;
+    return this.#jobs.ofAll(this.#shownJobs().map((run) => this.#jobRow(run, nowMs)));
+  }
+
+  #nodesDelta(nowMs: number) {
+    const periodMs = Math.min(MAX_NODES_MS, NODES_MS + this.#options.state.workers.size);
+    if (nowMs - this.#nodesLookedMs < periodMs - NODES_MS) return undefined;
+    this.#nodesLookedMs = nowMs;
+    return this.#nodes.ofAll(nodeRows(this.#options.state, nowMs));
+  }
+
+  #jobRow(run: JobRun, nowMs: number): JobRow {
+    return jobRow(this.#options.state, run, this.#options.histories.of(run.record.job), nowMs);
+  }
+
+  #shownJobs(): readonly JobRun[] {
+    const all = [...this.#options.state.jobs.values()];
+    const open = all.filter((run) => !hasEnded(run)).slice(0, MAX_OPEN_JOBS);
+    return [...newest(all.filter(hasEnded), MAX_ENDED_JOBS), ...open];
+  }
+}
+
+/** Jobs that come from etcd are in no order. */
+function newest(runs: readonly JobRun[], most: number): readonly JobRun[] {
+  if (runs.length <= most) return runs;
+  return [...runs].sort((left, right) => left.record.submittedMs - right.record.submittedMs).slice(-most);
+}

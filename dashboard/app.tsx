@@ -1,0 +1,164 @@
+/** The whole page: head, what is wrong with the connection, and one of the pages. */
+import type { JSX } from 'preact';
+import { useEffect, useRef, useState } from 'preact/hooks';
+import type { Hello } from '../shared/wire/dashboard.js';
+import { Connection, type Shown } from './connection.js';
+import { NO_MODEL } from './model.js';
+import { JobPage } from './pages/job_page.js';
+import { JobsPage } from './pages/jobs_page.js';
+import { NodesPage } from './pages/nodes_page.js';
+import { LiveStatus } from './parts/live_status.js';
+import { type Route, routeOf } from './route.js';
+
+/** Time to read where the page goes. */
+const MOVE_MS = 1_500;
+
+const NOTHING: Shown = { model: NO_MODEL, liveness: 'connecting', lostMs: Date.now(), outdated: false };
+
+export function App(): JSX.Element {
+  const [shown, setShown] = useState<Shown>(NOTHING);
+  const route = useRoute();
+  const connection = useRef<Connection | undefined>(undefined);
+  useEffect(() => {
+    connection.current = new Connection(setShown);
+  }, []);
+  const job = route.kind === 'job' ? route.job : null;
+  useEffect(() => connection.current?.watch(job), [job]);
+  const { model, liveness, lostMs, outdated } = shown;
+  const main = useRef<HTMLElement>(null);
+  return (
+    <>
+      <button type="button" class="skip" onClick={() => main.current?.focus()}>
+        Skip to the content
+      </button>
+      <header class="top">
+        <a class="brand" href="#/jobs">
+          Lockstep
+        </a>
+        <nav aria-label="Pages">
+          <PageLink href="#/jobs" text="Jobs" current={route.kind !== 'nodes'} />
+          <PageLink href="#/nodes" text="Workers" current={route.kind === 'nodes'} />
+        </nav>
+        <span class="who">{whoText(model.hello)}</span>
+        <LiveStatus liveness={liveness} lostMs={lostMs} />
+      </header>
+      <main ref={main} tabIndex={-1} class={liveness === 'lost' ? 'stale' : ''}>
+        {outdated && (
+          <p class="banner" role="alert">
+            The coordinator is of another version than this page.{' '}
+            <button type="button" onClick={() => location.reload()}>
+              Reload
+            </button>
+          </p>
+        )}
+        {liveness === 'live' && model.hello !== undefined && !model.hello.leads && <Standby hello={model.hello} />}
+        <Page route={route} shown={shown} cancel={(id, checkpoint) => cancelBy(connection.current, id, checkpoint)} />
+      </main>
+    </>
+  );
+}
+
+function cancelBy(connection: Connection | undefined, job: string, checkpoint: boolean): Promise<string> {
+  return connection?.cancel(job, checkpoint) ?? Promise.resolve('there is no connection');
+}
+
+function whoText(hello: Hello | undefined): string {
+  if (hello === undefined) return '';
+  return hello.leads ? `${hello.coordinator} leads, term ${hello.term}` : `${hello.coordinator} stands by`;
+}
+
+function useRoute(): Route {
+  const [hash, setHash] = useState(location.hash);
+  useEffect(() => {
+    const changed = () => setHash(location.hash);
+    addEventListener('hashchange', changed);
+    return () => removeEventListener('hashchange', changed);
+  }, []);
+  return routeOf(hash);
+}
+
+interface PageLinkProps {
+  readonly href: string;
+  readonly text: string;
+  readonly current: boolean;
+}
+
+function PageLink({ href, text, current }: PageLinkProps): JSX.Element {
+  return (
+    <a href={href} aria-current={current ? 'page' : undefined}>
+      {text}
+    </a>
+  );
+}
+
+/** This coordinator has nothing to show; the one that leads has. */
+function Standby({ hello }: { readonly hello: Hello }): JSX.Element {
+  const { leader, coordinator } = hello;
+  const address = leader === null || leader.name === coordinator ? undefined : pageOf(leader.dashboard);
+  useEffect(() => {
+    if (address === undefined) return undefined;
+    const timer = setTimeout(() => location.replace(address), MOVE_MS);
+    return () => clearTimeout(timer);
+  }, [address]);
+  if (address === undefined) {
+    return (
+      <p class="banner" role="status">
+        {leader === null || leader.name === coordinator
+          ? 'No coordinator leads at the moment. Training goes on; this page goes on when one is elected.'
+          : `${coordinator} stands by, and ${leader.name} leads. It has no dashboard.`}
+      </p>
+    );
+  }
+  return (
+    <p class="banner" role="status">
+      {coordinator} stands by. Going to <a href={address}>the dashboard of {leader?.name}</a>, which leads.
+    </p>
+  );
+}
+
+function pageOf(dashboard: string | null): string | undefined {
+  if (dashboard === null || !/^https?:\/\//.test(dashboard)) return undefined;
+  return `${dashboard}/${location.hash}`;
+}
+
+interface PageProps {
+  readonly route: Route;
+  readonly shown: Shown;
+  readonly cancel: (job: string, checkpoint: boolean) => Promise<string>;
+}
+
+function Page({ route, shown: { model, liveness }, cancel }: PageProps): JSX.Element | null {
+  useEffect(() => {
+    document.title = titleOf(route, model.jobs.get(route.kind === 'job' ? route.job : '')?.name);
+  });
+  if (model.cluster === undefined)
+    return model.hello?.leads === false ? null : <p class="empty">Waiting for the coordinator.</p>;
+  if (route.kind === 'jobs') return <JobsPage jobs={model.jobs} nodes={model.nodes} />;
+  if (route.kind === 'nodes') return <NodesPage jobs={model.jobs} nodes={model.nodes} />;
+  const row = model.jobs.get(route.job);
+  if (model.missing?.job === route.job) {
+    return (
+      <section class="panel">
+        <h1>{route.job}</h1>
+        <p>
+          {model.missing.reason} <a href="#/jobs">All jobs</a>
+        </p>
+      </section>
+    );
+  }
+  if (row === undefined || model.job?.job !== route.job) return <p class="empty">Loading the job.</p>;
+  return (
+    <JobPage
+      row={row}
+      job={model.job}
+      nodes={model.nodes}
+      live={liveness === 'live'}
+      cancel={(checkpoint) => cancel(route.job, checkpoint)}
+    />
+  );
+}
+
+function titleOf(route: Route, name: string | undefined): string {
+  if (route.kind === 'jobs') return 'Jobs – Lockstep';
+  return route.kind === 'nodes' ? 'Workers – Lockstep' : `${name ?? route.job} – Lockstep`;
+}

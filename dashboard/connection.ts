@@ -1,0 +1,161 @@
+/** The live connection: it comes back by itself, gets what it missed, and says whether what is shown is live. */
+import {
+  DASHBOARD_VERSION,
+  parseServerMessage,
+  type ServerMessage,
+  type ViewerRequest,
+} from '../shared/wire/dashboard.js';
+import { applied, type Model, NO_MODEL } from './model.js';
+
+/** The server says something every 2 s; after so long without anything the connection is taken to be dead. */
+const SILENT_MS = 6_000;
+const LOOK_MS = 500;
+const FIRST_WAIT_MS = 250;
+const MAX_WAIT_MS = 4_000;
+const CANCEL_MS = 15_000;
+/** The page changes at most so often, however often messages come. */
+const SHOW_MS = 50;
+
+export type Liveness = 'connecting' | 'live' | 'lost';
+
+export interface Shown {
+  readonly model: Model;
+  readonly liveness: Liveness;
+  /** Since when it is not live, milliseconds since 1970. */
+  readonly lostMs: number;
+  /** The page is older than the server, or newer. */
+  readonly outdated: boolean;
+}
+
+type Listener = (shown: Shown) => void;
+
+export class Connection {
+  #model: Model = NO_MODEL;
+  #liveness: Liveness = 'connecting';
+  #lostMs = Date.now();
+  #socket: WebSocket | undefined;
+  #heardMs = 0;
+  #waitMs = FIRST_WAIT_MS;
+  #job: string | null = null;
+  #token = '';
+  #requests = 0;
+  #showing = false;
+  readonly #cancels = new Map<number, (error: string) => void>();
+  readonly #listener: Listener;
+
+  constructor(listener: Listener) {
+    this.#listener = listener;
+    this.#connect();
+    setInterval(() => this.#look(), LOOK_MS);
+    addEventListener('online', () => this.#socket ?? this.#connect());
+  }
+
+  /** Looks at a job from now on, or at none. */
+  watch(job: string | null): void {
+    if (job === this.#job) return;
+    this.#job = job;
+    this.#model = { ...this.#model, job: undefined, missing: undefined };
+    this.#ask();
+    this.#show();
+  }
+
+  /** Resolves with what went wrong, or with an empty text. */
+  async cancel(job: string, checkpoint: boolean): Promise<string> {
+    const socket = this.#socket;
+    if (socket === undefined || this.#liveness !== 'live') return 'there is no connection to the coordinator';
+    try {
+      this.#token ||= await readToken();
+    } catch {
+      return 'the coordinator does not answer';
+    }
+    const request = ++this.#requests;
+    return new Promise((done) => {
+      const timer = setTimeout(() => this.#cancelDone(request, 'no answer; look whether the job has ended'), CANCEL_MS);
+      this.#cancels.set(request, (error) => {
+        clearTimeout(timer);
+        done(error);
+      });
+      send(socket, { kind: 'cancel', request, job, checkpoint, token: this.#token });
+    });
+  }
+
+  #connect(): void {
+    const socket = new WebSocket(`ws://${location.host}/live`);
+    this.#socket = socket;
+    this.#heardMs = Date.now();
+    socket.onmessage = ({ data }) => {
+      if (this.#socket === socket && typeof data === 'string') this.#received(parseServerMessage(data));
+    };
+    socket.onclose = () => this.#lost(socket);
+  }
+
+  #lost(socket: WebSocket): void {
+    if (this.#socket !== socket) return;
+    this.#socket = undefined;
+    this.#token = '';
+    if (this.#liveness !== 'lost') this.#lostMs = Date.now();
+    this.#liveness = 'lost';
+    for (const request of [...this.#cancels.keys()]) this.#cancelDone(request, 'the connection was lost');
+    this.#show();
+    setTimeout(() => this.#socket ?? this.#connect(), this.#waitMs * (0.75 + Math.random() / 2));
+    this.#waitMs = Math.min(MAX_WAIT_MS, this.#waitMs * 2);
+  }
+
+  #look(): void {
+    const socket = this.#socket;
+    if (socket === undefined || Date.now() - this.#heardMs < SILENT_MS) return;
+    socket.close();
+    // A dead connection may not tell that it is closed for a long time.
+    this.#lost(socket);
+  }
+
+  #received(message: ServerMessage): void {
+    this.#heardMs = Date.now();
+    if (message.kind === 'hello') {
+      const before = this.#model.hello;
+      this.#model = applied(this.#model, message);
+      this.#waitMs = FIRST_WAIT_MS;
+      this.#liveness = 'live';
+      this.#ask(before?.epoch);
+    } else if (message.kind === 'cancel_done') {
+      this.#cancelDone(message.request, message.error);
+    } else {
+      this.#model = applied(this.#model, message);
+    }
+    if (message.kind !== 'beat') this.#show();
+  }
+
+  /** `epoch`: the one to which the numbers of what is known belong. */
+  #ask(epoch = this.#model.hello?.epoch): void {
+    const { hello, cluster, job } = this.#model;
+    if (this.#socket === undefined || hello === undefined || !hello.leads) return;
+    const known = { cluster: cluster?.number ?? null, job: job?.number ?? null };
+    const resume = epoch === hello.epoch ? { epoch, ...known } : null;
+    send(this.#socket, { kind: 'watch', job: this.#job, resume });
+  }
+
+  #cancelDone(request: number, error: string): void {
+    const done = this.#cancels.get(request);
+    this.#cancels.delete(request);
+    done?.(error);
+  }
+
+  #show(): void {
+    if (this.#showing) return;
+    this.#showing = true;
+    setTimeout(() => {
+      this.#showing = false;
+      const outdated = this.#model.hello !== undefined && this.#model.hello.version !== DASHBOARD_VERSION;
+      this.#listener({ model: this.#model, liveness: this.#liveness, lostMs: this.#lostMs, outdated });
+    }, SHOW_MS);
+  }
+}
+
+function send(socket: WebSocket, request: ViewerRequest): void {
+  if (socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify(request));
+}
+
+async function readToken(): Promise<string> {
+  const answer = await fetch('/token');
+  return (await answer.text()).trim();
+}

@@ -1,0 +1,45 @@
+/** Figures as the page shows them; a dash for what is not known. */
+import { formatDuration, formatRate } from '../shared/text/numbers.js';
+
+export const UNKNOWN = '–';
+
+export function lossText(loss: number | null | undefined): string {
+  if (loss === null || loss === undefined) return UNKNOWN;
+  const size = Math.abs(loss);
+  return size !== 0 && (size < 0.001 || size >= 10_000) ? loss.toExponential(3) : loss.toFixed(4);
+}
+
+export function rateText(perSecond: number | null): string {
+  return perSecond === null ? UNKNOWN : formatRate(perSecond);
+}
+
+export function secondsText(seconds: number | null): string {
+  return seconds === null ? UNKNOWN : formatDuration(seconds);
+}
+
+export function msText(ms: number | null | undefined): string {
+  if (ms === null || ms === undefined) return UNKNOWN;
+  if (ms >= 10_000) return `${(ms / 1000).toFixed(1)} s`;
+  return `${ms >= 100 ? Math.round(ms) : ms.toPrecision(ms < 1 ? 1 : 2)} ms`;
+}
+
+export function countText(count: number): string {
+  return count.toLocaleString('en');
+}
+
+const clock = new Intl.DateTimeFormat('en-GB', { hour: '2-digit', minute: '2-digit', second: '2-digit' });
+const day = new Intl.DateTimeFormat('en-GB', { day: '2-digit', month: 'short', hour: '2-digit', minute: '2-digit' });
+const DAY_MS = 86_400_000;
+
+export function clockText(timeMs: number): string {
+  return clock.format(timeMs);
+}
+
+/** The time of today, the day of what is older. */
+export function dateText(timeMs: number, nowMs: number): string {
+  return nowMs - timeMs < DAY_MS ? clock.format(timeMs) : day.format(timeMs);
+}
+
+export function isoText(timeMs: number): string {
+  return new Date(timeMs).toISOString();
+}

@@ -1,0 +1,101 @@
+/** Workers: of one job with their blocks, or of the whole cluster with their jobs. */
+import type { JSX } from 'preact';
+import type { JobRow, NodeRow } from '../../shared/wire/dashboard.js';
+import { countText, msText, UNKNOWN } from '../figures.js';
+import { jobAddress } from '../route.js';
+import { StateBadge } from './state_badge.js';
+
+/** A main loop that is later than this delays what a worker says. */
+const LATE_MS = 100;
+
+export interface WorkersTableProps {
+  readonly nodes: readonly NodeRow[];
+  /** By id; undefined in the table of one job. */
+  readonly jobs?: ReadonlyMap<string, JobRow>;
+  /** Workers that were lost and have not come back. */
+  readonly lost?: readonly string[];
+  readonly label: string;
+}
+
+export function WorkersTable({ nodes, jobs, lost = [], label }: WorkersTableProps): JSX.Element {
+  return (
+    <div class="scroll">
+      <table aria-label={label}>
+        <thead>
+          <tr>
+            <th scope="col">Worker</th>
+            <th scope="col">State</th>
+            {jobs !== undefined && <th scope="col">Job</th>}
+            <th scope="col" class="number">
+              Step
+            </th>
+            <th scope="col" class="number">
+              Block
+            </th>
+            <th scope="col" class="number">
+              Microbatch
+            </th>
+            <th scope="col" class="number wide">
+              Loop delay
+            </th>
+            <th scope="col" class="wide">
+              Device
+            </th>
+            <th scope="col" class="wide">
+              Host
+            </th>
+          </tr>
+        </thead>
+        <tbody>
+          {nodes.map((node) => (
+            <NodeLine key={node.worker} node={node} jobs={jobs} />
+          ))}
+          {lost.map((worker) => (
+            <tr key={worker} class="gone">
+              <th scope="row">{worker}</th>
+              <td>
+                <StateBadge state="lost" />
+              </td>
+              <td class="number" colSpan={3}>
+                {UNKNOWN}
+              </td>
+              <td class="wide" colSpan={3} />
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </div>
+  );
+}
+
+interface NodeLineProps {
+  readonly node: NodeRow;
+  readonly jobs: ReadonlyMap<string, JobRow> | undefined;
+}
+
+function NodeLine({ node, jobs }: NodeLineProps): JSX.Element {
+  const takesPart = node.state === 'training' && node.length > 0;
+  return (
+    <tr>
+      <th scope="row">{node.worker}</th>
+      <td>
+        <StateBadge state={node.state} />
+        {node.slow && <StateBadge state="slow" />}
+        {node.note !== '' && <span class="reason">{node.note}</span>}
+      </td>
+      {jobs !== undefined && (
+        <td>{node.job === '' ? UNKNOWN : <a href={jobAddress(node.job)}>{jobs.get(node.job)?.name ?? node.job}</a>}</td>
+      )}
+      <td class="number">{node.job === '' ? UNKNOWN : countText(node.committed)}</td>
+      <td class="number" title="microbatches of every step, counted from 0">
+        {takesPart ? `${node.lo}–${node.lo + node.length - 1}` : UNKNOWN}
+      </td>
+      <td class="number">{node.microbatchMs === 0 ? UNKNOWN : msText(node.microbatchMs)}</td>
+      <td class={`number wide ${node.loopDelayMs > LATE_MS ? 'late' : ''}`}>{msText(node.loopDelayMs)}</td>
+      <td class="wide">{node.device === '' ? UNKNOWN : `${node.device}, torch ${node.torch}`}</td>
+      <td class="wide">
+        {node.host} <span class="muted">{node.pid}</span>
+      </td>
+    </tr>
+  );
+}

@@ -1,0 +1,72 @@
+/** A leader with jobs and workers, as its core would hold them, without any of the ways there. */
+import { NOTHING_SPENT } from '../../../coordinator/core/accounting.js';
+import { enter } from '../../../coordinator/core/assignment.js';
+import { newRun } from '../../../coordinator/core/jobs.js';
+import {
+  type CoordinatorState,
+  DEFAULT_SETTINGS,
+  initialState,
+  type JobRecord,
+  type JobRun,
+} from '../../../coordinator/core/state.js';
+import { parseJobSpec } from '../../../shared/job_spec.js';
+import type { JobEvent } from '../../../shared/wire/jobs.js';
+import { knownWorker } from '../core/known_worker.js';
+
+export const SPEC = parseJobSpec('{version: 1, name: x, task: "a.py:A", steps: 1000000, batch: 4, microbatches: 2}');
+
+export function leadingState(term = 1): CoordinatorState {
+  const state = initialState({ ...DEFAULT_SETTINGS, name: 'c1' });
+  state.leading = { term, eventCounter: 0, operationCounter: 0, saveCounter: 0 };
+  return state;
+}
+
+export function addJob(state: CoordinatorState, job: string): JobRun {
+  const record: JobRecord = {
+    ...{ job, operationId: job, bundle: '/b', output: '/o', checkpoints: '/c', resumedFrom: '', spec: SPEC },
+    ...{ submittedMs: 0, state: 'running', reason: '', traceback: '', weightsDigest: '', metrics: {}, facts: null },
+    progress: { committed: 0, loss: null, samplesLost: 0, samplesRepeated: 0 },
+    restores: { count: 0, committed: 0 },
+    user: 'ann',
+    spent: NOTHING_SPENT,
+  };
+  const run = newRun(record, undefined, { kind: 'gathering', sinceMs: 0 });
+  state.jobs.set(job, run);
+  return run;
+}
+
+export function addWorker(state: CoordinatorState, name: string, job?: string): void {
+  enter(state, knownWorker(name, job));
+}
+
+export type StepCommitted = Extract<JobEvent, { kind: 'stepCommitted' }>;
+
+/** Written out: a test that makes a million of them would wait for spreads. */
+export function stepEvent(step: number, sequence: number, loss = 1 / (step + 1), job = 'a'): StepCommitted {
+  return {
+    kind: 'stepCommitted',
+    job,
+    sequence,
+    timeMs: 1_000_000 + step,
+    step,
+    epoch: 0,
+    loss,
+    generation: 1,
+    samples: 4,
+    stepMs: 10,
+    computeMs: 6,
+    reduceMs: 2,
+    applyMs: 1,
+    steps: 1_000_000,
+    pulledBytes: 100,
+    skipped: false,
+  };
+}
+
+/** The core's way of adding an event, with its bound. */
+export function addStep(run: JobRun, step: number): void {
+  const sequence = (run.events.at(-1)?.sequence ?? 0) + 1;
+  run.events.push(stepEvent(step, sequence, 1 / (step + 1), run.record.job));
+  if (run.events.length > DEFAULT_SETTINGS.eventLimit) run.events.splice(0, DEFAULT_SETTINGS.eventLimit / 10);
+  run.record = { ...run.record, progress: { ...run.record.progress, committed: step + 1, loss: 1 / (step + 1) } };
+}

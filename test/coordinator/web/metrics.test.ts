@@ -1,0 +1,68 @@
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { expect, it } from 'vitest';
+import { Histories } from '../../../coordinator/web/histories.js';
+import { metricsText } from '../../../coordinator/web/metrics.js';
+import { textOf } from '../../../coordinator/web/metrics_text.js';
+import { addJob, addStep, addWorker, leadingState } from './known_jobs.js';
+
+const fileOf = (path: string): string =>
+  readFileSync(fileURLToPath(new URL(`../../../${path}`, import.meta.url)), 'utf8');
+
+function scrape(): string {
+  const state = leadingState(7);
+  const histories = new Histories();
+  addWorker(state, 'w1', 'a');
+  const run = addJob(state, 'a');
+  addStep(run, 0);
+  addStep(run, 1);
+  histories.read(run, state.jobs);
+  return metricsText({ state, histories, nowMs: 1, loopDelaySeconds: 0.001, viewers: 2, laggingViewers: 1 });
+}
+
+const namesIn = (text: string): ReadonlySet<string> => new Set(text.match(/\blockstep_[a-z_]+/g));
+
+it('says what happened, in the units of the names', () => {
+  const text = scrape();
+  for (const line of [
+    'lockstep_leader 1',
+    'lockstep_term 7',
+    'lockstep_workers{state="loading"} 1',
+    'lockstep_job_steps_total{job="a",name="x"} 2',
+    'lockstep_job_samples_total{job="a",name="x"} 8',
+    'lockstep_job_step_seconds_total{job="a",name="x"} 0.02',
+    'lockstep_job_loss{job="a",name="x"} 0.5',
+    'lockstep_job_planned_steps{job="a",name="x"} 1000000',
+  ]) {
+    expect(text.split('\n')).toContain(line);
+  }
+});
+
+it('every line is one that Prometheus reads', () => {
+  for (const line of scrape().trimEnd().split('\n')) {
+    expect(line).toMatch(
+      /^(# (HELP|TYPE) lockstep_\w+ .+|lockstep_\w+(\{\w+="[^"]*"(,\w+="[^"]*")*\})? (-?[\d.e+-]+|NaN|[+-]Inf))$/,
+    );
+  }
+});
+
+it('labels cannot break out of their quotes', () => {
+  const metric = {
+    name: 'm',
+    type: 'gauge',
+    help: 'a\nb',
+    samples: [{ labels: { job: 'a"b\\c\nd' }, value: 1 }],
+  } as const;
+  expect(textOf([metric])).toBe('# HELP m a\\nb\n# TYPE m gauge\nm{job="a\\"b\\\\c\\nd"} 1\n');
+});
+
+it('docs/metrics.md describes exactly the names that are there', () => {
+  expect([...namesIn(fileOf('docs/metrics.md'))].sort()).toEqual([...namesIn(scrape())].sort());
+});
+
+it('the Grafana dashboard uses no other names', () => {
+  const known = namesIn(scrape());
+  const used = namesIn(fileOf('deploy/grafana_dashboard.json'));
+  expect(used.size).toBeGreaterThan(10);
+  for (const name of used) expect(known).toContain(name);
+});

@@ -1,0 +1,29 @@
+import { expect, it } from 'vitest';
+import { Speed } from '../../../coordinator/web/speed.js';
+
+function speedOf(steps: number, everyMs: number): Speed {
+  const speed = new Speed();
+  for (let step = 0; step < steps; step++) speed.add(step * everyMs, 8);
+  return speed;
+}
+
+it('nothing is known of one step', () => {
+  expect(speedOf(1, 100).rate(1000)).toBeUndefined();
+});
+
+it.each([
+  [10, 1000, 1],
+  [100, 100, 10],
+  [10_000, 1, 1000],
+])('%i steps, one every %i ms, are %f a second', (steps, everyMs, expected) => {
+  const rate = speedOf(steps, everyMs).rate((steps - 1) * everyMs);
+  expect(rate?.stepsPerSecond).toBeCloseTo(expected, 5);
+  expect(rate?.samplesPerSecond).toBeCloseTo(expected * 8, 4);
+});
+
+it('a job that stands still becomes slower while one looks', () => {
+  const speed = speedOf(101, 100);
+  const now = speed.rate(10_000)?.stepsPerSecond ?? 0;
+  expect(speed.rate(10_150)?.stepsPerSecond).toBe(now);
+  expect(speed.rate(20_000)?.stepsPerSecond).toBeLessThan(now * 0.6);
+});
