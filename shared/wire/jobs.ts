@@ -141,9 +141,7 @@ export type Machine = Infer<typeof machine>;
 
 export const nodeReference = message({ worker: id });
 export const cordonRequest = message({ worker: id, reason: line });
-export type CordonRequest = Infer<typeof cordonRequest>;
 export const drainRequest = message({ worker: id, reason: line, deadlineMs: uint53 });
-export type DrainRequest = Infer<typeof drainRequest>;
 
 export const node = message({
   worker: id,

@@ -204,7 +204,7 @@ describe('clone', () => {
 
 describe('what there is to see', () => {
   it('jobs, job and audit', async () => {
-    expect((await ask(['jobs'])).out).toMatch(new RegExp(`${done} +done +finished +5/5`));
+    expect((await ask(['jobs'])).out).toMatch(new RegExp(`${done} +done +\\S+ +finished +5/5`));
     expect(objects((await ask(['jobs', '--json'])).out)).toContainEqual(
       expect.objectContaining({ job: done, committed: 5 }),
     );
@@ -219,6 +219,22 @@ describe('what there is to see', () => {
     expect((await ask(['nodes'])).out).toMatch(/^worker .*\nw1 .*\nw2 /);
     expect(objects((await ask(['nodes', '--json'])).out)).toMatchObject([{ worker: 'w1' }, { worker: 'w2' }]);
     expect((await ask(['checkpoints', done, '--json'])).code).toBe(0);
+  });
+
+  it('cordon, drain and uncordon', async () => {
+    expect(await ask(['cordon', 'w2', '--reason', 'new fan'])).toMatchObject({
+      code: 0,
+      out: 'w2 gets no new work: new fan\n',
+    });
+    expect((await ask(['nodes'])).out).toMatch(/^w2 .*cordoned: new fan$/m);
+    expect(objects((await ask(['drain', 'w2', '--json'])).out)).toMatchObject([
+      { worker: 'w2', job: '', cordoned: 'by an operator' },
+    ]);
+    expect(await ask(['uncordon', 'w2'])).toMatchObject({ code: 0, out: 'w2 gets work again\n' });
+    expect(objects((await ask(['nodes', '--json'])).out)).toMatchObject([{ cordoned: '' }, { cordoned: '' }]);
+    const missing = await ask(['cordon', 'w9']);
+    expect(missing).toMatchObject({ code: 3, errors: [expect.stringContaining('there is no worker w9')] });
+    expect((await ask(['drain', 'w2', '--deadline', 'soon'])).code).toBe(2);
   });
 
   it('events, from a sequence number on', async () => {
