@@ -39,6 +39,8 @@ export async function uploadOnce(client: Client, bundle: Archive, spec: JobSpec,
     await answered;
   } finally {
     signal.removeEventListener('abort', abort);
+    // Of no effect on a call that has ended.
+    stream?.cancel();
   }
 }
 

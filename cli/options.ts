@@ -1,5 +1,6 @@
 /** The options that several commands share, and how their values are read. */
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import { type JobChange, parseChange } from '../shared/job_changes.js';
 import type { Context } from './context.js';
 import { CliError, exitCodes } from './exit_codes.js';
 import { JobsClient } from './jobs_client.js';
@@ -30,8 +31,23 @@ export function wholeNumberOption(min: number, max: number): (text: string) => n
 }
 
 /** For an option that can be given several times. */
-export function repeated(value: string, before: readonly string[] = []): readonly string[] {
+function repeated(value: string, before: readonly string[] = []): readonly string[] {
   return [...before, value];
+}
+
+export interface ChangeOptions {
+  /** key=value */
+  readonly set?: readonly string[];
+}
+
+export function withChanges(command: Command): Command {
+  const help = 'change a key of the job file, as data.tail=keep; can be repeated';
+  return command.option('--set <key=value>', help, repeated);
+}
+
+/** Throws a JobSpecError that names the key. */
+export function changesIn({ set }: ChangeOptions): readonly JobChange[] {
+  return (set ?? []).map(parseChange);
 }
 
 export function withJson(command: Command): Command {

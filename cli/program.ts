@@ -20,8 +20,8 @@ import { CliError, type ExitCode, exitCodes } from './exit_codes.js';
 import {
   MAX_COORDINATORS,
   MAX_WORKERS,
-  repeated,
   wholeNumberOption,
+  withChanges,
   withJson,
   withServer,
   withTimeout,
@@ -83,9 +83,11 @@ function commands(
     (options) => finish(up(context, options)),
   );
   withTimeout(
-    clusterOptions(
-      program.command('run <job.yaml>').description('run one job in a cluster of its own, on this machine'),
-      2,
+    withChanges(
+      clusterOptions(
+        program.command('run <job.yaml>').description('run one job in a cluster of its own, on this machine'),
+        2,
+      ),
     ),
   )
     .option('--steps <n>', "instead of the job file's steps or epochs", wholeNumberOption(1, MAX_STEPS))
@@ -183,8 +185,7 @@ function commands(
 
 /** What is common to the commands that make a job of something. */
 function newJob(command: Command): Command {
-  return command
-    .option('--set <key=value>', 'change a key of the job file, as data.tail=keep; can be repeated', repeated)
+  return withChanges(command)
     .option('--watch', 'follow the job to its end; exits as the job does')
     .option('--output <folder>', 'where a worker writes the model (default: runs/<name>-<time>/model)')
     .option('--checkpoints <folder>', 'where checkpoints go: a folder that all workers see, or s3://bucket/prefix');

@@ -11,14 +11,14 @@ import { followJob } from '../follow.js';
 import { type CodeOptions, codeOf, type JobCode, submitWithCode } from '../job_code.js';
 import { JobsClient } from '../jobs_client.js';
 import { LocalCluster } from '../local_cluster.js';
-import { type JsonOption, type TimeoutOption, withinSeconds } from '../options.js';
+import { type ChangeOptions, changesIn, type JsonOption, type TimeoutOption, withinSeconds } from '../options.js';
 import { newRunFolder } from '../run_folder.js';
 import { exitText } from './up.js';
 
 /** On a machine with too much to do, the coordinator of the cluster that has just started may have to be elected anew. */
 const REQUEST_MS = 60_000;
 
-export interface RunOptions extends JsonOption, TimeoutOption, CodeOptions {
+export interface RunOptions extends JsonOption, TimeoutOption, CodeOptions, ChangeOptions {
   readonly workers: number;
   readonly coordinators: number;
   readonly separateHosts?: boolean;
@@ -28,7 +28,7 @@ export interface RunOptions extends JsonOption, TimeoutOption, CodeOptions {
 }
 
 export async function run(context: Context, file: string, options: RunOptions): Promise<ExitCode> {
-  const job = readJobFile(file);
+  const job = readJobFile(file, changesIn(options));
   const spec = withInitFrom(withSteps(job.spec, options.steps), options.initFrom);
   if (options.workers < spec.workersMin) {
     throw new CliError(

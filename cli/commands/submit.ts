@@ -1,7 +1,6 @@
 /** The commands that make a job: submit, clone, resume. */
 import { dirname, join, resolve } from 'node:path';
 import { nanoid } from 'nanoid';
-import { type JobChange, parseChange } from '../../shared/job_changes.js';
 import { readJobFile } from '../../shared/job_file.js';
 import { changedJobSpec } from '../../shared/job_spec.js';
 import type { JobSpec } from '../../shared/wire/jobs.js';
@@ -11,7 +10,7 @@ import { followJob } from '../follow.js';
 import { type CodeOptions, codeOf, submitWithCode } from '../job_code.js';
 import { planJson, planText } from '../job_plan.js';
 import type { JobsClient } from '../jobs_client.js';
-import { type JsonOption, type ServerOption, withClient } from '../options.js';
+import { type ChangeOptions, changesIn, type JsonOption, type ServerOption, withClient } from '../options.js';
 import { print } from '../output/print.js';
 import { newRunFolder } from '../run_folder.js';
 import { withInitFrom, withSteps } from './run.js';
@@ -20,11 +19,6 @@ import { withInitFrom, withSteps } from './run.js';
 interface PlaceOptions {
   readonly output?: string;
   readonly checkpoints?: string;
-}
-
-export interface ChangeOptions {
-  /** key=value */
-  readonly set?: readonly string[];
 }
 
 interface NewJobOptions extends JsonOption, ServerOption, PlaceOptions, ChangeOptions {
@@ -76,10 +70,6 @@ export async function resume(context: Context, reference: string, options: Resum
   );
   print(context, options, [{ event: 'submitted', job, resumed_from: reference }], () => job);
   return exitCodes.ok;
-}
-
-function changesIn({ set }: ChangeOptions): readonly JobChange[] {
-  return (set ?? []).map(parseChange);
 }
 
 interface Places {

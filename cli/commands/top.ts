@@ -19,41 +19,46 @@ export interface TopOptions extends JsonOption, ServerOption {
   readonly interval: number;
 }
 
-/** With a terminal it goes on until Ctrl-C; otherwise it needs --json to do so. */
+/** With a terminal, or with --json, it goes on until it is interrupted. */
 export async function top(context: Context, options: TopOptions): Promise<ExitCode> {
-  const once = options.once === true || (!context.stdout.isTTY && options.json !== true);
-  const screen = !once && options.json !== true;
+  const json = options.json === true;
+  const once = options.once === true || (!context.stdout.isTTY && !json);
+  const screen = !once && !json;
   if (screen) context.write(ENTER);
   try {
-    await withClient(context, options, (client) => look(context, client, { ...options, once, screen }));
+    const intervalMs = options.interval * 1000;
+    await withClient(context, options, (client) => look(context, client, { json, once, screen, intervalMs }));
     return exitCodes.ok;
   } finally {
     if (screen) context.write(LEAVE);
   }
 }
 
-interface LookOptions extends TopOptions, JsonOption {
+interface LookOptions {
+  readonly json: boolean;
+  readonly once: boolean;
+  /** Each look replaces the one before it. */
   readonly screen: boolean;
-  readonly interval: number;
+  readonly intervalMs: number;
 }
 
-async function look(
-  context: Context,
-  client: JobsClient,
-  { once, screen, json, interval }: Omit<LookOptions, 'once'> & { readonly once: boolean },
-): Promise<void> {
+async function look(context: Context, client: JobsClient, options: LookOptions): Promise<void> {
   let before: Snapshot | undefined;
   for (;;) {
     const now = await snapshotOf(client);
-    if (json) context.write(`${JSON.stringify(topJson(now))}\n`);
-    else if (screen) context.write(pageOf(topText(now, ratesBetween(before, now)), context.stdout));
-    else context.write(`${topText(now, ratesBetween(before, now))}\n`);
-    if (once) return;
+    context.write(shown(context, now, before, options));
+    if (options.once) return;
     before = now;
-    await delay(interval * 1000, undefined, { signal: context.signal }).catch(() => {
+    await delay(options.intervalMs, undefined, { signal: context.signal }).catch(() => {
       throw new CliError(exitCodes.interrupted, 'interrupted');
     });
   }
+}
+
+function shown(context: Context, now: Snapshot, before: Snapshot | undefined, options: LookOptions): string {
+  if (options.json) return `${JSON.stringify(topJson(now))}\n`;
+  const text = topText(now, ratesBetween(before, now));
+  return options.screen ? pageOf(text, context.stdout) : `${text}\n`;
 }
 
 async function snapshotOf(client: JobsClient): Promise<Snapshot> {

@@ -70,7 +70,8 @@ export function checkPort(address: string): Promise<Finding> {
   return new Promise((done) => {
     const server = createServer();
     server.once('error', (error) => {
-      const advice = 'end what listens there, or choose another address with the key listen';
+      const advice =
+        'if it is not this worker that listens there, end what does, or choose another address with the key listen';
       done(fail('port', `${address}: ${error.message}`, advice));
     });
     server.listen(Number(address.slice(colon + 1)), host, () => {

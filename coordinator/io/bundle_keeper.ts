@@ -8,6 +8,9 @@ import { BundleFenced, type BundleStore, type StoredBundle } from './bundle_stor
 
 /** Of all archives together. In etcd it is a third more, and the default quota of etcd is 2 GiB. */
 const MAX_STORED_BYTES = 128 * 1024 * 1024;
+/** etcd keeps what was removed until it is compacted, which is once an hour as `lockstep up` starts it: so much is written in that time. */
+const MAX_WRITTEN_BYTES = 192 * 1024 * 1024;
+const WRITTEN_MS = 3_600_000;
 /** As many as there may be jobs. */
 const MAX_STORED = 10_000;
 /** An archive that no job refers to goes after this time: its job may be about to be submitted. */
@@ -22,6 +25,7 @@ export interface BundleKeeperOptions {
   readonly term: () => number | undefined;
   readonly log: EtcdLog;
   readonly maxStoredBytes?: number | undefined;
+  readonly maxWrittenBytes?: number | undefined;
   readonly unusedMs?: number | undefined;
   /** Milliseconds that never go back; a parameter for tests only. */
   readonly nowMs?: (() => number) | undefined;
@@ -48,6 +52,8 @@ export class BundleKeeper {
   readonly #nowMs: () => number;
   readonly #kept = new Map<string, Kept>();
   readonly #sweeper: NodeJS.Timeout;
+  /** What was written in the last hour, oldest first. */
+  #written: readonly { readonly atMs: number; readonly bytes: number }[] = [];
   #term: number | undefined;
   #waiting = 0;
   #tail: Promise<unknown> = Promise.resolve();
@@ -114,11 +120,25 @@ export class BundleKeeper {
   }
 
   async #store(term: number, sha256: string, archive: Buffer): Promise<void> {
+    this.#mayWrite(archive.length);
     await this.#makeRoom(term, archive.length);
+    this.#written = [...this.#written, { atMs: this.#nowMs(), bytes: archive.length }];
     this.#kept.set(sha256, {
       bundle: await this.#options.store.write(term, sha256, archive),
       unusedSinceMs: undefined,
     });
+  }
+
+  #mayWrite(bytes: number): void {
+    const sinceMs = this.#nowMs() - WRITTEN_MS;
+    this.#written = this.#written.filter(({ atMs }) => atMs > sinceMs);
+    const before = this.#written.reduce((sum, one) => sum + one.bytes, 0);
+    const limit = this.#options.maxWrittenBytes ?? MAX_WRITTEN_BYTES;
+    if (before + bytes <= limit) return;
+    const mebibytes = Math.round(limit / 1024 / 1024);
+    throw new NoRoomForBundle(
+      `more than ${mebibytes} MiB of code were sent within an hour; wait, or use --shared-folder`,
+    );
   }
 
   /** What nobody refers to goes first, then the code of the jobs that ended longest ago. */

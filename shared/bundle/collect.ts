@@ -26,6 +26,17 @@ interface Found {
 
 /** All files in the order of their names. Throws a BundleError when there are too many, or one cannot travel. */
 export function collectFiles(folder: string): readonly BundleFile[] {
+  try {
+    return filesOf(folder);
+  } catch (error) {
+    // What the system says names the file: no permission, for example, or it has just gone.
+    if (error instanceof Error && 'syscall' in error)
+      throw new BundleError(`the code cannot be read: ${error.message}`);
+    throw error;
+  }
+}
+
+function filesOf(folder: string): readonly BundleFile[] {
   const search = new Search(realpathSync(folder));
   search.look(folder, '', GitIgnore.at(folder));
   const found = search.found.sort((left, right) => (left.name < right.name ? -1 : 1));

@@ -1,7 +1,8 @@
 /** Which files of a folder do not travel: what its .gitignore files say, those of the folders in it included, and what never does. */
-import { readFileSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import ignore, { type Ignore } from 'ignore';
+import { BundleError } from './bundle_error.js';
 
 /** Folders of tools, wherever they lie. */
 const NEVER: ReadonlySet<string> = new Set(['.git', '__pycache__', 'node_modules']);
@@ -44,11 +45,10 @@ export class GitIgnore {
 }
 
 function rulesIn(folder: string): string | undefined {
-  try {
-    const text = readFileSync(join(folder, '.gitignore'), 'utf8');
-    return text.length > MAX_RULES_BYTES ? undefined : text;
-  } catch {
-    // There is none, or it is a folder.
-    return undefined;
-  }
+  const path = join(folder, '.gitignore');
+  if (statSync(path, { throwIfNoEntry: false })?.isFile() !== true) return undefined;
+  const text = readFileSync(path, 'utf8');
+  if (text.length > MAX_RULES_BYTES)
+    throw new BundleError(`${path} is larger than ${MAX_RULES_BYTES / 1024 / 1024} MiB`);
+  return text;
 }

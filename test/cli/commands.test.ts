@@ -28,6 +28,8 @@ interface Outcome {
 interface AskOptions {
   readonly signal?: AbortSignal;
   readonly server?: string;
+  /** A terminal of this size. */
+  readonly terminal?: { readonly rows: number; readonly columns: number };
 }
 
 /** Runs a command line in this process, with LOCKSTEP_SERVER set. */
@@ -35,7 +37,10 @@ async function ask(args: readonly string[], options: AskOptions = {}): Promise<O
   const errors: string[] = [];
   let out = '';
   const context = {
-    stdout: Object.assign(Object.create(process.stdout), { isTTY: false }),
+    stdout: Object.assign(Object.create(process.stdout), {
+      isTTY: options.terminal !== undefined,
+      ...options.terminal,
+    }),
     write: (text: string) => {
       out += text;
     },
@@ -308,6 +313,23 @@ describe('top', () => {
     expect(out).toMatch(/^jobs: 0 running, 0 queued, \d+ ended {3}workers: 2, \d idle\n/);
     expect(out).toMatch(/finished +########## {2}5\/5|finished/);
     expect(out).not.toContain('\u001b');
+  });
+
+  it('draws each look over the one before, cut to the terminal, and leaves the terminal as it was', async () => {
+    const stopped = new AbortController();
+    const terminal = { rows: 5, columns: 30 };
+    const shown = ask(['top', '--interval', '1'], { signal: stopped.signal, terminal });
+    await delay(1500);
+    stopped.abort();
+    const { code, out } = await shown;
+    expect(code).toBe(130);
+    expect(out.startsWith('\u001b[?1049h')).toBe(true);
+    expect(out.endsWith('\u001b[?1049l')).toBe(true);
+    const looks = out.split('\u001b[H').slice(1);
+    expect(looks.length).toBeGreaterThan(1);
+    const lines = (looks[0] ?? '').split('\u001b[K\n').slice(0, -1);
+    expect(lines).toHaveLength(4);
+    expect(Math.max(...lines.map((line) => line.length))).toBe(30);
   });
 
   it('--once --json is one object', async () => {

@@ -3,6 +3,7 @@ import {
   Metadata,
   Server,
   ServerCredentials,
+  type ServerReadableStream,
   type ServerUnaryCall,
   type ServerWritableStream,
   type sendUnaryData,
@@ -11,8 +12,11 @@ import {
 } from '@grpc/grpc-js';
 import { afterEach, describe, expect, it } from 'vitest';
 import { JobsClient } from '../../cli/jobs_client.js';
+import { sha256Of } from '../../shared/bundle/pack.js';
+import { parseJobSpec } from '../../shared/job_spec.js';
+import { uploadMessage } from '../../shared/wire/bundles.js';
 import { type JobEvent, jobEvent, jobReference, watchRequest } from '../../shared/wire/jobs.js';
-import { JobsClient as WireClient } from '../../shared/wire/services.js';
+import { BundlesClient, JobsClient as WireClient } from '../../shared/wire/services.js';
 
 const closing: (() => void)[] = [];
 afterEach(() => {
@@ -28,13 +32,26 @@ async function serve(methods: { readonly Cancel?: Unary; readonly Audit?: Unary;
   const names = Object.keys(WireClient.service);
   const implementation: UntypedServiceImplementation = Object.fromEntries(names.map((name) => [name, unimplemented]));
   server.addService(WireClient.service, { ...implementation, ...methods });
+  return bound(server);
+}
+
+async function bound(server: Server): Promise<string> {
   const port = await new Promise<number>((resolve, reject) => {
-    server.bindAsync('127.0.0.1:0', ServerCredentials.createInsecure(), (error, bound) =>
-      error === null ? resolve(bound) : reject(error),
+    server.bindAsync('127.0.0.1:0', ServerCredentials.createInsecure(), (error, chosen) =>
+      error === null ? resolve(chosen) : reject(error),
     );
   });
   closing.push(() => server.forceShutdown());
   return `127.0.0.1:${port}`;
+}
+
+type Upload = (call: ServerReadableStream<unknown, unknown>, answer: sendUnaryData<unknown>) => void;
+
+async function serveBundles(methods: { readonly Find: Unary; readonly Upload?: Upload }) {
+  const server = new Server();
+  const refused = { Upload: (_: unknown, answer: sendUnaryData<unknown>) => answer({ code: status.UNIMPLEMENTED }) };
+  server.addService(BundlesClient.service, { Fetch: () => undefined, ...refused, ...methods });
+  return bound(server);
 }
 
 function clientOf(servers: readonly string[], signal = new AbortController().signal): JobsClient {
@@ -134,6 +151,49 @@ describe('a request', () => {
     });
     await clientOf([server]).audit('some job');
     expect(reference).toBe('some job');
+  });
+});
+
+describe('an upload', () => {
+  const spec = parseJobSpec('version: 1\nname: x\ntask: a.py:A\nsteps: 2\nbatch: 4\nmicrobatches: 2');
+  const archive = Buffer.alloc(600_000, 7);
+  const bundle = { sha256: sha256Of(archive), archive };
+
+  it('goes to the leader, again when it breaks off, and with all its bytes', async () => {
+    const uploads: number[] = [];
+    const leader = await serveBundles({
+      Upload: async (call, answer) => {
+        let bytes = 0;
+        for await (const wire of call) {
+          const message = uploadMessage.decode(wire, 'UploadMessage');
+          if (message.kind === 'piece') bytes += message.data.length;
+          if (uploads.length === 0) break;
+        }
+        uploads.push(bytes);
+        if (uploads.length === 1) answer({ code: status.UNAVAILABLE, details: 'it was killed' });
+        else answer(null, { sha256: bundle.sha256 });
+      },
+      Find: (_, answer) => answer(null, { whole: false }),
+    });
+    const standby = await serveBundles({ Find: (_, answer) => answer(notLeading(leader)) });
+    await clientOf([standby, leader]).upload(bundle, spec);
+    expect(uploads).toEqual([0, archive.length]);
+  });
+
+  it('is spared when the coordinators have it', async () => {
+    const server = await serveBundles({ Find: (_, answer) => answer(null, { whole: true }) });
+    await clientOf([server]).upload(bundle, spec);
+  });
+
+  it('that is refused ends at once, with what was said', async () => {
+    const server = await serveBundles({
+      Find: (_, answer) => answer(null, { whole: false }),
+      Upload: (_, answer) => answer({ code: status.INVALID_ARGUMENT, details: 'batch: must be more' }),
+    });
+    await expect(clientOf([server]).upload(bundle, spec)).rejects.toMatchObject({
+      exitCode: 2,
+      message: 'batch: must be more',
+    });
   });
 });
 

@@ -46,7 +46,7 @@ beforeEach(async () => {
   nowMs = 0;
   keeper = new BundleKeeper({
     ...{ store, inUse: () => inUse, term: () => term, log, nowMs: () => nowMs },
-    ...{ maxStoredBytes: 100, unusedMs: UNUSED_MS },
+    ...{ maxStoredBytes: 100, maxWrittenBytes: 150, unusedMs: UNUSED_MS },
   });
   keeper.close();
   await keeper.lead(1);
@@ -136,6 +136,19 @@ describe('when there is no room', () => {
     await expect(keep('d', 30)).rejects.toThrow(NoRoomForBundle);
     await expect(keep('d', 30)).rejects.toThrow(/cancel one, or use --shared-folder/);
     expect(names()).toEqual(['a', 'b', 'c']);
+  });
+
+  it('no more is written within an hour than etcd can hold until it is compacted', async () => {
+    for (const name of ['a', 'b', 'c', 'd', 'e']) {
+      inUse = { needed: new Set(), remembered: names() };
+      await keep(name, 30);
+    }
+    inUse = { needed: new Set(), remembered: names() };
+    await expect(keep('f', 30)).rejects.toThrow(/MiB of code were sent within an hour; wait/);
+    await keep('e', 30); // It is there.
+    nowMs += 3_600_000;
+    await keep('f', 30);
+    expect(names()).toContain('f');
   });
 
   it('what was uploaded a moment ago stays', async () => {

@@ -172,6 +172,12 @@ describe('a folder', () => {
     );
   });
 
+  it('that is not there, or whose rules are too long, is refused in one line', async () => {
+    await expect(packFolder(join(folder, 'nowhere'))).rejects.toThrow(/^the code cannot be read: ENOENT.*nowhere/);
+    write('.gitignore', '#'.repeat(1024 * 1024 + 1));
+    await expect(packFolder(folder)).rejects.toThrow(/\.gitignore is larger than 1 MiB/);
+  });
+
   it('with too many files is refused', async () => {
     for (let i = 0; i <= 10_000; i++) writeFileSync(join(folder, String(i)), '');
     await expect(packFolder(folder)).rejects.toThrow(/has 10001 files, more than 10000/);
