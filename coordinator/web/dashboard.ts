@@ -60,6 +60,7 @@ export class Dashboard {
   readonly #timers: readonly NodeJS.Timeout[];
   #loopDelaySeconds = 0;
   #failedMs = 0;
+  #asking: Promise<boolean> | undefined;
   #access: Access = { hosts: new Set() };
   #url = '';
 
@@ -173,8 +174,16 @@ export class Dashboard {
 
   async #ready(response: ServerResponse): Promise<void> {
     if (this.#options.state.leading !== undefined) sendText(response, 200, 'leads');
-    else if (await this.#options.etcdAnswers()) sendText(response, 200, 'stands by');
+    else if (await this.#etcdAnswers()) sendText(response, 200, 'stands by');
     else sendText(response, 503, 'etcd does not answer');
+  }
+
+  /** However many ask, etcd is asked once at a time. */
+  #etcdAnswers(): Promise<boolean> {
+    this.#asking ??= this.#options.etcdAnswers().finally(() => {
+      this.#asking = undefined;
+    });
+    return this.#asking;
   }
 
   #page(request: IncomingMessage, response: ServerResponse, path: string): void {
