@@ -19,8 +19,10 @@ const MAX_NODES_MS = 1_000;
 export interface ClusterSourceOptions {
   readonly state: CoordinatorState;
   readonly histories: Histories;
-  /** Milliseconds since 1970. */
-  readonly now: () => number;
+  /** Milliseconds that never go back. */
+  readonly nowMs: () => number;
+  /** Milliseconds since 1970, as in the times of events. */
+  readonly wallMs: () => number;
 }
 
 export class ClusterSource implements ChannelSource {
@@ -28,8 +30,8 @@ export class ClusterSource implements ChannelSource {
   readonly #jobs = new RowChanges<JobRow>((row) => row.job);
   readonly #nodes = new RowChanges<NodeRow>((row) => row.worker);
   readonly #changed = new Set<string>();
-  #jobsLookedMs = 0;
-  #nodesLookedMs = 0;
+  #jobsLookedMs = Number.NEGATIVE_INFINITY;
+  #nodesLookedMs = Number.NEGATIVE_INFINITY;
 
   constructor(options: ClusterSourceOptions) {
     this.#options = options;
@@ -41,17 +43,16 @@ export class ClusterSource implements ChannelSource {
   }
 
   takeDelta(): ClusterDelta | undefined {
-    const nowMs = this.#options.now();
+    const nowMs = this.#options.nowMs();
     const jobs = this.#jobsDelta(nowMs);
     const nodes = this.#nodesDelta(nowMs);
     return jobs === undefined && nodes === undefined ? undefined : { jobs, nodes };
   }
 
   snapshot(): ClusterSnapshot {
-    const nowMs = this.#options.now();
     return {
-      jobs: this.#shownJobs().map((run) => this.#jobRow(run, nowMs)),
-      nodes: nodeRows(this.#options.state, nowMs),
+      jobs: this.#shownJobs().map((run) => this.#jobRow(run)),
+      nodes: nodeRows(this.#options.state, this.#options.nowMs()),
     };
   }
 
@@ -59,9 +60,9 @@ export class ClusterSource implements ChannelSource {
     const { jobs } = this.#options.state;
     const changed = [...this.#changed].flatMap((job) => jobs.get(job) ?? []);
     this.#changed.clear();
-    if (nowMs - this.#jobsLookedMs < LOOK_MS) return this.#jobs.ofSome(changed.map((run) => this.#jobRow(run, nowMs)));
+    if (nowMs - this.#jobsLookedMs < LOOK_MS) return this.#jobs.ofSome(changed.map((run) => this.#jobRow(run)));
     this.#jobsLookedMs = nowMs;
-    return this.#jobs.ofAll(this.#shownJobs().map((run) => this.#jobRow(run, nowMs)));
+    return this.#jobs.ofAll(this.#shownJobs().map((run) => this.#jobRow(run)));
   }
 
   #nodesDelta(nowMs: number) {
@@ -71,8 +72,9 @@ export class ClusterSource implements ChannelSource {
     return this.#nodes.ofAll(nodeRows(this.#options.state, nowMs));
   }
 
-  #jobRow(run: JobRun, nowMs: number): JobRow {
-    return jobRow(this.#options.state, run, this.#options.histories.of(run.record.job), nowMs);
+  #jobRow(run: JobRun): JobRow {
+    const { state, histories, wallMs } = this.#options;
+    return jobRow(state, run, histories.of(run.record.job), wallMs());
   }
 
   #shownJobs(): readonly JobRun[] {

@@ -59,7 +59,8 @@ export class Dashboard {
   readonly #loopDelay = monitorEventLoopDelay({ resolution: LOOP_LOOK_MS });
   readonly #timers: readonly NodeJS.Timeout[];
   #loopDelaySeconds = 0;
-  #failedMs = 0;
+  #failedMs = Number.NEGATIVE_INFINITY;
+  #asking: Promise<boolean> | undefined;
   #access: Access = { hosts: new Set() };
   #url = '';
 
@@ -86,7 +87,8 @@ export class Dashboard {
       leader: options.leader,
       cancels: this.#cancels,
       tokens: this.#tokens,
-      now: () => Date.now(),
+      nowMs: () => performance.now(),
+      wallMs: () => Date.now(),
     });
     this.#server = createServer(
       { maxHeaderSize: MAX_HEADER_BYTES, headersTimeout: HEADERS_MS, requestTimeout: REQUEST_MS },
@@ -177,8 +179,16 @@ export class Dashboard {
 
   async #ready(response: ServerResponse): Promise<void> {
     if (this.#options.state.leading !== undefined) sendText(response, 200, 'leads');
-    else if (await this.#options.etcdAnswers()) sendText(response, 200, 'stands by');
+    else if (await this.#etcdAnswers()) sendText(response, 200, 'stands by');
     else sendText(response, 503, 'etcd does not answer');
+  }
+
+  /** However many ask, etcd is asked once at a time. */
+  #etcdAnswers(): Promise<boolean> {
+    this.#asking ??= this.#options.etcdAnswers().finally(() => {
+      this.#asking = undefined;
+    });
+    return this.#asking;
   }
 
   #page(request: IncomingMessage, response: ServerResponse, path: string): void {
@@ -214,7 +224,7 @@ export class Dashboard {
 
   /** Pages are not worth a coordinator: what goes wrong here is said now and then, and training goes on. */
   #failed(error: unknown): void {
-    const nowMs = Date.now();
+    const nowMs = performance.now();
     if (nowMs - this.#failedMs < FAILURE_LOG_MS) return;
     this.#failedMs = nowMs;
     this.#options.log.error('dashboard', { error: error instanceof Error ? error.stack : String(error) });
@@ -234,7 +244,7 @@ export class Dashboard {
     return metricsText({
       state: this.#options.state,
       histories: this.#hub.histories,
-      nowMs: Date.now(),
+      wallMs: Date.now(),
       loopDelaySeconds: this.#loopDelaySeconds,
       viewers: this.#hub.viewers,
       laggingViewers: this.#hub.laggingViewers,
@@ -267,7 +277,7 @@ export class Dashboard {
       terminate: () => socket.terminate(),
     });
     socket.on('message', (message) => this.#asked(viewer, String(message)));
-    socket.on('pong', () => viewer.heard(Date.now()));
+    socket.on('pong', () => viewer.heard(performance.now()));
     socket.on('close', () => this.#hub.leave(viewer));
   }
 }

@@ -33,8 +33,10 @@ export interface HubOptions {
   readonly leader: () => KnownLeader | null;
   readonly cancels: Cancels;
   readonly tokens: PageTokens;
-  /** Milliseconds since 1970. */
-  readonly now: () => number;
+  /** Milliseconds that never go back. */
+  readonly nowMs: () => number;
+  /** Milliseconds since 1970, as in the times of events. */
+  readonly wallMs: () => number;
   readonly limits?: ViewerLimits;
 }
 
@@ -80,7 +82,7 @@ export class Hub {
   }
 
   enter(socket: ViewerSocket): Viewer {
-    const viewer = new Viewer(socket, this.#options.limits ?? VIEWER_LIMITS, this.#options.now());
+    const viewer = new Viewer(socket, this.#options.limits ?? VIEWER_LIMITS, this.#options.nowMs());
     this.#viewers.add(viewer);
     viewer.say(Buffer.from(this.#hello()));
     return viewer;
@@ -91,7 +93,7 @@ export class Hub {
   }
 
   asked(viewer: Viewer, text: string): void {
-    const nowMs = this.#options.now();
+    const nowMs = this.#options.nowMs();
     viewer.heard(nowMs);
     if (!viewer.mayAsk(nowMs)) return;
     const request = parseViewerRequest(text);
@@ -101,7 +103,7 @@ export class Hub {
   }
 
   tick(): void {
-    const nowMs = this.#options.now();
+    const nowMs = this.#options.nowMs();
     this.#noticeLeadership();
     if (this.#term !== undefined) {
       this.readHistories();
@@ -130,8 +132,8 @@ export class Hub {
   }
 
   #newCluster() {
-    const { state, now } = this.#options;
-    const source = new ClusterSource({ state, histories: this.histories, now });
+    const { state, nowMs, wallMs } = this.#options;
+    const source = new ClusterSource({ state, histories: this.histories, nowMs, wallMs });
     return { source, channel: new Channel({ source, label: {}, kind: 'cluster' }) };
   }
 
@@ -191,7 +193,7 @@ export class Hub {
     if (history === undefined) return undefined;
     const source = new JobSource(this.#options.state, run, history);
     const channel = new Channel({ source, label: { job }, kind: 'job', after: this.#usedNumbers });
-    const made = { channel, usedMs: this.#options.now() };
+    const made = { channel, usedMs: this.#options.nowMs() };
     if (this.#jobChannels.size >= MAX_JOB_CHANNELS) this.#dropOldest();
     this.#jobChannels.set(job, made);
     return made;

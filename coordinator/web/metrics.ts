@@ -15,7 +15,8 @@ const MAX_WORKERS = 1_000;
 export interface MetricsInput {
   readonly state: CoordinatorState;
   readonly histories: Histories;
-  readonly nowMs: number;
+  /** Milliseconds since 1970, as in the times of events. */
+  readonly wallMs: number;
   readonly loopDelaySeconds: number;
   readonly viewers: number;
   readonly laggingViewers: number;
@@ -149,9 +150,9 @@ function lastStep({ histories }: MetricsInput, runs: readonly JobRun[]): Metric 
 }
 
 /** Open jobs, and those that have ended a moment ago. */
-function shownJobs({ state, histories, nowMs }: MetricsInput): readonly JobRun[] {
+function shownJobs({ state, histories, wallMs }: MetricsInput): readonly JobRun[] {
   const shown = [...state.jobs.values()].filter(
-    (run) => !isTerminal(run.record.state) || nowMs - (histories.of(run.record.job)?.touchedMs ?? 0) < ENDED_JOBS_MS,
+    (run) => !isTerminal(run.record.state) || wallMs - (histories.of(run.record.job)?.touchedMs ?? 0) < ENDED_JOBS_MS,
   );
   return shown.slice(-MAX_JOBS);
 }

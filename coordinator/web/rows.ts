@@ -25,15 +25,15 @@ function short(value: number): number {
   return Number(value.toPrecision(DIGITS));
 }
 
-function rateOf(run: JobRun, history: JobHistory | undefined, nowMs: number): Rate | undefined {
-  return hasEnded(run) || run.formation.kind === 'gathering' ? undefined : history?.speed.rate(nowMs);
+function rateOf(run: JobRun, history: JobHistory | undefined, wallMs: number): Rate | undefined {
+  return hasEnded(run) || run.formation.kind === 'gathering' ? undefined : history?.speed.rate(wallMs);
 }
 
-export function jobRow(state: CoordinatorState, run: JobRun, history: JobHistory | undefined, nowMs: number): JobRow {
+export function jobRow(state: CoordinatorState, run: JobRun, history: JobHistory | undefined, wallMs: number): JobRow {
   const { record } = run;
   const { committed, loss } = record.progress;
   const steps = totalSteps(run);
-  const rate = rateOf(run, history, nowMs);
+  const rate = rateOf(run, history, wallMs);
   return {
     job: record.job,
     name: record.spec.name,

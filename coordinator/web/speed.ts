@@ -24,6 +24,8 @@ export class Speed {
   add(timeMs: number, samples: number): void {
     this.#steps += 1;
     this.#samples += samples;
+    // The clock was set back: what was before cannot be compared.
+    if (timeMs < this.#newestMs) this.#marks.length = 0;
     this.#newestMs = timeMs;
     const last = this.#marks.at(-1);
     if (last !== undefined && timeMs - last.timeMs < MARK_MS) return;

@@ -32,8 +32,8 @@ afterAll(async () => {
 
 /** Steps that the figure on the page says are committed. */
 async function stepsShown(): Promise<number> {
-  const text = await page.locator('.stat', { hasText: 'Step of' }).locator('dd').textContent();
-  return Number(text?.split(/\s/, 1)[0]?.replaceAll(',', ''));
+  const text = (await page.locator('.stat', { hasText: 'Step of' }).locator('dd').textContent()) ?? '';
+  return Number(text.split(/\s/, 1)[0]?.replaceAll(',', ''));
 }
 
 async function untilSteps(steps: number): Promise<void> {

@@ -21,7 +21,16 @@ function world(state: CoordinatorState = leadingState(), limits: ViewerLimits = 
   const cancels = new Cancels((event) => dispatched.push(event));
   const tokens = new PageTokens();
   const leader: KnownLeader = { name: 'c1', dashboard: 'http://127.0.0.1:1' };
-  const hub = new Hub({ name: 'c1', state, leader: () => leader, cancels, tokens, now: () => nowMs, limits });
+  const hub = new Hub({
+    name: 'c1',
+    state,
+    leader: () => leader,
+    cancels,
+    tokens,
+    nowMs: () => nowMs,
+    wallMs: () => nowMs,
+    limits,
+  });
   const tick = (count = 1) => {
     for (let index = 0; index < count; index++) {
       nowMs += 100;

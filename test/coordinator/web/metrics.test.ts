@@ -17,7 +17,7 @@ function scrape(): string {
   addStep(run, 0);
   addStep(run, 1);
   histories.read(run, state.jobs);
-  return metricsText({ state, histories, nowMs: 1, loopDelaySeconds: 0.001, viewers: 2, laggingViewers: 1 });
+  return metricsText({ state, histories, wallMs: 1, loopDelaySeconds: 0.001, viewers: 2, laggingViewers: 1 });
 }
 
 const namesIn = (text: string): ReadonlySet<string> => new Set(text.match(/\blockstep_[a-z_]+/g));

@@ -27,3 +27,9 @@ it('a job that stands still becomes slower while one looks', () => {
   expect(speed.rate(10_150)?.stepsPerSecond).toBe(now);
   expect(speed.rate(20_000)?.stepsPerSecond).toBeLessThan(now * 0.6);
 });
+
+it('a clock that is set back begins anew', () => {
+  const speed = speedOf(101, 100);
+  for (let step = 0; step < 11; step++) speed.add(-3_600_000 + step * 100, 8);
+  expect(speed.rate(-3_599_000)?.stepsPerSecond).toBeCloseTo(10, 5);
+});
