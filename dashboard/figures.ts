@@ -23,21 +23,31 @@ export function msText(ms: number | null | undefined): string {
   return `${ms >= 100 ? Math.round(ms) : ms.toPrecision(ms < 1 ? 1 : 2)} ms`;
 }
 
+/** Whole percents, and parts of one at the beginning of what is long. */
+export function shareText(done: number, all: number): string {
+  const percent = (100 * done) / all;
+  return `${percent < 1 ? Number(percent.toFixed(2)) : Math.floor(percent)} %`;
+}
+
 export function countText(count: number): string {
   return count.toLocaleString('en');
 }
 
 const clock = new Intl.DateTimeFormat('en-GB', { hour: '2-digit', minute: '2-digit', second: '2-digit' });
 const day = new Intl.DateTimeFormat('en-GB', { day: '2-digit', month: 'short', hour: '2-digit', minute: '2-digit' });
-const DAY_MS = 86_400_000;
+export const DAY_MS = 86_400_000;
 
 export function clockText(timeMs: number): string {
   return clock.format(timeMs);
 }
 
+export function dayText(timeMs: number): string {
+  return day.format(timeMs);
+}
+
 /** The time of today, the day of what is older. */
 export function dateText(timeMs: number, nowMs: number): string {
-  return nowMs - timeMs < DAY_MS ? clock.format(timeMs) : day.format(timeMs);
+  return nowMs - timeMs < DAY_MS ? clockText(timeMs) : dayText(timeMs);
 }
 
 export function isoText(timeMs: number): string {

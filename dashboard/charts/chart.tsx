@@ -2,7 +2,7 @@
 import type { JSX } from 'preact';
 import { useEffect, useRef } from 'preact/hooks';
 import uPlot from 'uplot';
-import { clockText, UNKNOWN } from '../figures.js';
+import { clockText, DAY_MS, dayText, UNKNOWN } from '../figures.js';
 import type { Palette } from './palette.js';
 
 export interface Marker {
@@ -100,12 +100,19 @@ export function axes(palette: Palette, byTime: boolean, values: (value: number) 
     ticks: { stroke: palette.grid, width: 1, size: 4 },
   };
   const x: uPlot.Axis = byTime
-    ? { ...both, size: 34, space: 70 }
+    ? { ...both, size: 28, space: 80, values: (_, splits) => timeTicks(splits) }
     : { ...both, size: 28, space: 60, values: (_, splits) => splits.map(stepTick), incrs: WHOLE };
   return [
     x,
     { ...both, size: 54, space: 34, values: (_, splits) => splits.map((one) => (one === null ? '' : values(one))) },
   ];
+}
+
+/** The time of day, and the day as well where there are several. */
+function timeTicks(seconds: readonly number[]): string[] {
+  const lastMs = (seconds.at(-1) ?? 0) * 1000;
+  const firstMs = (seconds[0] ?? 0) * 1000;
+  return seconds.map((one) => (lastMs - firstMs > DAY_MS ? dayText(one * 1000) : clockText(one * 1000)));
 }
 
 const WHOLE = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 2e5, 5e5, 1e6, 2e6, 5e6, 1e7];

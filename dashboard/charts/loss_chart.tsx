@@ -56,7 +56,7 @@ export function LossChart({ series, stride, byTime, log, smoothing, markers, pal
       shape={`${byTime} ${log} ${hasSmooth} ${bandClass} ${palette.text}`}
       options={() => ({
         scales: { x: { time: byTime }, y: log ? { distr: 3, range: logRange } : {} },
-        axes: axes(palette, byTime, (value) => String(Number(value.toPrecision(4)))),
+        axes: axes(palette, byTime, (value) => String(Number(value.toPrecision(3)))),
         cursor: { points: { size: 6 }, y: false },
         legend: { live: true },
         bands: [{ series: [2, 1], fill: palette.accentFaint }],

@@ -9,7 +9,7 @@ import { type Palette, usePalette } from '../charts/palette.js';
 import { StepTimeChart } from '../charts/step_time_chart.js';
 import { ThroughputChart } from '../charts/throughput_chart.js';
 import { Timeline } from '../charts/timeline.js';
-import { countText, lossText, rateText, secondsText, UNKNOWN } from '../figures.js';
+import { countText, lossText, rateText, secondsText, shareText, UNKNOWN } from '../figures.js';
 import type { JobModel } from '../model.js';
 import { CancelButton } from '../parts/cancel_button.js';
 import { CheckpointTable } from '../parts/checkpoint_table.js';
@@ -131,7 +131,7 @@ interface FiguresProps {
 }
 
 function Figures({ row, job, workers }: FiguresProps): JSX.Element {
-  const share = row.steps === 0 ? '' : `${Math.floor((100 * row.committed) / row.steps)} %`;
+  const share = row.steps === 0 ? '' : shareText(row.committed, row.steps);
   const { samplesLost, samplesRepeated } = job.detail;
   return (
     <>

@@ -6,7 +6,7 @@ import type { JSX } from 'preact';
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import { printableLines } from '../../shared/text/printable.js';
 import type { LogRow } from '../../shared/wire/dashboard.js';
-import { clockText } from '../figures.js';
+import { clockText, countText } from '../figures.js';
 
 const SHOWN = 400;
 const AT_END_PIXELS = 24;
@@ -49,7 +49,7 @@ export function LogView({ logs }: { readonly logs: readonly LogRow[] }): JSX.Ele
           Containing <input type="search" value={words} onInput={(event) => setWords(event.currentTarget.value)} />
         </label>
         <span class="muted">
-          {shown.length} of {logs.length} lines
+          {countText(shown.length)} of {countText(logs.length)} lines
         </span>
       </div>
       <div
