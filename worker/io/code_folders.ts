@@ -6,6 +6,7 @@ import { chmodSync, lstatSync, mkdirSync, readdirSync, rmdirSync, rmSync } from 
 import { mkdtemp, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { unpackInto } from '../../shared/bundle/unpack.js';
+import { ConfigError } from '../../shared/config.js';
 
 const PRIVATE = 0o700;
 /** Ours, of this daemon or of one before it. */
@@ -65,7 +66,7 @@ export class CodeFolders {
 function makePrivate(folder: string): void {
   const facts = lstatSync(folder);
   if (!facts.isDirectory() || facts.uid !== process.getuid?.()) {
-    throw new Error(
+    throw new ConfigError(
       `${folder} is not a folder of this user; name another one in the key code_dir of the configuration`,
     );
   }
