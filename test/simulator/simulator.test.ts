@@ -55,7 +55,8 @@ describe('the simulator', () => {
 
   async function seedsToCatch(mutant: Mutant, at: string): Promise<number | undefined> {
     buildMutant(built, at, mutant);
-    const task = { from: 1, count: MUTANT_SEEDS, stride: 1, level: 'all', twice: false, mostFailures: 1 } as const;
+    const from = mutant.from ?? 1;
+    const task = { from, count: MUTANT_SEEDS, stride: 1, level: 'all', twice: false, mostFailures: 1 } as const;
     const report = await runTask(at, task);
     return report.failures.length > 0 ? report.runs : undefined;
   }
