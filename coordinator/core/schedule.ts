@@ -22,9 +22,9 @@ export function schedule(turn: Turn): void {
     idle: assignedTo(turn.state, undefined)
       .filter((worker) => mayWork(turn, worker))
       .map((worker) => placedWorker(turn, worker)),
-    coming: open
-      .flatMap((run) => assignedTo(turn.state, run.record.job))
-      .filter((worker) => (isGoing(worker) || worker.unloading) && mayWork(turn, worker))
+    // Also of jobs that have ended.
+    coming: [...turn.state.workers.values()]
+      .filter((worker) => worker.job !== undefined && (isGoing(worker) || worker.unloading) && mayWork(turn, worker))
       .map((worker) => placedWorker(turn, worker)),
     spares: scheduling.spares,
     quotaOf: (user) => scheduling.quotas.get(user) ?? scheduling.quota,
