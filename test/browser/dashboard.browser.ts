@@ -177,5 +177,5 @@ it('a page that loses its coordinator says so, and goes on by itself', async () 
   process.kill(cluster.coordinators[0] ?? 0, 'SIGKILL');
   await page.getByText('reconnecting').waitFor({ timeout: 10_000 });
   await page.locator('.live.live').waitFor({ timeout: 60_000 });
-  await page.locator('.badge.running').waitFor({ timeout: 60_000 });
+  await page.locator('.badge.running').first().waitFor({ timeout: 60_000 });
 });
