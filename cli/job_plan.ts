@@ -26,9 +26,14 @@ interface WorkerBlock {
   readonly length: number;
 }
 
+/** Those that are given work. Whether they have what the job needs is not looked at. */
+function idleOf(nodes: readonly Node[]): readonly Node[] {
+  return nodes.filter(({ state, cordoned }) => state === 'idle' && cordoned === '');
+}
+
 /** The blocks that the idle workers would get, as long as nobody is known to be slow. */
 function blocksOf(spec: JobSpec, nodes: readonly Node[]): readonly WorkerBlock[] {
-  const idle = nodes.filter(({ state }) => state === 'idle').slice(0, spec.workersMax);
+  const idle = idleOf(nodes).slice(0, spec.workersMax);
   if (idle.length === 0) return [];
   const blocks = blocksFor(
     spec.microbatches,
@@ -76,7 +81,7 @@ export function planText(plan: JobPlan): string {
 
 function workersText(spec: JobSpec, nodes: readonly Node[] | undefined): string {
   if (nodes === undefined) return 'no server was named, so who is there is not known';
-  const idle = nodes.filter(({ state }) => state === 'idle').length;
+  const idle = idleOf(nodes).length;
   const there = `${nodes.length} are there, ${idle} of them idle`;
   return idle < spec.workersMin ? `${there}: it would wait for workers` : there;
 }

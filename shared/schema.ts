@@ -60,11 +60,13 @@ export function strictMap<const S extends z.ZodRawShape>(shape: S) {
   });
 }
 
-const LABEL = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
+/** Names of labels and of users. */
+export const LABEL = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
+export const LABEL_TEXT = "1 to 63 letters, digits, '.', '_' and '-', beginning with a letter or digit";
 const MOST_LABELS = 64;
 
 /** A label's name or value. */
-export const labelText = textLike(LABEL, "1 to 63 letters, digits, '.', '_' and '-', beginning with a letter or digit");
+export const labelText = textLike(LABEL, LABEL_TEXT);
 
 /** A map of labels to what `values` allows. */
 export function labelMap<S extends z.ZodType>(values: S, be: string) {

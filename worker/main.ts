@@ -66,7 +66,8 @@ function configPath(args: readonly string[]): string {
 /** systemd names a folder that is made for this daemon and removed with it. */
 function codeFolder({ codeDir, etcd, name }: WorkerConfig): string {
   const runtime = process.env['RUNTIME_DIRECTORY']?.split(':')[0];
-  if (codeDir !== undefined || runtime !== undefined) return codeDir ?? join(runtime ?? '', 'code');
+  if (codeDir !== undefined) return codeDir;
+  if (runtime !== undefined) return join(runtime, 'code');
   // Several workers, of other clusters and users too, may run on this machine.
   const cluster = createHash('sha256')
     .update(JSON.stringify([etcd.endpoints, etcd.prefix]))

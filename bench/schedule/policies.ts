@@ -47,6 +47,7 @@ export class LockstepPolicy implements Policy {
       canBeSaved: true,
       backfilled,
       yields: mayYield(backfilled, (nowS - startS) * 1000),
+      requirement: needsGpu ? 'GPU' : '',
       misfit: (worker) => (needsGpu && gpus.get(worker) !== true ? 'it has no GPU' : undefined),
     };
   }

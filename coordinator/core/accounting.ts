@@ -5,32 +5,33 @@ import { addUsage } from './fair_share.js';
 import { isTerminal, type JobRun } from './state.js';
 import type { Turn } from './turn.js';
 
-export const NOTHING_SPENT: Spent = {
-  workerSeconds: 0,
-  computeSeconds: 0,
-  exchangeSeconds: 0,
-  applySeconds: 0,
-  loadingSeconds: 0,
-  recoverySeconds: 0,
-  queuedSeconds: 0,
-};
+/** Often enough for people. */
+const LOOK_MS = 200;
+
+/** Each of the sums as `secondsOf` says. */
+export function spentOf(secondsOf: (name: keyof Spent) => number): Spent {
+  return {
+    workerSeconds: secondsOf('workerSeconds'),
+    computeSeconds: secondsOf('computeSeconds'),
+    exchangeSeconds: secondsOf('exchangeSeconds'),
+    applySeconds: secondsOf('applySeconds'),
+    loadingSeconds: secondsOf('loadingSeconds'),
+    recoverySeconds: secondsOf('recoverySeconds'),
+    queuedSeconds: secondsOf('queuedSeconds'),
+  };
+}
+
+export const NOTHING_SPENT = spentOf(() => 0);
 
 function add(run: JobRun, more: Partial<Spent>): void {
-  const sum = (name: keyof Spent): number => run.spent[name] + (more[name] ?? 0);
-  run.spent = {
-    workerSeconds: sum('workerSeconds'),
-    computeSeconds: sum('computeSeconds'),
-    exchangeSeconds: sum('exchangeSeconds'),
-    applySeconds: sum('applySeconds'),
-    loadingSeconds: sum('loadingSeconds'),
-    recoverySeconds: sum('recoverySeconds'),
-    queuedSeconds: sum('queuedSeconds'),
-  };
+  const { spent } = run;
+  run.spent = spentOf((name) => spent[name] + (more[name] ?? 0));
 }
 
 /** Called at each tick. */
 export function account(turn: Turn): void {
-  const elapsedMs = Math.max(0, turn.nowMs - turn.state.accountedMs);
+  const elapsedMs = turn.nowMs - turn.state.accountedMs;
+  if (elapsedMs < LOOK_MS) return;
   turn.state.accountedMs = turn.nowMs;
   for (const run of turn.state.jobs.values()) if (!isTerminal(run.record.state)) accountJob(turn, run, elapsedMs);
 }

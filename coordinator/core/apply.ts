@@ -16,7 +16,7 @@ import * as progress from './progress.js';
 import { complain } from './reachability.js';
 import { restoreFailed } from './restoring.js';
 import * as saving from './saving.js';
-import { schedule } from './schedule.js';
+import { schedule, scheduleByTime } from './schedule.js';
 import { type CoordinatorState, isTerminal, type JobRun, type Worker } from './state.js';
 import { addLog, type Turn } from './turn.js';
 import { retryWrites, writeFailed, writeStored } from './writes.js';
@@ -146,7 +146,8 @@ function handle(turn: Turn, event: Exclude<CoordinatorEvent, { kind: 'elected' |
       endDrains(turn);
       account(turn);
       retryWrites(turn);
-      membership.settle(turn);
+      scheduleByTime(turn);
+      membership.settleJobs(turn);
       break;
   }
 }

@@ -216,6 +216,10 @@ export function checkDeadlines(turn: Turn): void {
 /** Gives idle workers work, and lets every job do what its membership needs. */
 export function settle(turn: Turn): void {
   schedule(turn);
+  settleJobs(turn);
+}
+
+export function settleJobs(turn: Turn): void {
   for (const run of turn.state.jobs.values()) settleJob(turn, run);
 }
 

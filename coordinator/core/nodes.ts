@@ -2,7 +2,7 @@
 import { withdraw } from './departure.js';
 import type { CoordinatorEvent } from './event.js';
 import { release } from './release.js';
-import { isTerminal, type NodeRecord, type Pending, type Worker } from './state.js';
+import { isTerminal, type Pending, type Worker } from './state.js';
 import { log, type Turn, write } from './turn.js';
 
 type NodeEvent = Extract<CoordinatorEvent, { kind: 'cordon' | 'uncordon' | 'drain' }>;
@@ -30,7 +30,7 @@ function isKnown({ state }: Turn, worker: string): boolean {
 
 export function nodeStored(turn: Turn, { record, request, drainMs }: Extract<Pending, { kind: 'node' }>): void {
   const { state } = turn;
-  keep(turn, record);
+  state.nodes.set(record.worker, record);
   log(turn, 'info', record.cordoned === '' ? 'worker uncordoned' : 'worker cordoned', { ...record });
   if (record.cordoned === '') {
     state.failures.delete(record.worker);
@@ -39,10 +39,6 @@ export function nodeStored(turn: Turn, { record, request, drainMs }: Extract<Pen
   const worker = state.workers.get(record.worker);
   if (drainMs !== undefined && worker !== undefined) drain(turn, worker, record.cordoned, drainMs);
   turn.commands.push({ kind: 'reply_node', request, worker: record.worker });
-}
-
-function keep({ state }: Turn, record: NodeRecord): void {
-  state.nodes.set(record.worker, record);
 }
 
 function drain(turn: Turn, worker: Worker, reason: string, deadlineMs: number): void {
@@ -56,9 +52,10 @@ function drain(turn: Turn, worker: Worker, reason: string, deadlineMs: number): 
 export function endDrains(turn: Turn): void {
   for (const [name, deadlineMs] of turn.state.drains) {
     const worker = turn.state.workers.get(name);
-    const isGone = worker?.withdrawn === undefined;
+    // One whose state could not be saved is in its job again until then.
+    const isGone = worker?.job === undefined || worker.unloading;
     if (!isGone && turn.nowMs < deadlineMs) continue;
     turn.state.drains.delete(name);
-    if (worker !== undefined && !isGone && !worker.unloading) release(turn, worker, 'it was to be drained by now');
+    if (worker !== undefined && !isGone) release(turn, worker, 'it was to be drained by now');
   }
 }

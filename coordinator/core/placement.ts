@@ -40,6 +40,8 @@ export interface PlacedJob {
   readonly yields: boolean;
   /** As it was told when its first workers were assigned. */
   readonly backfilled: boolean;
+  /** Jobs with the same text need the same of a worker, and have the same misfits. */
+  readonly requirement: string;
   /** Why a worker cannot take the job; undefined if it can. */
   misfit(worker: string): string | undefined;
 }
@@ -69,7 +71,7 @@ export interface PlacementInput {
   readonly spares: number;
   /** Most workers of one user at a time. */
   quotaOf(user: string): number;
-  /** Worker-seconds that the user had lately, by weight. */
+  /** Worker-seconds that the user had lately. */
   usageOf(user: string): number;
 }
 
@@ -103,7 +105,11 @@ class Placing {
   /** As it is after the decisions so far. */
   readonly #held: Map<string, Set<string>>;
   readonly #heldByUser = new Map<string, number>();
-  readonly #jobs: ReadonlyMap<string, PlacedJob>;
+  readonly #usages = new Map<string, number>();
+  /** By requirement, then by worker. */
+  readonly #misfits = new Map<string, Map<string, string | undefined>>();
+  readonly #steady: readonly PlacedJob[];
+  readonly #everybody: ReadonlySet<string>;
   readonly #sentAway = new Set<string>();
   /** The first job that waits and cannot start: whoever comes after it is let by. */
   #blocked: PlacedJob | undefined;
@@ -111,17 +117,24 @@ class Placing {
   constructor(private readonly input: PlacementInput) {
     this.#idle = new Map(input.idle.map((worker) => [worker.worker, worker]));
     this.#coming = new Map(input.coming.map((worker) => [worker.worker, worker]));
-    this.#jobs = new Map(input.jobs.map((job) => [job.job, job]));
     this.#held = new Map(input.jobs.map(({ job, held }) => [job, new Set(held)]));
-    for (const { user, held } of input.jobs) this.#count(user, held.length);
+    this.#steady = input.jobs.filter(({ steady }) => steady);
+    this.#everybody = new Set([
+      ...this.#idle.keys(),
+      ...this.#coming.keys(),
+      ...input.jobs.flatMap(({ held }) => held),
+    ]);
+    for (const { user, held } of input.jobs) if (held.length > 0) this.#count(user, held.length);
   }
 
   place(): Placement {
     const queues = this.#queues();
     for (let next = this.#next(queues); next !== undefined; next = this.#next(queues)) {
-      if (this.#waits.size < MOST_TRIED) this.#serve(next);
-      else this.#waits.set(next.job, `waits behind ${MOST_TRIED} jobs that cannot start`);
+      this.#serve(next);
+      if (this.#waits.size >= MOST_TRIED) break;
     }
+    // What is left of the queues has no order.
+    for (const { job } of queues.flat()) this.#waits.set(job, `waits behind ${MOST_TRIED} jobs that cannot start`);
     this.#grow();
     return { decisions: this.#decisions, waits: this.#waits };
   }
@@ -159,7 +172,17 @@ class Placing {
   }
 
   #share(user: string): number {
-    return this.input.usageOf(user) + HELD_COUNTS_SECONDS * (this.#heldByUser.get(user) ?? 0);
+    const usage = this.#usages.get(user) ?? this.input.usageOf(user);
+    this.#usages.set(user, usage);
+    return usage + HELD_COUNTS_SECONDS * (this.#heldByUser.get(user) ?? 0);
+  }
+
+  /** Looked up once for all jobs that need the same. */
+  #misfit(job: PlacedJob, worker: string): string | undefined {
+    const known = this.#misfits.get(job.requirement) ?? new Map<string, string | undefined>();
+    this.#misfits.set(job.requirement, known);
+    if (!known.has(worker)) known.set(worker, job.misfit(worker));
+    return known.get(worker);
   }
 
   /** Below 0 if the left one comes first. */
@@ -222,7 +245,7 @@ class Placing {
   /** What fits, the least scarce first, those that fail often last. */
   #fitting(workers: Iterable<PlacedWorker>, job: PlacedJob): readonly PlacedWorker[] {
     return [...workers]
-      .filter(({ worker }) => job.misfit(worker) === undefined)
+      .filter(({ worker }) => this.#misfit(job, worker) === undefined)
       .sort(
         (left, right) =>
           Number(left.quarantined) - Number(right.quarantined) ||
@@ -250,16 +273,16 @@ class Placing {
   }
 
   #running(): readonly PlacedJob[] {
-    return this.input.jobs.filter((job) => job.steady && !this.#sentAway.has(job.job));
+    return this.#steady.filter(({ job }) => !this.#sentAway.has(job));
   }
 
   /** Workers that fit the job and that others have beyond their minimum: of the lowest priority first, and of those who have most. */
   #lentTo(job: PlacedJob): readonly { readonly from: PlacedJob; readonly worker: string }[] {
     const lenders = this.#running()
-      .filter((other) => other.priority <= job.priority && other !== job)
+      .filter((other) => other.priority <= job.priority && this.#surplus(other) > 0 && other !== job)
       .sort((left, right) => left.priority - right.priority || this.#surplus(right) - this.#surplus(left));
     return lenders.flatMap((from) => {
-      const fitting = [...this.#heldBy(from)].filter((worker) => job.misfit(worker) === undefined).sort();
+      const fitting = [...this.#heldBy(from)].filter((worker) => this.#misfit(job, worker) === undefined).sort();
       // The newest names last, so that a job keeps its first workers.
       return fitting
         .reverse()
@@ -290,7 +313,7 @@ class Placing {
     const victims: PlacedJob[] = [];
     let rest = missing;
     for (const victim of candidates) {
-      const fitting = [...this.#heldBy(victim)].filter((worker) => job.misfit(worker) === undefined).length;
+      const fitting = [...this.#heldBy(victim)].filter((worker) => this.#misfit(job, worker) === undefined).length;
       const more = Math.max(0, fitting - this.#surplus(victim));
       if (more === 0) continue;
       victims.push(victim);
@@ -317,11 +340,9 @@ class Placing {
 
   #lackReason(job: PlacedJob, idle: number): string {
     const lacks = this.#lacks(job);
-    const known = [...this.input.idle, ...this.input.coming].map(({ worker }) => worker);
-    const others = this.input.jobs.flatMap((other) => (other === job ? [] : [...this.#heldBy(other)]));
     const misfits = new Map<string, number>();
-    for (const worker of new Set([...known, ...others])) {
-      const misfit = job.misfit(worker);
+    for (const worker of this.#everybody) {
+      const misfit = this.#misfit(job, worker);
       if (misfit !== undefined) misfits.set(misfit, (misfits.get(misfit) ?? 0) + 1);
     }
     const why = [...misfits].map(([reason, count]) => `${plural(count, 'worker')}: ${reason}`);
@@ -336,6 +357,7 @@ class Placing {
   /** What nobody needs now is lent to running jobs, one after the other to whoever has least. */
   #grow(): void {
     let spare = this.input.spares;
+    const running = this.input.jobs.filter((job) => !this.#sentAway.has(job.job) && this.#mayGrow(job));
     for (const worker of [...this.#idle.values()].sort((left, right) => left.scarcity - right.scarcity)) {
       if (worker.quarantined) continue;
       if (spare > 0) {
@@ -343,9 +365,7 @@ class Placing {
         continue;
       }
       const takers = new Set(
-        this.input.jobs.filter(
-          (job) => !this.#sentAway.has(job.job) && this.#mayGrow(job) && job.misfit(worker.worker) === undefined,
-        ),
+        running.filter((job) => this.#mayGrow(job) && this.#misfit(job, worker.worker) === undefined),
       );
       if (takers.size > 0) {
         const taker = this.#least(takers);

@@ -5,7 +5,7 @@ import { log, type Turn } from './turn.js';
 const WINDOW_MS = 3600 * 1000;
 const MOST_REMEMBERED = 100;
 
-/** Its engine crashed or hung, its state was wrong, or its peers could not reach it. */
+/** Its engine crashed or hung, or its state was wrong. */
 export function noteFailure(turn: Turn, worker: string, what: string): void {
   const { failures } = turn.state;
   const before = quarantineOf(turn.state, worker, turn.nowMs);

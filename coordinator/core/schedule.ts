@@ -11,10 +11,18 @@ import { isTerminal, type JobRun, type Worker } from './state.js';
 import type { Turn } from './turn.js';
 
 const BYTES_PER_GIB = 2 ** 30;
+/** Aging, back-offs and the like are looked at so often. */
+const LOOK_MS = 200;
 /** Of the machine's GPUs, beside its processors: what is scarcer is kept for those who need it. */
 const GPU_SCARCITY = 65_536;
 
+/** Called at each tick: for what comes by time alone. */
+export function scheduleByTime(turn: Turn): void {
+  if (turn.nowMs - turn.state.scheduledMs >= LOOK_MS) schedule(turn);
+}
+
 export function schedule(turn: Turn): void {
+  turn.state.scheduledMs = turn.nowMs;
   const open = [...turn.state.jobs.values()].filter((run) => !isTerminal(run.record.state) && !run.ending);
   const { scheduling } = turn.state.settings;
   const { decisions, waits } = placeJobs({
@@ -70,6 +78,7 @@ function placedJob(turn: Turn, run: JobRun): PlacedJob {
     canBeSaved: canBeSaved(run, held),
     backfilled: run.backfilled,
     yields: mayYield(run.backfilled, turn.nowMs - run.assignedMs),
+    requirement: requirementOf(run),
     misfit: (name) => misfit(turn, run, name),
   };
 }
@@ -89,6 +98,18 @@ function isSteady(turn: Turn, run: JobRun): boolean {
     return worker?.incarnation === incarnation && worker.facts !== undefined && !isGoing(worker);
   });
   return isWhole && lastCommitMs > formation.sinceMs;
+}
+
+/** Of specs, which do not change. */
+const requirements = new WeakMap<JobSpec, string>();
+
+/** A job that has refused a worker, or crashed on one, is like no other. */
+function requirementOf({ record, refused, crashes }: JobRun): string {
+  const { spec } = record;
+  const known = requirements.get(spec);
+  const needs = known ?? JSON.stringify([spec.where, spec.needsGpus, spec.needsCpus, spec.needsMemoryGib]);
+  if (known === undefined) requirements.set(spec, needs);
+  return refused.size + crashes.size === 0 ? needs : `${needs} ${record.job}`;
 }
 
 function misfit(turn: Turn, run: JobRun, name: string): string | undefined {

@@ -380,6 +380,8 @@ export interface CoordinatorState {
   readonly usages: Usages;
   /** Until when waiting and usage are accounted for. */
   accountedMs: number;
+  /** When it was decided last who gets which workers. */
+  scheduledMs: number;
   readonly writes: Map<string, PendingWrite>;
   /**
    * Submits that etcd may or may not have stored, by operation id. Submitted again they become the same job: under a new id etcd could
@@ -419,6 +421,7 @@ export function initialState(settings: Settings): CoordinatorState {
     failures: new Map(),
     usages: new Map(),
     accountedMs: 0,
+    scheduledMs: 0,
     writes: new Map(),
     doubtfulSubmits: new Map(),
   };

@@ -11,6 +11,7 @@ import { BackOff } from '../../shared/etcd/back_off.js';
 import type { Comparison, EtcdClient, Operation, TransactionResult } from '../../shared/etcd/client.js';
 import { EtcdFailure, EtcdTimedOut } from '../../shared/etcd/errors.js';
 import { bundleKey, bundlePieceKey, bundlesFolder, leaderKey } from '../../shared/etcd/keys.js';
+import { leads } from './store.js';
 
 /** As base64, which etcd's values are here, it is a third more. etcd refuses requests above 1.5 MiB. */
 const PIECE_BYTES = 512 * 1024;
@@ -152,10 +153,6 @@ function parse(key: string, value: string): z.output<typeof manifest> {
   } catch (error) {
     throw new Error(`etcd key ${key} cannot be read: ${error instanceof Error ? error.message : String(error)}`);
   }
-}
-
-function leads(term: number): Comparison {
-  return { key: leaderKey, field: 'createRevision', equals: term };
 }
 
 function isSame(key: string, createRevision: number): Comparison {

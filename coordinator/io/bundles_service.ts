@@ -17,7 +17,7 @@ import * as wire from '../../shared/wire/bundles.js';
 import { WireError } from '../../shared/wire/codec.js';
 import { type BundleKeeper, NoRoomForBundle, TooManyBundlesWait } from './bundle_keeper.js';
 import { BundleFenced, type BundleStore } from './bundle_store.js';
-import { notLeading, type Refusal, refusal } from './refusal.js';
+import { notLeading, type Refusal, Refused, refusal, refused } from './refusal.js';
 
 type Upload = ServerReadableStream<unknown, unknown>;
 type Fetch = ServerWritableStream<unknown, unknown>;
@@ -36,16 +36,6 @@ export interface BundlesServiceOptions {
   readonly leads: () => boolean;
   readonly leader: () => string | undefined;
   readonly log: Logger;
-}
-
-class Refused extends Error {
-  constructor(readonly refusal: Refusal) {
-    super(refusal.details);
-  }
-}
-
-function refused(code: status, details: string): Refused {
-  return new Refused(refusal(code, details));
 }
 
 export class BundlesService {

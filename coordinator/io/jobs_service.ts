@@ -9,6 +9,7 @@ import {
 import { customAlphabet, nanoid } from 'nanoid';
 import { problemOfReference, sha256OfReference } from '../../shared/bundle/reference.js';
 import { validateJobSpec } from '../../shared/job_spec.js';
+import { LABEL, LABEL_TEXT } from '../../shared/schema.js';
 import { type Codec, WireError } from '../../shared/wire/codec.js';
 import * as wire from '../../shared/wire/jobs.js';
 import type { ReplyErrorCode } from '../core/command.js';
@@ -16,7 +17,7 @@ import type { CoordinatorEvent } from '../core/event.js';
 import type { JobRun } from '../core/state.js';
 import * as views from '../core/views.js';
 import type { Driver, Requests } from './driver.js';
-import { notLeading, type Refusal, refusal } from './refusal.js';
+import { notLeading, type Refusal, Refused, refusal, refused } from './refusal.js';
 
 type Unary = ServerUnaryCall<unknown, unknown>;
 type Streaming = ServerWritableStream<unknown, unknown>;
@@ -34,8 +35,6 @@ const CODES: Readonly<Record<ReplyErrorCode, status>> = {
 /** Readers of one job at the same time. */
 const MAX_READERS = 1_000;
 
-const USER = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
-
 /** Letters and digits only, so that an id can be typed, and be part of a file name. */
 const newJobId = customAlphabet('0123456789abcdefghijklmnopqrstuvwxyz', 10);
 
@@ -49,12 +48,6 @@ interface Reader {
 /** Empty would mean that it is not cordoned. */
 function reasonOf(text: string): string {
   return text.trim() === '' ? 'by an operator' : text.trim();
-}
-
-class Refused extends Error {
-  constructor(readonly refusal: Refusal) {
-    super(refusal.details);
-  }
 }
 
 /** Which archives of code are there, whole. */
@@ -174,11 +167,11 @@ export class JobsService implements Requests {
 
   #run(job: string): JobRun {
     const [run, ...others] = views.findJobs(this.#driver.state, job);
-    if (run === undefined) throw new Refused(refusal(status.NOT_FOUND, `there is no job ${JSON.stringify(job)}`));
+    if (run === undefined) throw refused(status.NOT_FOUND, `there is no job ${JSON.stringify(job)}`);
     if (others.length > 0) {
       const ids = [run, ...others].slice(-5).map((one) => one.record.job);
       const message = `${1 + others.length} jobs are named ${job}; name one by its id, for example ${ids.join(', ')}`;
-      throw new Refused(refusal(status.NOT_FOUND, message));
+      throw refused(status.NOT_FOUND, message);
     }
     return run;
   }
@@ -187,22 +180,20 @@ export class JobsService implements Requests {
     const submit = wire.submitRequest.decode(request, 'SubmitRequest');
     const problem = validateJobSpec(submit.spec);
     if (problem !== undefined) {
-      throw new Refused(refusal(status.INVALID_ARGUMENT, `${problem.field}: ${problem.problem}`));
+      throw refused(status.INVALID_ARGUMENT, `${problem.field}: ${problem.problem}`);
     }
-    if (!USER.test(submit.user)) {
-      const message = "user: must be 1 to 63 letters, digits, '.', '_' and '-', beginning with a letter or digit";
-      throw new Refused(refusal(status.INVALID_ARGUMENT, message));
+    if (!LABEL.test(submit.user)) {
+      const message = `user: must be ${LABEL_TEXT}`;
+      throw refused(status.INVALID_ARGUMENT, message);
     }
     if (!/^(\/|s3:\/\/[^/])/.test(submit.checkpoints)) {
       const message = 'checkpoints: must be an absolute path or s3://bucket/prefix';
-      throw new Refused(refusal(status.INVALID_ARGUMENT, message));
+      throw refused(status.INVALID_ARGUMENT, message);
     }
     const unusable = problemOfReference(submit.bundle);
-    if (unusable !== undefined) throw new Refused(refusal(status.INVALID_ARGUMENT, `bundle: ${unusable}`));
+    if (unusable !== undefined) throw refused(status.INVALID_ARGUMENT, `bundle: ${unusable}`);
     if (!this.#hasCode(submit.bundle)) {
-      throw new Refused(
-        refusal(status.NOT_FOUND, 'bundle: the code is not kept, or not whole; submit its job file again'),
-      );
+      throw refused(status.NOT_FOUND, 'bundle: the code is not kept, or not whole; submit its job file again');
     }
     const id = nanoid();
     this.#waiting.set(id, { reply, answer: (job) => this.#encode(wire.jobReference, { job }) });
@@ -220,7 +211,7 @@ export class JobsService implements Requests {
     const { job: parent, bundle } = this.#run(resume.job).record;
     if (!this.#hasCode(bundle)) {
       const message = `the code of job ${parent} had to make room for that of newer jobs; submit its job file with --init-from`;
-      throw new Refused(refusal(status.NOT_FOUND, message));
+      throw refused(status.NOT_FOUND, message);
     }
     const id = nanoid();
     this.#waiting.set(id, { reply, answer: (job) => this.#encode(wire.jobReference, { job }) });
@@ -278,7 +269,7 @@ export class JobsService implements Requests {
   /** Writes what `take` gives while the stream takes more. A slow reader holds a cursor, never a queue. */
   #read(call: Streaming, run: JobRun, follow: boolean, take: () => unknown): void {
     if (this.#readers.size >= MAX_READERS) {
-      throw new Refused(refusal(status.RESOURCE_EXHAUSTED, `${MAX_READERS} readers are connected already`));
+      throw refused(status.RESOURCE_EXHAUSTED, `${MAX_READERS} readers are connected already`);
     }
     let full = false;
     const reader: Reader = {

@@ -16,3 +16,14 @@ export function notLeading(leader: string | undefined): Refusal {
   if (leader !== undefined) metadata.set(LEADER_KEY, leader);
   return refusal(status.FAILED_PRECONDITION, 'this coordinator does not lead', metadata);
 }
+
+/** Thrown where a call is handled, and answered with by whoever catches it. */
+export class Refused extends Error {
+  constructor(readonly refusal: Refusal) {
+    super(refusal.details);
+  }
+}
+
+export function refused(code: status, details: string): Refused {
+  return new Refused(refusal(code, details));
+}

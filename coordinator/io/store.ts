@@ -189,7 +189,7 @@ export class Store {
   async #attempt(write: Write, timeoutMs: number): Promise<'stored' | 'fenced' | 'again'> {
     const result = await this.#client.transact(
       {
-        when: [this.#leads(write.term), this.#markerIs(write.term)],
+        when: [leads(write.term), this.#markerIs(write.term)],
         success: [
           ...write.puts.map(({ key, value }): Operation => ({ kind: 'put', key, value })),
           ...write.deletes.map((key): Operation => ({ kind: 'delete', key })),
@@ -221,10 +221,6 @@ export class Store {
     throw new EtcdUnexpected(`write ${write.operation}`, 'the operation marker of this term was removed or set back');
   }
 
-  #leads(term: number): Comparison {
-    return { key: leaderKey, field: 'createRevision', equals: term };
-  }
-
   #markerIs(term: number): Comparison {
     return { key: operationKey(term), field: 'modRevision', equals: this.#marker.revision };
   }
@@ -243,13 +239,18 @@ export class Store {
       const old = entries.slice(0, -keptMarkers).slice(0, removedMarkers);
       if (old.length === 0) return;
       await this.#client.transact({
-        when: [this.#leads(term)],
+        when: [leads(term)],
         success: old.map(({ key }): Operation => ({ kind: 'delete', key })),
       });
     } catch (error) {
       this.#log.warn('old operation markers were not removed', { error: String(error) });
     }
   }
+}
+
+/** Holds while the leader of that term leads. */
+export function leads(term: number): Comparison {
+  return { key: leaderKey, field: 'createRevision', equals: term };
 }
 
 function problemOf({ puts, deletes }: Write): string | undefined {

@@ -1,8 +1,9 @@
 /** What the page shows, as pure functions of the core's state and of the histories. */
 import { medianOf } from '../../shared/median.js';
 import type { CheckpointRow, JobDetail, JobRow, LogRow, NodeRow } from '../../shared/wire/dashboard.js';
-import type { JobSpec, Spent } from '../../shared/wire/jobs.js';
+import type { JobSpec } from '../../shared/wire/jobs.js';
 import type { Member } from '../../shared/wire/session.js';
+import { spentOf } from '../core/accounting.js';
 import { compareNames } from '../core/name_order.js';
 import { cordonedOf } from '../core/nodes.js';
 import { totalSteps } from '../core/progress.js';
@@ -115,20 +116,6 @@ function nodeRow(
   };
 }
 
-/** In so few digits that it does not change with every tick. */
-function shownOf(spent: Spent): Spent {
-  const round = (seconds: number): number => Number(seconds.toPrecision(3));
-  return {
-    workerSeconds: round(spent.workerSeconds),
-    computeSeconds: round(spent.computeSeconds),
-    exchangeSeconds: round(spent.exchangeSeconds),
-    applySeconds: round(spent.applySeconds),
-    loadingSeconds: round(spent.loadingSeconds),
-    recoverySeconds: round(spent.recoverySeconds),
-    queuedSeconds: round(spent.queuedSeconds),
-  };
-}
-
 function noteOf(state: CoordinatorState, worker: string, nowMs: number): string {
   const cordoned = cordonedOf(state, worker);
   const quarantined = quarantineOf(state, worker, nowMs);
@@ -148,7 +135,8 @@ export function jobDetail(state: CoordinatorState, run: JobRun): JobDetail {
     checkpoints: record.checkpoints,
     resumedFrom: record.resumedFrom,
     weightsDigest: record.weightsDigest,
-    spent: shownOf(run.spent),
+    // In so few digits that it does not change with every look.
+    spent: spentOf((name) => short(run.spent[name])),
     pricePerWorkerHour: state.settings.pricePerWorkerHour,
     samplesLost: progress.samplesLost,
     samplesRepeated: progress.samplesRepeated,

@@ -5,11 +5,6 @@ import type { DataPlane, DataPlaneCommand, DataPlaneEvent } from './data_plane.j
 import type { FromThread, ThreadOptions, ToThread } from './thread_messages.js';
 
 const CLOSE_TIMEOUT_MS = 2000;
-/**
- * So small that the memory of received bytes is soon free, and used again while it is still in the processor's cache. With more, memory outside
- * of the heap piles up, and V8 collects all of the heap again and again: an all-reduce takes a third longer with 8, twice as long with 64.
- */
-const resourceLimits = { maxYoungGenerationSizeMb: 2 };
 
 export interface DataPlaneOptions {
   /** Address that the Peer service listens on. */
@@ -37,7 +32,7 @@ export function startDataPlane(options: DataPlaneOptions): Promise<DataPlane> {
   const { host, port = 0, worker: name, incarnation, sameHost = true } = options;
   const workerData: ThreadOptions = { host, port, worker: name, incarnation, sameHost };
   // Without the daemon's own flags: some of them (--input-type) forbid a file to be run. Descriptors are closed by those who opened them.
-  const worker = new Worker(threadFile(), { workerData, execArgv: [], trackUnmanagedFds: false, resourceLimits });
+  const worker = new Worker(threadFile(), { workerData, execArgv: [], trackUnmanagedFds: false });
   return new Promise((resolve, reject) => {
     worker.once('error', reject);
     worker.on('message', (message: FromThread) => {

@@ -8,7 +8,7 @@ import {
   placeJobs,
 } from '../../../coordinator/core/placement.js';
 
-interface TestJob extends Omit<PlacedJob, 'misfit'> {
+interface TestJob extends Omit<PlacedJob, 'misfit' | 'requirement'> {
   /** Workers that cannot take it. */
   readonly misfits: readonly string[];
 }
@@ -53,6 +53,7 @@ function inputOf(cluster: Cluster): PlacementInput {
   return {
     jobs: cluster.jobs.map(({ misfits, ...job }) => ({
       ...job,
+      requirement: misfits.join(),
       misfit: (worker) => (misfits.includes(worker) ? 'no GPU' : undefined),
     })),
     idle: (cluster.idle ?? []).map(placed),
