@@ -52,7 +52,8 @@ function flushTold(): void {
   told.clear();
 }
 
-function join(worker: number, port: number, term: number): void {
+/** Each job asks for the workers that have its number as a label: which job a worker gets is then the same in every run. */
+function join(worker: number, { port, term, workersAJob }: Extract<Order, { kind: 'join' }>): void {
   const name = `w${worker}`;
   workers.set(
     worker,
@@ -63,7 +64,12 @@ function join(worker: number, port: number, term: number): void {
         host: 'bench',
         pid: process.pid,
         peerAddress: '127.0.0.1:1',
-        machine: { labels: new Map(), cpus: 1, gpus: 0, memoryBytes: 2 ** 30 },
+        machine: {
+          labels: new Map([['job', String(Math.floor(worker / workersAJob))]]),
+          cpus: 1,
+          gpus: 0,
+          memoryBytes: 2 ** 30,
+        },
       },
       leader: { term, name: 'c1', address: `${hostOf(worker)}:${port}` },
       exchange,
@@ -96,7 +102,7 @@ function vanish(worker: number): void {
 function obey(given: Order): void {
   switch (given.kind) {
     case 'join':
-      for (const worker of given.workers) join(worker, given.port, given.term);
+      for (const worker of given.workers) join(worker, given);
       break;
     case 'vanish':
       for (const worker of given.workers) vanish(worker);

@@ -38,14 +38,16 @@ export class Fleets {
   readonly #processes: readonly ChildProcess[];
   readonly #pace: Pace;
   readonly #leader: Leader;
+  readonly #workersAJob: number;
   /** The newest generations of each job. */
   readonly #generations = new Map<string, Map<number, Generation>>();
   readonly #counted: Of<'counted'>[] = [];
   readonly #vanished: Of<'vanished'>[] = [];
   readonly #loaded: Of<'loaded'>[] = [];
 
-  constructor(options: { workers: number; repository: string; leader: Leader; stepMs: number }) {
+  constructor(options: { workers: number; repository: string; leader: Leader; stepMs: number; workersAJob: number }) {
     this.#leader = options.leader;
+    this.#workersAJob = options.workersAJob;
     const count = Math.ceil(options.workers / WORKERS_A_PROCESS);
     const path = join(options.repository, 'dist/bench/control/fleet.js');
     this.#processes = Array.from({ length: count }, () => {
@@ -60,7 +62,13 @@ export class Fleets {
 
   join(workers: readonly number[]): void {
     const port = Number(this.#leader.address.slice(this.#leader.address.lastIndexOf(':') + 1));
-    this.#order(workers, (own) => ({ kind: 'join', workers: own, port, term: this.#leader.term }));
+    this.#order(workers, (own) => ({
+      kind: 'join',
+      workers: own,
+      port,
+      term: this.#leader.term,
+      workersAJob: this.#workersAJob,
+    }));
   }
 
   /** Resets the connections of all of them, and tells when and of which jobs. */

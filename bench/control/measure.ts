@@ -52,10 +52,10 @@ function microbatchesFor(workers: number): number {
   return 2 ** Math.ceil(Math.log2(workers));
 }
 
-async function writeJob(folder: string, workers: number): Promise<string> {
+async function writeJob(folder: string, number: number, workers: number): Promise<string> {
   await writeFile(join(folder, 'task.py'), 'import lockstep\n\n\nclass Nothing(lockstep.Task):\n    pass\n');
   const microbatches = microbatchesFor(workers);
-  const path = join(folder, 'job.yaml');
+  const path = join(folder, `job-${number}.yaml`);
   const job = {
     version: 1,
     name: 'control',
@@ -64,6 +64,7 @@ async function writeJob(folder: string, workers: number): Promise<string> {
     batch: microbatches * SAMPLES_A_MICROBATCH,
     microbatches,
     workers: { min: Math.max(1, Math.floor(workers / 2)), max: workers },
+    where: { job: String(number) },
     data: { shuffle: false },
     checkpoint: { minutes: 0 },
   };
@@ -104,9 +105,9 @@ class Watched {
 }
 
 async function submit(client: JobsClient, folder: string, count: number, workersAJob: number): Promise<string[]> {
-  const { spec, bundle } = readJobFile(await writeJob(folder, workersAJob));
   const jobs: string[] = [];
   for (let i = 0; i < count; i++) {
+    const { spec, bundle } = readJobFile(await writeJob(folder, i, workersAJob));
     const output = join(folder, `model-${i}`);
     const checkpoints = join(folder, 'checkpoints');
     jobs.push(await client.submit({ operationId: nanoid(), spec, bundle, output, checkpoints }));
@@ -119,11 +120,11 @@ export async function measure(options: MeasureOptions): Promise<Measured> {
   const ended = new AbortController();
   const timer = setTimeout(() => ended.abort(), RUN_MS);
   const coordinator = await MeasuredCoordinator.start({ ...options, folder });
-  const fleets = new Fleets({ ...options, leader: coordinator.leader });
+  const count = options.workers <= WORKERS_OF_ONE_JOB ? 1 : JOBS;
+  const workersAJob = options.workers / count;
+  const fleets = new Fleets({ ...options, workersAJob, leader: coordinator.leader });
   const client = new JobsClient({ servers: [coordinator.leader.address], signal: ended.signal });
   try {
-    const count = options.workers <= WORKERS_OF_ONE_JOB ? 1 : JOBS;
-    const workersAJob = options.workers / count;
     const jobs = await submit(client, folder, count, workersAJob);
     const watched = new Watched(client, jobs, ended.signal);
     return await measureOn({ ...options, coordinator, watched, membership: { fleets, jobs, workersAJob } });
@@ -148,7 +149,6 @@ async function setUp({ workers, membership: { fleets, jobs, workersAJob } }: Run
   const beganMs = performance.now();
   const numbers = Array.from({ length: workers }, (_, worker) => worker);
   for (const [index, job] of jobs.entries()) {
-    // The oldest job that lacks workers gets those that come.
     fleets.join(numbers.slice(index * workersAJob, (index + 1) * workersAJob));
     await fleets.started(job, workersAJob, 0);
   }

@@ -6,7 +6,7 @@ const count = z.number().int().nonnegative();
 /** To a fleet. */
 export const order = z.discriminatedUnion('kind', [
   /** Workers that join, by number, and where the coordinator listens. A number that joins again is a new incarnation. */
-  z.object({ kind: z.literal('join'), workers: z.array(count), port: count, term: count }),
+  z.object({ kind: z.literal('join'), workers: z.array(count), port: count, term: count, workersAJob: count }),
   /** The connections of these are reset, as when their machine's kernel has ended them, and they are gone. */
   z.object({ kind: z.literal('vanish'), workers: z.array(count) }),
   /** The step is reduced: whoever waits for it in this generation commits it. */
