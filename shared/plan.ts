@@ -76,19 +76,44 @@ export function epochOf(shape: PlanShape, step: number): number {
   return Math.floor(step / stepsPerEpoch(shape));
 }
 
-/** Samples that step number `step` (from 0) consists of. The shape must have at least one step an epoch. */
-export function planStep(shape: PlanShape, step: number): StepPlan {
+/** Where a step lies in its epoch: from which position in the order, and how many samples. The shape must have at least one step an epoch. */
+function spanOf(
+  shape: PlanShape,
+  step: number,
+): { readonly epoch: number; readonly first: number; readonly count: number } {
   const perEpoch = stepsPerEpoch(shape);
-  const epoch = Math.floor(step / perEpoch);
   const first = (step % perEpoch) * shape.batch;
-  const count = Math.min(shape.batch, shape.datasetLength - first);
+  return { epoch: Math.floor(step / perEpoch), first, count: Math.min(shape.batch, shape.datasetLength - first) };
+}
+
+/** Where microbatch m of a step of `count` samples begins. */
+function beginOf({ microbatches }: PlanShape, count: number, m: number): number {
+  // Multiplied before the division, so that the parts of a ragged step differ by one sample at most.
+  return Math.floor((m * count) / microbatches);
+}
+
+/** Samples that step number `step` (from 0) consists of. */
+export function samplesOfStep(shape: PlanShape, step: number): number {
+  return spanOf(shape, step).count;
+}
+
+/** Microbatches of a step that have samples. */
+export function filledMicrobatches(shape: PlanShape, step: number): number {
+  return Math.min(samplesOfStep(shape, step), shape.microbatches);
+}
+
+/** Sample ids of microbatches lo .. lo + length - 1. */
+export function samplesOf(shape: PlanShape, step: number, lo: number, length: number): readonly (readonly number[])[] {
+  const { epoch, first, count } = spanOf(shape, step);
   const order = shape.shuffle ? permutationOf(shape.seed, epoch, shape.datasetLength) : (index: number) => index;
-  const samples: number[][] = [];
-  for (let m = 0; m < shape.microbatches; m++) {
-    // Multiplied before the division, so that the parts of a ragged step differ by one sample at most.
-    const from = Math.floor((m * count) / shape.microbatches);
-    const to = Math.floor(((m + 1) * count) / shape.microbatches);
-    samples.push(Array.from({ length: to - from }, (_, i) => order(first + from + i)));
-  }
-  return { epoch, samples, count };
+  return Array.from({ length }, (_, index) => {
+    const from = beginOf(shape, count, lo + index);
+    const to = beginOf(shape, count, lo + index + 1);
+    return Array.from({ length: to - from }, (_, i) => order(first + from + i));
+  });
+}
+
+export function planStep(shape: PlanShape, step: number): StepPlan {
+  const { epoch, count } = spanOf(shape, step);
+  return { epoch, samples: samplesOf(shape, step, 0, shape.microbatches), count };
 }

@@ -1,7 +1,7 @@
 /** Steps as they are reported, the audit that is folded over them, and the way from the last step to the finished model. */
 import { auditStep } from '../../shared/consumption.js';
 import { medianOf } from '../../shared/median.js';
-import { epochOf, type PlanShape, planStep, stepsPerEpoch } from '../../shared/plan.js';
+import { epochOf, type PlanShape, planStep, samplesOfStep, stepsPerEpoch } from '../../shared/plan.js';
 import type { JobSpec } from '../../shared/wire/jobs.js';
 import type { EngineFacts, WorkerMessage } from '../../shared/wire/session.js';
 import { accountStep } from './accounting.js';
@@ -85,7 +85,7 @@ function noteStep(turn: Turn, run: JobRun, facts: EngineFacts, message: Message<
     epoch: epochOf(shape, message.step),
     loss: lossOf(message),
     generation: message.generation,
-    samples: planStep(shape, message.step).count,
+    samples: samplesOfStep(shape, message.step),
     stepMs: message.stepMs,
     computeMs: message.computeMs,
     reduceMs: message.reduceMs,

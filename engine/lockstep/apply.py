@@ -16,6 +16,10 @@ from lockstep.replica import Replica
 from lockstep.seeding import seed_for
 
 
+# Elements that are worked on at once on the processor: a megabyte of fp32.
+PIECE = 256 * 1024
+
+
 @dataclass
 class Applied:
     """`grad_norm`: the norm before clipping, None without clipping. `lr`: of the first parameter group."""
@@ -27,36 +31,60 @@ class Applied:
 
 def apply_step(replica: Replica, command: Apply, reduced: ExchangeVector) -> Applied:
     """Takes the reduced vector (in exchange memory, read only) as fp32, divides it by the weight, clips it and applies it."""
-    vector = take_reduced(replica, reduced)
+    # The user's lr() comes first: if it fails, nothing has changed yet.
+    lr = learning_rate(replica, command.step)
+    vector = replica.reduced_pool.take()
     try:
-        return apply_vector(replica, command, vector)
+        if not take_average(replica, reduced, command.weight, vector):
+            return skip_or_fail(replica, command, reduced, lr)
+        return apply_average(replica, command, vector, lr)
     finally:
         replica.trainable.clear_gradients()
         replica.reduced_pool.give_back(vector)
 
 
-def take_reduced(replica: Replica, reduced: ExchangeVector) -> ExchangeVector:
-    """The reduced vector as fp32, on the device. Afterwards the exchange memory is not read any more."""
-    vector = replica.reduced_pool.take()
-    if replica.device.type == "cpu" or replica.reduced_pool is replica.pool:
-        vector.copy_values(reduced)
-        return vector
-    # Without this copy the processor would change the type, in new memory and before the transfer.
-    arrived = replica.pool.take()
-    arrived.memory.copy_(reduced.memory)
-    vector.copy_values(arrived)
-    replica.pool.give_back(arrived)
-    return vector
+def take_average(replica: Replica, reduced: ExchangeVector, weight: float, average: ExchangeVector) -> bool:
+    """Whether all of the reduced vector is finite. If so, `average`, on the device, becomes its gradients as fp32, divided by the
+    weight, and its other values as they are."""
+    if replica.device.type == "cpu":
+        return take_average_in_pieces(reduced, weight, average)
+    if replica.reduced_pool is replica.pool:
+        average.memory.copy_(reduced.memory)
+        finite = is_finite(average)
+    else:
+        # The transfer comes first: the processor would change the type in new memory.
+        arrived = replica.pool.take()
+        arrived.memory.copy_(reduced.memory)
+        finite = is_finite(arrived)
+        average.copy_values(arrived)
+        replica.pool.give_back(arrived)
+    average.gradient_part.div_(weight)
+    return finite
 
 
-def apply_vector(replica: Replica, command: Apply, vector: ExchangeVector) -> Applied:
-    # The user's lr() comes first: if it fails, nothing has changed yet.
-    lr = learning_rate(replica, command.step)
-    if not (all_finite(vector.gradient_part) and all_finite(vector.rest)):
-        return skip_or_fail(replica, command, vector, lr)
-    counters = vector.counters.tolist()
-    vector.gradient_part.div_(command.weight)
-    replica.trainable.read_gradients(vector.gradients, counters)
+def take_average_in_pieces(reduced: ExchangeVector, weight: float, average: ExchangeVector) -> bool:
+    """Each piece is looked at, divided and written while it is in the processor's cache."""
+    if not all_finite(reduced.rest):
+        return False
+    average.rest.copy_(reduced.rest)
+    count = min(len(reduced.gradient_part), len(average.gradient_part))
+    for sums, averages in zip(reduced.gradient_part[:count].split(PIECE), average.gradient_part[:count].split(PIECE)):
+        if not all_finite(sums):
+            return False
+        if sums.dtype is averages.dtype:
+            torch.div(sums, weight, out=averages)
+        else:
+            # The division is one of fp32.
+            averages.copy_(sums).div_(weight)
+    return True
+
+
+def is_finite(vector: ExchangeVector) -> bool:
+    return all_finite(vector.gradient_part) and all_finite(vector.rest)
+
+
+def apply_average(replica: Replica, command: Apply, vector: ExchangeVector, lr: Optional[float]) -> Applied:
+    replica.trainable.read_gradients(vector.gradients, vector.counters.tolist())
     grad_norm = clip(replica)
     set_learning_rate(replica.optimizer, lr)
     seed_for("apply", replica.load.seed, command.step)

@@ -12,7 +12,7 @@ import torch
 import engine_path  # noqa: F401
 from fake_cuda import FakeCuda
 from lockstep import pinned_memory
-from lockstep.apply import take_reduced
+from lockstep.apply import take_average
 from lockstep.batches import to_device
 from lockstep.commands import Run
 from lockstep.compute import RunReport, compute_run
@@ -149,14 +149,24 @@ class ReducedVectorTest(unittest.TestCase):
         reduced.gradient_part.copy_(torch.arange(len(reduced.gradient_part)))
         reduced.rest.fill_(3)
         replica = SimpleNamespace(device=CUDA, pool=VectorPool(narrow, "cpu"), reduced_pool=VectorPool(wide, "cpu"))
-        vector = take_reduced(replica, reduced)
-        self.assertEqual([view.tolist() for view in vector.gradients], [view.float().tolist() for view in reduced.gradients])
-        self.assertEqual(vector.rest.tolist(), reduced.rest.tolist())
+        average = replica.reduced_pool.take()
+        self.assertTrue(take_average(replica, reduced, 4.0, average))
+        expected = [(view.float() / 4.0).tolist() for view in reduced.gradients]
+        self.assertEqual([view.tolist() for view in average.gradients], expected)
+        self.assertEqual(average.rest.tolist(), reduced.rest.tolist())
         (arrived,) = replica.pool.free
         self.assertIsNot(arrived, reduced)
         self.assertTrue(torch.equal(arrived.memory, reduced.memory))
         reduced.memory.fill_(255)
-        self.assertEqual(vector.counters.tolist(), [3.0, 3.0])
+        self.assertEqual(average.counters.tolist(), [3.0, 3.0])
+
+    def test_an_infinite_sum_is_seen_before_the_division_could_hide_it(self):
+        layout = ExchangeLayout([torch.Size([33])], [], torch.float32)
+        reduced = ExchangeVector(layout, torch.zeros(layout.vector_bytes, dtype=torch.uint8))
+        pool = VectorPool(layout, "cpu")
+        replica = SimpleNamespace(device=CUDA, pool=pool, reduced_pool=pool)
+        reduced.gradient_part[7] = float("inf")
+        self.assertFalse(take_average(replica, reduced, float("inf"), pool.take()))
 
 
 class OptimizerStateTest(unittest.TestCase):

@@ -1,7 +1,16 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { auditStep, consumedDigest } from '../../shared/consumption.js';
-import { epochOf, type PlanShape, permutationOf, planStep, stepsPerEpoch } from '../../shared/plan.js';
+import {
+  epochOf,
+  filledMicrobatches,
+  type PlanShape,
+  permutationOf,
+  planStep,
+  samplesOf,
+  samplesOfStep,
+  stepsPerEpoch,
+} from '../../shared/plan.js';
 
 const shapes = fc
   .record({
@@ -151,4 +160,29 @@ describe('the audit of a step', () => {
     expect(consumedDigest([])).toBe('e3b0c44298fc1c14');
     expect(consumedDigest([1, 2 ** 40])).toBe('d5f8d0fff174795d');
   });
+});
+
+it('gives the samples of some microbatches, and how many are filled, as those of the whole step', () => {
+  const arbitraryShape = fc.record({
+    seed: fc.nat(),
+    datasetLength: fc.integer({ min: 1, max: 300 }),
+    batch: fc.integer({ min: 1, max: 64 }),
+    microbatches: fc.integer({ min: 1, max: 16 }),
+    tail: fc.constant('keep' as const),
+    shuffle: fc.boolean(),
+  });
+  fc.assert(
+    fc.property(arbitraryShape, fc.nat(50), fc.nat(15), fc.nat(16), (shape, step, lo, length) => {
+      const { samples, count } = planStep(shape, step);
+      const part = samplesOf(
+        shape,
+        step,
+        lo % shape.microbatches,
+        Math.min(length, shape.microbatches - (lo % shape.microbatches)),
+      );
+      expect(part).toEqual(samples.slice(lo % shape.microbatches, (lo % shape.microbatches) + length));
+      expect(filledMicrobatches(shape, step)).toBe(samples.filter((ids) => ids.length > 0).length);
+      expect(samplesOfStep(shape, step)).toBe(count);
+    }),
+  );
 });

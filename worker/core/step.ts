@@ -1,6 +1,6 @@
 /** One step: compute the own part, exchange, commit, apply, and on to the next. */
 import { CONSUMED_BYTES } from '../../shared/consumption.js';
-import { planStep, type StepPlan } from '../../shared/plan.js';
+import { filledMicrobatches, samplesOf } from '../../shared/plan.js';
 import { coverOf, nodeKey, type TreeNode } from '../../shared/tree.js';
 import type { EngineFacts, Member } from '../../shared/wire/session.js';
 import { type DataPlaneEvent, FIRST_PARTIAL_SLOT, slotBytes } from '../collective/data_plane.js';
@@ -51,7 +51,7 @@ function computeMissing(turn: Turn, run: JobRun, facts: EngineFacts, mine: reado
   const missing = mine.filter((node) => !inFlight.nodes.has(nodeKey(node)));
   if (missing.length === 0) return;
   const slots = freeSlots(inFlight.nodes, missing.length);
-  const { samples } = planStep(planShapeOf(run, facts), inFlight.step);
+  const shape = planShapeOf(run, facts);
   const bytes = slotBytes(facts.vectorBytes);
   turn.commands.push({
     kind: 'reserve_memory',
@@ -65,7 +65,7 @@ function computeMissing(turn: Turn, run: JobRun, facts: EngineFacts, mine: reado
       lo: node.lo,
       length: node.length,
       at: slot * bytes,
-      samples: samples.slice(node.lo, node.lo + node.length),
+      samples: samplesOf(shape, inFlight.step, node.lo, node.length),
     };
   });
   tellEngine(turn, run, { command: 'compute', step: inFlight.step, runs });
@@ -121,10 +121,6 @@ export function partialComputed(turn: Turn, run: JobRun, event: Extract<EngineEv
   tellDataPlane(turn, run, { kind: 'publish_partial', job: run.job, step: event.step, node, slot, facts });
 }
 
-function filledOf(plan: StepPlan): number {
-  return plan.samples.filter((samples) => samples.length > 0).length;
-}
-
 /** The whole reduced gradient is here: this is the commit. */
 export function reduced(turn: Turn, run: JobRun, event: Extract<DataPlaneEvent, { kind: 'reduced' }>): void {
   const { facts, membership } = run;
@@ -144,13 +140,12 @@ export function reduced(turn: Turn, run: JobRun, event: Extract<DataPlaneEvent, 
     generation: run.generation,
     discarded: false,
   });
-  const plan = planStep(planShapeOf(run, facts), event.step);
   tellEngine(turn, run, {
     command: 'apply',
     step: event.step,
     at: (event.step % 2) * slotBytes(facts.vectorBytes),
     weight: event.facts.weight,
-    filled: filledOf(plan),
+    filled: filledMicrobatches(planShapeOf(run, facts), event.step),
   });
   tellDataPlane(turn, run, { kind: 'drop_partials', job: run.job, step: run.committed });
   afterCommit(turn, run, facts, membership);
