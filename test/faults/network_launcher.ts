@@ -18,6 +18,8 @@ const GRACE_MS = 5000;
 export interface NetworkOptions {
   /** Size at which etcd is out of space. */
   readonly etcdQuotaBytes?: number;
+  /** The workers measure themselves before they get jobs. */
+  readonly preflight?: boolean;
   /** What a daemon has in its environment besides that of the test. */
   readonly environmentOf?: (name: string) => Readonly<Record<string, string>>;
 }
@@ -62,6 +64,7 @@ export class NetworkLauncher implements Launcher {
       lease_ttl_seconds: WORKER_LEASE_SECONDS,
       python: readFileSync(join(repository, 'dist/.python'), 'utf8').trim(),
       code_dir: join(this.folder, 'code', name),
+      preflight: this.options.preflight === true,
     });
   }
 
