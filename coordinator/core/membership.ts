@@ -52,6 +52,7 @@ export function hello(turn: Turn, session: string, message: Message<'hello'>): v
     measures: message.measures,
     measureDue: false,
     measuringUntilMs: undefined,
+    peersTold: 0,
   };
   enter(turn.state, worker);
   turn.state.sessions.set(session, worker.worker);

@@ -158,6 +158,7 @@ export function measureIdle(turn: Turn): void {
   for (const worker of assignedTo(state, undefined)) {
     if (worker.measuringUntilMs === undefined) askIfDue(turn, worker);
     else if (nowMs > worker.measuringUntilMs) giveUp(turn, worker);
+    else if (worker.peersTold < MOST_PEERS) nameMorePeers(turn, worker);
   }
 }
 
@@ -165,12 +166,29 @@ function askIfDue(turn: Turn, worker: Worker): void {
   const { state, nowMs } = turn;
   if (!worker.measures || worker.leaving) return;
   const known = state.preflights.get(worker.worker);
-  const isAgain = known !== undefined && known.marked !== '' && nowMs - known.sinceMs > state.settings.remeasureMs;
-  if (!worker.measureDue && !isAgain) return;
+  if (!worker.measureDue && !(known !== undefined && isDueAgain(turn, known))) return;
   worker.measureDue = false;
   worker.measuringUntilMs = nowMs + state.settings.measureMs;
-  const peers = peersFor(turn, worker).map(({ worker: name, peerAddress }) => ({ worker: name, peerAddress }));
-  send(turn, worker, { kind: 'measure', peers });
+  namePeers(turn, worker, peersFor(turn, worker));
+}
+
+/** Of one that is marked, and of one that had nobody to pull from. */
+function isDueAgain({ state, nowMs }: Turn, { report, marked, sinceMs }: Measured): boolean {
+  const lacksPeers = (report?.peers.length ?? 0) < MOST_PEERS && state.workers.size > MOST_PEERS;
+  return (marked !== '' || lacksPeers) && nowMs - sinceMs > state.settings.remeasureMs;
+}
+
+/** To one that is at it: of workers that come together the first knows nobody at first. */
+function nameMorePeers(turn: Turn, worker: Worker): void {
+  if (turn.state.workers.size <= worker.peersTold + 1) return;
+  const peers = peersFor(turn, worker);
+  if (peers.length > worker.peersTold) namePeers(turn, worker, peers);
+}
+
+function namePeers(turn: Turn, worker: Worker, peers: readonly Worker[]): void {
+  worker.peersTold = peers.length;
+  const named = peers.map(({ worker: name, peerAddress }) => ({ worker: name, peerAddress }));
+  send(turn, worker, { kind: 'measure', peers: named });
 }
 
 function giveUp(turn: Turn, worker: Worker): void {

@@ -121,6 +121,8 @@ export interface Worker {
   measureDue: boolean;
   /** It was told to, and its answer is overdue then. Changed by preflights.ts only. */
   measuringUntilMs: number | undefined;
+  /** How many peers it was told to pull test bytes from. */
+  peersTold: number;
 }
 
 /** What is known of a worker's pre-flight. Changed by preflights.ts only. */

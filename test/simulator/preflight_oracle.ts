@@ -18,6 +18,8 @@ const FAST_OTHERS = 3;
 export class PreflightOracle {
   /** What each coordinator has heard since it was elected, by worker. */
   readonly #heard = new WeakMap<CoordinatorHost, Reports>();
+  /** Whose sessions those are that have been begun anywhere. */
+  readonly #workers = new Map<string, string>();
   /** Workers that an operator has taken back at any time: the request may have been under way when they were measured again. */
   readonly #takenBack = new Set<string>();
 
@@ -29,8 +31,11 @@ export class PreflightOracle {
     const reports = this.#heard.get(host);
     if (event.kind !== 'session_message' || reports === undefined) return;
     const { message, session } = event;
-    if (message.kind === 'hello') repeat(reports, message.worker, message.preflight);
-    else if (message.kind === 'measured') {
+    if (message.kind === 'hello') {
+      this.#workers.set(session, message.worker);
+      repeat(reports, message.worker, message.preflight);
+    } else if (message.kind === 'measured') {
+      // The session may be one that the coordinator has ended.
       const worker = host.state.sessions.get(session);
       if (worker !== undefined) reports.set(worker, this.#judged(reports, worker, message.preflight));
     }
@@ -47,7 +52,7 @@ export class PreflightOracle {
   }
 
   loads(host: CoordinatorHost, session: string): void {
-    const worker = host.state.sessions.get(session) ?? '';
+    const worker = this.#workers.get(session) ?? '';
     if (this.world.scenario.preflights === undefined || this.#takenBack.has(worker)) return;
     const heard = this.#heard.get(host)?.get(worker);
     const complaint = heard === undefined ? 'it has not measured itself' : heard.bad;

@@ -1,5 +1,6 @@
 /** What the workers of a seed find when they measure themselves: most are fit, some are not until everything is repaired. */
 import type { Preflight } from '../../shared/wire/jobs.js';
+import type { MeasuredPeer } from '../../shared/wire/session.js';
 import { Random } from './random.js';
 
 /** No engine starts; products are slow; what is found comes too late. */
@@ -29,7 +30,12 @@ export function preflightPlanOf(seed: number, workers: readonly string[]): Prefl
   return { failings, takenBack };
 }
 
-export function preflightOf(failing: Failing | undefined, timeMs: number, tookMs: number): Preflight {
+export function preflightOf(
+  failing: Failing | undefined,
+  timeMs: number,
+  tookMs: number,
+  peers: readonly MeasuredPeer[],
+): Preflight {
   const isBroken = failing === 'broken';
   return {
     timeMs: Math.max(0, Math.round(timeMs)),
@@ -46,6 +52,6 @@ export function preflightOf(failing: Failing | undefined, timeMs: number, tookMs
     diskProblem: '',
     freeDiskBytes: 2 ** 34,
     diskBytesPerSecond: 1e9,
-    peers: [],
+    peers: peers.map(({ worker }) => ({ worker, sameHost: false, bytesPerSecond: 1e9, problem: '' })),
   };
 }

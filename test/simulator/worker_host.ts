@@ -1,5 +1,5 @@
 /** A worker daemon: the real core, driven as worker/io/driver.ts and session_client.ts drive it, over simulated everything else. */
-import type { CoordinatorMessage, WorkerMessage } from '../../shared/wire/session.js';
+import type { CoordinatorMessage, MeasuredPeer, WorkerMessage } from '../../shared/wire/session.js';
 import type { CheckpointEvent } from '../../worker/checkpoint/checkpoints.js';
 import type { DataPlaneEvent } from '../../worker/collective/data_plane.js';
 import { apply } from '../../worker/core/apply.js';
@@ -49,6 +49,7 @@ export class WorkerHost extends SimulatedProcess {
   #attempts = 0;
   /** Measurements that were begun or stopped: what an older one finds is nobody's. */
   #measurements = 0;
+  #peers: readonly MeasuredPeer[] = [];
   #retryMs = FIRST_RETRY_MS;
 
   constructor(world: World, name: string, restarts: number) {
@@ -187,7 +188,11 @@ export class WorkerHost extends SimulatedProcess {
         );
         break;
       case 'measure':
+        this.#peers = command.peers;
         this.#measure();
+        break;
+      case 'name_peers':
+        this.#peers = command.peers;
         break;
       case 'stop_measuring':
         this.#measurements += 1;
@@ -208,7 +213,7 @@ export class WorkerHost extends SimulatedProcess {
     const measurement = this.#measurements;
     this.later(tookMs, () => {
       if (measurement !== this.#measurements) return;
-      this.#dispatch({ kind: 'measured', preflight: preflightOf(failing, this.wallMs, tookMs) });
+      this.#dispatch({ kind: 'measured', preflight: preflightOf(failing, this.wallMs, tookMs, this.#peers) });
     });
   }
 

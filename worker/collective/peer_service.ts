@@ -7,8 +7,8 @@ import { CHUNK_BYTES } from './segments.js';
 /** A chunk, or a document of facts (19 bytes a microbatch, at most 65,535 of them). */
 export const MOST_PAYLOAD_BYTES = 4 * CHUNK_BYTES;
 export const MOST_REQUEST_BYTES = 4096;
-/** Test bytes of one request: a few milliseconds of a fast network, so that an all-reduce beside it loses no more than that. */
-export const PROBE_BYTES = 4 * 1024 * 1024;
+/** Test bytes of one request: some milliseconds of a network, so that an all-reduce beside it loses no more than that. */
+export const PROBE_BYTES = 2 * 1024 * 1024;
 
 /** Headers in which a server says its incarnation, and which host it is on if its memory can be read there. */
 export const INCARNATION_KEY = 'lockstep-incarnation';

@@ -48,6 +48,8 @@ export type WorkerCommand =
   | { readonly kind: 'tell_checkpoints'; readonly start: number; readonly command: CoreCheckpointCommand }
   /** Find out how fit the machine is, at a low priority. Answer: measured. */
   | { readonly kind: 'measure'; readonly peers: readonly MeasuredPeer[] }
+  /** The measurement that is under way is to take these instead, if it has not come to peers. */
+  | { readonly kind: 'name_peers'; readonly peers: readonly MeasuredPeer[] }
   /** The measurement that is under way is not wanted any more. It has no answer. */
   | { readonly kind: 'stop_measuring' }
   /** Nothing is held any more: the daemon may exit. */

@@ -6,12 +6,12 @@ import { send, type Turn } from './turn.js';
 
 type Message<K extends CoordinatorMessage['kind']> = Extract<CoordinatorMessage, { kind: K }>;
 
-/** One that is under way answers whoever leads when it is over. */
-export function measure(turn: Turn, message: Message<'measure'>): void {
+/** One that is under way answers whoever leads when it is over. It takes the peers that it was told last. */
+export function measure(turn: Turn, { peers }: Message<'measure'>): void {
   const { state } = turn;
-  if (!state.identity.measures || state.measuring || state.run !== undefined || state.leaving) return;
+  if (!state.identity.measures || state.run !== undefined || state.leaving) return;
+  turn.commands.push({ kind: state.measuring ? 'name_peers' : 'measure', peers });
   state.measuring = true;
-  turn.commands.push({ kind: 'measure', peers: message.peers });
 }
 
 /** Work comes first. */

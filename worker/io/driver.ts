@@ -3,6 +3,7 @@ import { monitorEventLoopDelay } from 'node:perf_hooks';
 import type { Logger } from '../../shared/logger.js';
 import { Orphans } from '../../shared/orphans.js';
 import type { Preflight } from '../../shared/wire/jobs.js';
+import type { MeasuredPeer } from '../../shared/wire/session.js';
 import type { Checkpoints } from '../checkpoint/checkpoints.js';
 import type { DataPlane, DataPlaneCommand } from '../collective/data_plane.js';
 import { apply } from '../core/apply.js';
@@ -50,7 +51,7 @@ export class Driver {
   readonly #loopDelay = monitorEventLoopDelay({ resolution: LOOP_LOOK_MS });
   #loopDelayMs = 0;
   /** The measurement that is under way, and the process that stands for an engine in it. */
-  #measuring: { readonly stop: AbortController; pid: number } | undefined;
+  #measuring: { readonly stop: AbortController; peers: readonly MeasuredPeer[]; pid: number } | undefined;
   #draining = false;
   #session: SessionClient | undefined;
 
@@ -132,6 +133,9 @@ export class Driver {
       case 'measure':
         void this.#measure(command);
         break;
+      case 'name_peers':
+        if (this.#measuring !== undefined) this.#measuring.peers = command.peers;
+        break;
       case 'stop_measuring':
         this.#stopMeasuring();
         break;
@@ -153,12 +157,13 @@ export class Driver {
   }
 
   async #measure({ peers }: Extract<WorkerCommand, { kind: 'measure' }>): Promise<void> {
-    const measuring = { stop: new AbortController(), pid: 0 };
+    const measuring = { stop: new AbortController(), peers, pid: 0 };
     this.#measuring = measuring;
     const onStarted = (pid: number): void => {
       measuring.pid = pid;
     };
-    const preflight = await this.#options.measure({ peers, signal: measuring.stop.signal, onStarted });
+    const { signal } = measuring.stop;
+    const preflight = await this.#options.measure({ peers: () => measuring.peers, signal, onStarted });
     if (this.#measuring === measuring) this.#measuring = undefined;
     if (preflight !== undefined) this.dispatch({ kind: 'measured', preflight });
   }

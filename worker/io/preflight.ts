@@ -26,7 +26,8 @@ export interface PreflightOptions {
 }
 
 export interface MeasureRequest {
-  readonly peers: readonly MeasuredPeer[];
+  /** Asked for when all else is measured: workers that start together know nobody at first. */
+  readonly peers: () => readonly MeasuredPeer[];
   readonly signal: AbortSignal;
   /** Told of the child process that stands for an engine. */
   readonly onStarted: (pid: number) => void;
@@ -43,7 +44,7 @@ export async function measure(options: PreflightOptions, request: MeasureRequest
   if (signal.aborted) return undefined;
   const disk = await probeDisk(options.folder);
   const peers = [];
-  for (const peer of request.peers.slice(0, MOST_PEERS)) {
+  for (const peer of request.peers().slice(0, MOST_PEERS)) {
     if (signal.aborted) return undefined;
     peers.push(await bandwidthTo(peer, options, signal));
   }
