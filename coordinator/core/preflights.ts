@@ -16,6 +16,8 @@ type Message<K extends WorkerMessage['kind']> = Extract<WorkerMessage, { kind: K
 
 /** Of a worker that has gone. A machine that comes back later may have been changed. */
 const KEPT_MS = 10 * 60 * 1000;
+/** A worker waits for the pre-flights of others for so long at most: on a cold disk an engine takes minutes to start. */
+const PEERS_MS = 30_000;
 const MOST_PEERS = 2;
 
 /** Why it may not be given a job for the sake of its pre-flight; undefined if it may. The same words for all, so that they can be counted. */
@@ -28,8 +30,8 @@ export function preflightBar(turn: Turn, worker: Worker): string | undefined {
 }
 
 /** It can be compared as soon as others, who are at it, have measured. */
-function waitsForPeers(turn: Turn, name: string, { report, judged }: Measured): boolean {
-  if (judged || report === undefined) return false;
+function waitsForPeers(turn: Turn, name: string, { report, judged, sinceMs }: Measured): boolean {
+  if (judged || report === undefined || turn.nowMs - sinceMs > PEERS_MS) return false;
   const others = othersOf(turn, name, report).length;
   return others < LEAST_OTHERS && others + countMeasuring(turn) >= LEAST_OTHERS;
 }

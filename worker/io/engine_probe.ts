@@ -1,5 +1,5 @@
 /** Starts what engine/preflight.py is, as engines are started, and hears how far it comes and how fast it is. */
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { isOldTorch, OLDEST_TORCH } from '../../shared/fitness.js';
@@ -25,6 +25,8 @@ const said = z.object({
   matmul_gflops: z.number().positive().optional(),
   problem: text.optional(),
 });
+
+type Said = z.output<typeof said>;
 
 export interface EngineFound {
   /** Versions; empty if it did not come so far. */
@@ -64,56 +66,84 @@ export function engineProblemOf(found: EngineFound): string {
 }
 
 /** Never rejects: what goes wrong is what was to be found. Once the signal is aborted nothing of it runs any more. */
-export function probeEngine({ python, gpu, environment, signal, onStarted }: EngineProbeOptions): Promise<EngineFound> {
-  return new Promise((done) => {
-    const launchedMs = performance.now();
-    let heard: z.output<typeof said> = {};
-    let startMs = 0;
-    let lastWords = '';
-    // A process group of its own, as engines have: the interpreter may be a script that starts the real one.
-    const child = spawn(python, [join(engineFolder(), 'preflight.py'), '--gpu', String(gpu)], {
-      env: engineEnvironment(environment, 1),
-      detached: true,
-      stdio: ['ignore', 'pipe', 'pipe'],
-    });
-    const kill = (): void => {
-      if (child.pid === undefined) return;
-      try {
-        process.kill(-child.pid, 'SIGKILL');
-      } catch {
-        // The group is gone already.
-      }
-    };
-    let tookTooLong = false;
-    const timer = setTimeout(() => {
-      tookTooLong = true;
-      kill();
-    }, LIMIT_MS);
-    signal.addEventListener('abort', kill, { once: true });
-    readLines(child.stdout, MOST_LINE_LENGTH, (line) => {
-      const parsed = parse(line);
-      if (parsed?.device !== undefined) startMs = performance.now() - launchedMs;
-      heard = { ...heard, ...parsed };
-    });
-    readLines(child.stderr, MOST_LINE_LENGTH, (line) => {
-      if (line.trim() !== '') lastWords = line.trim().slice(0, TEXT_LENGTH);
-    });
-    const end = (how: string): void => {
-      clearTimeout(timer);
-      signal.removeEventListener('abort', kill);
-      const silent = tookTooLong ? `it took longer than ${LIMIT_MS / 1000} s` : lastWords || how;
-      done(foundOf(heard, startMs, silent));
-    };
-    child.once('error', (error) => end(error.message));
-    child.once('close', (code, reason) => {
-      kill();
-      end(reason === null ? `exit status ${code}, and it said nothing that can be understood` : `signal ${reason}`);
-    });
-    if (child.pid !== undefined) onStarted?.(child.pid);
-  });
+export function probeEngine(options: EngineProbeOptions): Promise<EngineFound> {
+  return new Promise((done) => new EngineProbe(options, done).begin());
 }
 
-function parse(line: string): z.output<typeof said> | undefined {
+class EngineProbe {
+  readonly #launchedMs = performance.now();
+  readonly #kill = (): void => this.#killAll();
+  #child: ChildProcess | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #heard: Said = {};
+  #startMs = 0;
+  #lastWords = '';
+  #tookTooLong = false;
+
+  constructor(
+    private readonly options: EngineProbeOptions,
+    private readonly done: (found: EngineFound) => void,
+  ) {}
+
+  begin(): void {
+    const { python, gpu, environment, signal, onStarted } = this.options;
+    try {
+      // A process group of its own, as engines have: the interpreter may be a script that starts the real one.
+      const child = spawn(python, [join(engineFolder(), 'preflight.py'), '--gpu', String(gpu)], {
+        env: engineEnvironment(environment, 1),
+        detached: true,
+        stdio: ['ignore', 'pipe', 'pipe'],
+      });
+      this.#child = child;
+      readLines(child.stdout, MOST_LINE_LENGTH, (line) => this.#hear(line));
+      readLines(child.stderr, MOST_LINE_LENGTH, (line) => {
+        if (line.trim() !== '') this.#lastWords = line.trim().slice(0, TEXT_LENGTH);
+      });
+      child.once('error', (error) => this.#end(error.message));
+      // Whoever still holds its pipes is not waited for.
+      child.once('exit', this.#kill);
+      child.once('close', (code, reason) =>
+        this.#end(
+          reason === null ? `exit status ${code}, and it said nothing that can be understood` : `signal ${reason}`,
+        ),
+      );
+    } catch (error) {
+      this.#end(error instanceof Error ? error.message : String(error));
+      return;
+    }
+    signal.addEventListener('abort', this.#kill, { once: true });
+    this.#timer = setTimeout(() => {
+      this.#tookTooLong = true;
+      this.#killAll();
+    }, LIMIT_MS);
+    if (this.#child.pid !== undefined) onStarted?.(this.#child.pid);
+  }
+
+  #hear(line: string): void {
+    const parsed = parse(line);
+    if (parsed?.device !== undefined) this.#startMs = performance.now() - this.#launchedMs;
+    this.#heard = { ...this.#heard, ...parsed };
+  }
+
+  /** The whole process group. */
+  #killAll(): void {
+    if (this.#child?.pid === undefined) return;
+    try {
+      process.kill(-this.#child.pid, 'SIGKILL');
+    } catch {
+      // The group is gone already.
+    }
+  }
+
+  #end(how: string): void {
+    clearTimeout(this.#timer);
+    this.options.signal.removeEventListener('abort', this.#kill);
+    const silent = this.#tookTooLong ? `it took longer than ${LIMIT_MS / 1000} s` : this.#lastWords || how;
+    this.done(foundOf(this.#heard, this.#startMs, silent));
+  }
+}
+
+function parse(line: string): Said | undefined {
   try {
     return said.safeParse(JSON.parse(line)).data;
   } catch {
@@ -123,7 +153,7 @@ function parse(line: string): z.output<typeof said> | undefined {
 }
 
 /** `silent`: what ended it, should it have said nothing of that itself. */
-function foundOf(heard: z.output<typeof said>, startMs: number, silent: string): EngineFound {
+function foundOf(heard: Said, startMs: number, silent: string): EngineFound {
   const { python = '', torch = '', cuda = '', memfd = '', device = '', device_name: deviceName = '' } = heard;
   const isWhole = heard.matmul_gflops !== undefined;
   return {

@@ -169,6 +169,16 @@ describe('a worker that is far below its peers', () => {
     expect(holders()).not.toContain('w4');
   });
 
+  it('does not wait for peers who are at it for longer than half a minute', () => {
+    submit('small', 1, 1);
+    for (const worker of all) hello(worker);
+    measured('w4', SLOW);
+    pass(29_000);
+    expect(holders()).toEqual([]);
+    pass(3_000);
+    expect(holders()).toEqual(['w4']);
+  });
+
   it('works where there are too few to compare it with', () => {
     submit('j', 1);
     hello('w1');
