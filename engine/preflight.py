@@ -50,8 +50,9 @@ def look_at_interpreter() -> None:
 
 
 def look_at_torch() -> None:
-    import numpy  # noqa: F401  the engine needs it, too
     import torch
+
+    import numpy  # noqa: F401  the engine needs it, too
 
     say(torch=torch.__version__, cuda=torch.version.cuda or "")
 
