@@ -42,6 +42,8 @@ export interface LocalClusterOptions {
   readonly coordinators: number;
   /** The workers send gradients to each other as if each were on a host of its own. */
   readonly separateHosts?: boolean;
+  /** The workers measure themselves before they get jobs; they share one machine, so it is off unless it is asked for. */
+  readonly preflight?: boolean;
   /** Folder that contains dist/. */
   readonly repository: string;
   /** Interpreter of the engines. */
@@ -102,6 +104,7 @@ export class LocalCluster {
         // Counted round the GPUs: several workers share one where there are too few.
         gpu: index,
         same_host: this.#options.separateHosts !== true,
+        preflight: this.#options.preflight === true,
         die_with_parent: true,
       }),
     );

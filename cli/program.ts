@@ -79,9 +79,9 @@ function commands(
     .exitOverride()
     .configureOutput({ outputError: (text) => fail(printable(text.trim().replace(/^error: /, ''))) });
 
-  clusterOptions(program.command('up').description('run a whole cluster on this machine until Ctrl-C'), 2).action(
-    (options) => finish(up(context, options)),
-  );
+  clusterOptions(program.command('up').description('run a whole cluster on this machine until Ctrl-C'), 2)
+    .option('--preflight', 'every worker measures itself before it gets jobs')
+    .action((options) => finish(up(context, options)));
   withTimeout(
     withChanges(
       clusterOptions(

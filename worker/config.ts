@@ -38,6 +38,8 @@ export interface WorkerConfig {
   /** That it offers; undefined: all that the machine has. */
   readonly cpus: number | undefined;
   readonly gpus: number | undefined;
+  /** Whether it measures its machine before it gets jobs. */
+  readonly preflight: boolean;
 }
 
 const schema = strictMap({
@@ -55,6 +57,7 @@ const schema = strictMap({
   labels: labelMap(labelText, 'values').default({}),
   cpus: wholeNumber(1, 4096).optional(),
   gpus: wholeNumber(0, 64).optional(),
+  preflight: flag().default(true),
 });
 
 /** Throws a ConfigError that names the file and the key. */
@@ -75,5 +78,6 @@ export function readWorkerConfig(path: string): WorkerConfig {
     labels: new Map(Object.entries(file.labels)),
     cpus: file.cpus,
     gpus: file.gpus,
+    preflight: file.preflight,
   });
 }

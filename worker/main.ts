@@ -20,8 +20,10 @@ import { initialState } from './core/state.js';
 import { fetchBundle } from './io/bundle_fetch.js';
 import { CodeFolders } from './io/code_folders.js';
 import { Driver } from './io/driver.js';
+import { passedOn } from './io/engine_environment.js';
 import { JobCode } from './io/job_code.js';
 import { machineOf } from './io/machine.js';
+import { measure } from './io/preflight.js';
 import { findPython, NoPyTorchError } from './io/python.js';
 import { SessionClient } from './io/session_client.js';
 
@@ -31,31 +33,6 @@ const DRAIN_MS = 5_000;
 const SAVE_MS = 60_000;
 const LOOK_MS = 100;
 const CLOSE_MS = 3_000;
-
-/** What of the daemon's environment an engine sees: enough to find programs, files and devices. */
-const PASSED_ON = [
-  'PATH',
-  'HOME',
-  'LANG',
-  'LC_ALL',
-  'TZ',
-  'TMPDIR',
-  'LD_LIBRARY_PATH',
-  'CUDA_VISIBLE_DEVICES',
-  // Decides what the numbers in CUDA_VISIBLE_DEVICES mean.
-  'CUDA_DEVICE_ORDER',
-  'CUDA_MPS_PIPE_DIRECTORY',
-  'CUDA_HOME',
-  'NVIDIA_VISIBLE_DEVICES',
-];
-
-function environment(): Record<string, string> {
-  const passed = PASSED_ON.flatMap((name) => {
-    const value = process.env[name];
-    return value === undefined ? [] : [[name, value] as const];
-  });
-  return Object.fromEntries(passed);
-}
 
 function configPath(args: readonly string[]): string {
   const [flag, path] = args;
@@ -101,22 +78,25 @@ async function run(config: WorkerConfig, isAbandoned: () => boolean): Promise<vo
   });
   const peerAddress = config.advertise ?? `${host}:${dataPlane.port}`;
   const machine = machineOf(config);
-  const identity = { worker: config.name, incarnation, host: hostname(), pid: process.pid, peerAddress, machine };
+  const measures = config.preflight;
+  const self = { worker: config.name, incarnation, peerAddress };
+  const identity = { ...self, host: hostname(), pid: process.pid, machine, measures };
   let leader: Leader | undefined;
+  const folder = codeFolder(config);
   const code = new JobCode({
-    folders: new CodeFolders(codeFolder(config)),
+    folders: new CodeFolders(folder),
     fetch: (sha256, signal) => fetchBundle(sha256, () => leader, signal),
     log,
   });
   let onExit: () => void = () => undefined;
+  const engine = { python, gpu: config.gpu, environment: passedOn(process.env) };
   driver = new Driver({
     state: initialState(identity),
-    python,
-    gpu: config.gpu,
-    environment: environment(),
+    ...engine,
     dataPlane,
     checkpoints,
     code,
+    measure: (request) => measure({ ...engine, ...self, folder }, request),
     onExit: () => onExit(),
     log,
   });

@@ -70,6 +70,7 @@ function join(worker: number, { port, term, workersAJob }: Extract<Order, { kind
           gpus: 0,
           memoryBytes: 2 ** 30,
         },
+        measures: false,
       },
       leader: { term, name: 'c1', address: `${hostOf(worker)}:${port}` },
       exchange,

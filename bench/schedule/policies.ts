@@ -18,6 +18,7 @@ export class LockstepPolicy implements Policy {
     const gpus = hasGpu(state);
     const placed = (worker: string) => ({ worker, scarcity: gpus.get(worker) === true ? 1 : 0, quarantined: false });
     const { decisions } = placeJobs({
+      barred: [],
       jobs: state.open.filter((job) => !job.leaving).map((job) => this.#placed(job, state.nowS, gpus)),
       idle: [...state.idle].map(placed),
       coming: [...state.coming].map(placed),

@@ -1,12 +1,15 @@
 /** `lockstep doctor`: whether this machine could be a worker, or could submit jobs. */
+import { tmpdir } from 'node:os';
 import { DEFAULT_ETCD_PREFIX } from '../../shared/config.js';
 import { printable } from '../../shared/text/printable.js';
 import { readWorkerConfig, type WorkerConfig } from '../../worker/config.js';
+import { passedOn } from '../../worker/io/engine_environment.js';
+import { countGpus } from '../../worker/io/machine.js';
 import type { Context } from '../context.js';
-import { checkCoordinator, checkEtcd } from '../doctor/cluster.js';
+import { checkCoordinator, checkEtcd, checkPeers } from '../doctor/cluster.js';
 import { checkEngine } from '../doctor/engine.js';
 import { type Finding, fail, reasonOf } from '../doctor/finding.js';
-import { checkMemory, checkNode, checkOpenFiles, checkPort, checkSharedMemory } from '../doctor/machine.js';
+import { checkDisk, checkMemory, checkNode, checkOpenFiles, checkPort, checkSharedMemory } from '../doctor/machine.js';
 import { type ExitCode, exitCodes } from '../exit_codes.js';
 import { type JsonOption, type ServerOption, withClient } from '../options.js';
 
@@ -46,11 +49,22 @@ async function* asWorker(context: Context, options: DoctorOptions): AsyncGenerat
   } catch (error) {
     yield fail('configuration', reasonOf(error), 'correct the file that --config names');
   }
-  yield* await checkEngine(config?.python ?? context.python);
+  const { environment, signal } = context;
+  yield* await checkEngine({
+    python: config?.python ?? context.python,
+    gpu: config?.gpu ?? 0,
+    offersGpu: (config?.gpus ?? countGpus()) > 0,
+    environment: passedOn(environment),
+    signal,
+  });
+  yield checkDisk(config?.codeDir ?? tmpdir());
   if (config !== undefined) yield checkPort(config.listen);
   const etcd = config?.etcd ?? { endpoints: [], prefix: DEFAULT_ETCD_PREFIX };
   const endpoints = options.etcd === undefined ? etcd.endpoints : [options.etcd];
-  if (endpoints.length > 0) yield checkEtcd(endpoints, etcd.prefix);
+  if (endpoints.length === 0) return;
+  yield checkEtcd(endpoints, etcd.prefix);
+  const self = { worker: config?.name ?? '', peerAddress: config?.advertise ?? config?.listen ?? ':0' };
+  yield* await checkPeers({ endpoints, prefix: etcd.prefix }, self, signal);
 }
 
 function lineOf({ check, status, found, advice }: Finding): string {

@@ -74,6 +74,7 @@ function nodeRow(node: Node): readonly string[] {
   const shownLabels = [...labels].map(([label, value]) => `${label}=${value}`).join(' ');
   const notes = [
     node.cordoned === '' ? '' : `cordoned: ${node.cordoned}`,
+    node.marked === '' ? '' : `marked: ${node.marked}`,
     node.quarantined === '' ? '' : `quarantined: ${node.quarantined}`,
   ].filter((note) => note !== '');
   return [

@@ -1,6 +1,13 @@
 /** Whether the rest of the cluster can be reached from here, and whether its clock is ours. */
+
+import { z } from 'zod';
+import type { EtcdConfig } from '../../shared/config.js';
 import { connectEtcd } from '../../shared/etcd/client.js';
+import { workersFolder } from '../../shared/etcd/keys.js';
 import { readLeader } from '../../shared/etcd/leader_watch.js';
+import { readMembers } from '../../shared/etcd/member_watch.js';
+import { formatBytes } from '../../shared/text/numbers.js';
+import { bandwidthTo } from '../../worker/io/preflight.js';
 import type { JobsClient } from '../jobs_client.js';
 import { type Finding, fail, ok, reasonOf, warn } from './finding.js';
 
@@ -27,6 +34,48 @@ export async function checkEtcd(endpoints: readonly string[], prefix: string): P
   } finally {
     client.close();
   }
+}
+
+const MOST_PEERS = 2;
+const registered = z.object({ name: z.string(), address: z.string() });
+
+/** Pulls some test bytes from two of the workers that are registered in etcd, but not from the one of this name. */
+export async function checkPeers(
+  { endpoints, prefix }: Pick<EtcdConfig, 'endpoints' | 'prefix'>,
+  self: { readonly worker: string; readonly peerAddress: string },
+  signal: AbortSignal,
+): Promise<readonly Finding[]> {
+  const client = connectEtcd({ endpoints, prefix: `${prefix}/`, callTimeoutMs: ETCD_MS });
+  try {
+    const members = [...(await readMembers(client, workersFolder)).values()];
+    const peers = members.flatMap((member) => registered.safeParse(member).data ?? []);
+    const others = peers.filter(({ name }) => name !== self.worker).slice(0, MOST_PEERS);
+    const findings = [];
+    for (const { name, address } of others) findings.push(await checkPeer(name, address, self, signal));
+    return findings;
+  } catch {
+    return []; // What is wrong with etcd has been said.
+  } finally {
+    client.close();
+  }
+}
+
+async function checkPeer(
+  worker: string,
+  peerAddress: string,
+  self: { readonly worker: string; readonly peerAddress: string },
+  signal: AbortSignal,
+): Promise<Finding> {
+  const who = { ...self, incarnation: 'doctor' };
+  const { bytesPerSecond, problem, sameHost } = await bandwidthTo({ worker, peerAddress }, who, signal);
+  const where = `${worker} at ${peerAddress}`;
+  if (problem !== '')
+    return fail(
+      'peer',
+      `${where}: ${problem}`,
+      'workers pull gradients from each other; see what blocks that port, and its key advertise',
+    );
+  return ok('peer', `${formatBytes(bytesPerSecond)}/s from ${where}${sameHost ? ', on this host' : ''}`);
 }
 
 export async function checkCoordinator(

@@ -1,76 +1,67 @@
-/** Whether an engine could run: the interpreter, PyTorch, the GPU, and memory without a name. */
-import { execFile } from 'node:child_process';
-import { z } from 'zod';
+/** Whether an engine could run, and how fast: the interpreter, PyTorch, the GPU, and memory without a name. The same as a worker's pre-flight. */
+import { isOldTorch, OLDEST_TORCH } from '../../shared/fitness.js';
+import { type EngineFound, probeEngine } from '../../worker/io/engine_probe.js';
 import { type Finding, fail, ok, warn } from './finding.js';
 
-/** A cold disk takes long to read PyTorch. */
-const PROBE_MS = 120_000;
-
-/** Says what it could do, step by step, so that what is missing can be named. */
-const PROBE = `
-import json, os, sys
-found = {"python": sys.version.split()[0]}
-try:
-    os.close(os.memfd_create("lockstep-doctor"))
-    found["memfd"] = ""
-except (AttributeError, OSError) as error:
-    found["memfd"] = str(error)
-try:
-    import numpy, torch
-    found["torch"] = torch.__version__
-    found["gpus"] = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
-except Exception as error:
-    found["problem"] = f"{type(error).__name__}: {error}"
-print(json.dumps(found))
-`;
-
-const probed = z.object({
-  python: z.string(),
-  memfd: z.string(),
-  torch: z.string().optional(),
-  gpus: z.string().array().default([]),
-  problem: z.string().optional(),
-});
-type Probed = z.output<typeof probed>;
+export interface EngineChecks {
+  readonly python: string;
+  readonly gpu: number;
+  /** A GPU is there, or the configuration offers one. */
+  readonly offersGpu: boolean;
+  readonly environment: Readonly<Record<string, string>>;
+  readonly signal: AbortSignal;
+}
 
 const INSTALL = 'run npm run setup, or name an interpreter that has PyTorch in LOCKSTEP_PYTHON';
 
-export async function checkEngine(python: string): Promise<readonly Finding[]> {
-  const outcome = await probe(python);
-  if (typeof outcome === 'string') return [fail('python', `${python}: ${outcome}`, INSTALL)];
-  const { python: version, memfd } = outcome;
+export async function checkEngine(checks: EngineChecks): Promise<readonly Finding[]> {
+  return engineFindings(checks, await probeEngine(checks));
+}
+
+function engineFindings(checks: EngineChecks, found: EngineFound): readonly Finding[] {
+  const { python, memfd } = found;
+  if (python === '') return [fail('python', `${checks.python}: ${found.failure}`, INSTALL)];
   return [
-    ok('python', `${python} is Python ${version}`),
-    ...torchFindings(outcome),
+    ok('python', `${checks.python} is Python ${python}`),
+    torchFinding(found),
+    ...(found.torch === '' ? [] : [gpuFinding(checks, found), startFinding(found)]),
     memfd === ''
       ? ok('memory files', 'memfd_create works')
       : fail('memory files', memfd, 'the kernel or a seccomp filter forbids memfd_create; allow it'),
   ];
 }
 
-function torchFindings({ torch, gpus, problem }: Probed): readonly Finding[] {
-  if (torch === undefined) return [fail('torch', problem ?? 'cannot be imported', INSTALL)];
-  if (gpus.length > 0) return [ok('torch', torch), ok('gpu', gpus.join(', '))];
-  const advice = 'if this machine has one, look at nvidia-smi, CUDA_VISIBLE_DEVICES and the build of PyTorch';
-  return [ok('torch', torch), warn('gpu', 'PyTorch sees none, so engines take the processor', advice)];
+function torchFinding({ torch, cuda, failure }: EngineFound): Finding {
+  if (torch === '') return fail('torch', failure, INSTALL);
+  const found = `${torch}, built ${cuda === '' ? 'without CUDA' : `for CUDA ${cuda}`}`;
+  if (isOldTorch(torch))
+    return fail('torch', found, `PyTorch ${OLDEST_TORCH.join('.')} or later is needed; ${INSTALL}`);
+  return ok('torch', found);
 }
 
-/** What was found, or why nothing was. */
-function probe(python: string): Promise<Probed | string> {
-  return new Promise((done) => {
-    execFile(python, ['-c', PROBE], { timeout: PROBE_MS }, (error, stdout, stderr) => {
-      const last = stdout.trim().split('\n').at(-1) ?? '';
-      const parsed = parse(last);
-      if (parsed !== undefined) done(parsed);
-      else done(stderr.trim().split('\n').at(-1) || error?.message || 'it said nothing that can be understood');
-    });
-  });
+function gpuFinding(
+  { offersGpu }: EngineChecks,
+  { torch, cuda, device, deviceName, gpus, failure }: EngineFound,
+): Finding {
+  if (device === 'cuda') return ok('gpu', `${deviceName}, of ${gpus}`);
+  if (device === '' && failure !== '') return warn('gpu', 'no engine starts, so nothing is known of it', 'see below');
+  if (!offersGpu) return warn('gpu', 'none, so engines take the processor', 'fine if this machine has none');
+  if (cuda === '')
+    return fail(
+      'gpu',
+      `this worker offers a GPU, and PyTorch ${torch} is built without CUDA`,
+      'install a build of PyTorch for CUDA, or set gpus: 0 in the configuration',
+    );
+  return fail(
+    'gpu',
+    `this worker offers a GPU, and PyTorch, built for CUDA ${cuda}, sees none`,
+    `look at nvidia-smi (the driver may be missing, or too old for CUDA ${cuda}) and at CUDA_VISIBLE_DEVICES, or set gpus: 0`,
+  );
 }
 
-function parse(line: string): Probed | undefined {
-  try {
-    return probed.safeParse(JSON.parse(line)).data;
-  } catch {
-    return undefined;
-  }
+function startFinding({ device, failure, startMs, matmulGflops }: EngineFound): Finding {
+  if (failure !== '')
+    return fail('engine', failure, 'an engine fails in the same way; correct the installation of PyTorch');
+  const seconds = (startMs / 1000).toFixed(1);
+  return ok('engine', `starts in ${seconds} s, computes on ${device} at ${matmulGflops.toPrecision(3)} GFLOP/s`);
 }

@@ -1,8 +1,12 @@
-/** What this machine has: Node, memory, file descriptors, ports. */
-import { readFileSync, statfsSync } from 'node:fs';
+/** What this machine has: Node, memory, disk, file descriptors, ports. */
+import { existsSync, readFileSync, statfsSync } from 'node:fs';
 import { createServer } from 'node:net';
-import { availableParallelism, totalmem } from 'node:os';
+import { availableParallelism } from 'node:os';
+import { dirname } from 'node:path';
+import { LEAST_FREE_DISK_BYTES, LEAST_FREE_MEMORY_BYTES } from '../../shared/fitness.js';
 import { formatBytes } from '../../shared/text/numbers.js';
+import { type DiskFound, probeDisk } from '../../worker/io/disk_probe.js';
+import { findMemory } from '../../worker/io/memory.js';
 import { type Finding, fail, ok, reasonOf, warn } from './finding.js';
 
 const OLDEST_NODE = [20, 15] as const;
@@ -19,39 +23,50 @@ export function checkNode(version = process.versions.node): Finding {
   return fail('node', `Node.js ${version}`, `install Node.js ${oldest}.${oldestMinor} or later`);
 }
 
-/** PyTorch's data loaders use it; what Lockstep itself maps has no name there. */
 export function checkSharedMemory(folder = '/dev/shm'): Finding {
   try {
     const { bavail, blocks, bsize } = statfsSync(folder);
-    const found = `${folder} has ${formatBytes(bavail * bsize)} of ${formatBytes(blocks * bsize)} free`;
-    if (bavail * bsize >= SCANT_SHM_BYTES) return ok('shared memory', found);
-    const advice = 'a task whose DataLoader has workers may fail; give the container --shm-size, or empty it';
-    return warn('shared memory', found, advice);
+    return sharedMemoryFinding(folder, bavail * bsize, blocks * bsize);
   } catch (error) {
     return warn('shared memory', reasonOf(error), 'mount a tmpfs on /dev/shm');
   }
 }
 
-export function checkMemory(limit = memoryLimit()): Finding {
-  const found = `${formatBytes(limit.bytes)} (${limit.from}), ${availableParallelism()} processors`;
-  if (limit.bytes < LEAST_MEMORY_BYTES)
+/** PyTorch's data loaders use it; what Lockstep itself maps has no name there. */
+export function sharedMemoryFinding(folder: string, freeBytes: number, bytes: number): Finding {
+  const found = `${folder} has ${formatBytes(freeBytes)} of ${formatBytes(bytes)} free`;
+  if (freeBytes >= SCANT_SHM_BYTES) return ok('shared memory', found);
+  const isSmall = bytes < SCANT_SHM_BYTES;
+  const remedy = isSmall ? 'mount it larger, or give the container --shm-size=1g' : `empty it: ls -l ${folder}`;
+  return warn('shared memory', found, `a task whose DataLoader has workers may fail with a bus error; ${remedy}`);
+}
+
+export function checkMemory({ limitBytes, from, freeBytes } = findMemory()): Finding {
+  const found = `${formatBytes(limitBytes)} (${from}), ${formatBytes(freeBytes)} free, ${availableParallelism()} processors`;
+  if (limitBytes < LEAST_MEMORY_BYTES)
     return fail('memory', found, 'PyTorch needs a gigabyte before any model; raise the limit');
-  if (limit.bytes < SCANT_MEMORY_BYTES)
+  if (freeBytes < LEAST_FREE_MEMORY_BYTES)
+    return fail('memory', found, 'others use it, so an engine would be killed; see who with ps --sort -rss');
+  if (limitBytes < SCANT_MEMORY_BYTES)
     return warn('memory', found, 'enough for small models only; raise the limit for others');
   return ok('memory', found);
 }
 
-interface MemoryLimit {
-  readonly bytes: number;
-  readonly from: string;
+/** `folder` is where the code of jobs is unpacked; what is not there yet is made by the worker. */
+export async function checkDisk(folder: string): Promise<Finding> {
+  return diskFinding(await probeDisk(existing(folder)));
 }
 
-/** Of the control group, if it has one that is below what the machine has. */
-function memoryLimit(): MemoryLimit {
-  const group = process.constrainedMemory();
-  const machine = totalmem();
-  if (group > 0 && group < machine) return { bytes: group, from: 'limit of the control group' };
-  return { bytes: machine, from: 'all of the machine' };
+export function diskFinding({ folder, problem, freeBytes, bytesPerSecond }: DiskFound): Finding {
+  const elsewhere = 'or name another folder in the key code_dir of the configuration';
+  if (problem !== '') return fail('disk', problem, `make ${folder} writable, ${elsewhere}`);
+  const found = `${folder} has ${formatBytes(freeBytes)} free, and is written at ${formatBytes(bytesPerSecond)}/s`;
+  if (freeBytes < LEAST_FREE_DISK_BYTES) return fail('disk', found, `make room for the code of jobs, ${elsewhere}`);
+  return ok('disk', found);
+}
+
+function existing(folder: string): string {
+  return existsSync(folder) || dirname(folder) === folder ? folder : existing(dirname(folder));
 }
 
 export function checkOpenFiles(limits = readFileSync('/proc/self/limits', 'utf8')): Finding {
@@ -69,13 +84,24 @@ export function checkPort(address: string): Promise<Finding> {
   const host = address.slice(0, colon).replace(/^\[|\]$/g, '');
   return new Promise((done) => {
     const server = createServer();
-    server.once('error', (error) => {
-      const advice =
-        'if it is not this worker that listens there, end what does, or choose another address with the key listen';
-      done(fail('port', `${address}: ${error.message}`, advice));
-    });
+    server.once('error', (error) => done(fail('port', `${address}: ${error.message}`, portAdvice(error))));
     server.listen(Number(address.slice(colon + 1)), host, () => {
       server.close(() => done(ok('port', `${address} can be listened on`)));
     });
   });
+}
+
+const OTHER_ADDRESS = 'choose another address with the key listen';
+
+function portAdvice(error: Error): string {
+  switch ('code' in error ? error.code : undefined) {
+    case 'EADDRINUSE':
+      return `if it is not this worker that listens there, end what does, or ${OTHER_ADDRESS}`;
+    case 'EADDRNOTAVAIL':
+      return `this machine has no such address (ip address lists those that it has); ${OTHER_ADDRESS}`;
+    case 'EACCES':
+      return `ports below 1024 are for root; ${OTHER_ADDRESS}`;
+    default:
+      return OTHER_ADDRESS;
+  }
 }

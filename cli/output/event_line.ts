@@ -41,6 +41,8 @@ function textOf(event: OtherEvent): string {
       return `released ${event.worker}${because(event.reason)}`;
     case 'jobPreempted':
       return `preempted${because(event.reason)}`;
+    case 'workerMarked':
+      return event.reason === '' ? `${event.worker} is not marked any more` : `marked ${event.worker}: ${event.reason}`;
     case 'jobFinished':
       return finishedText(event);
   }

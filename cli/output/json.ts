@@ -45,6 +45,8 @@ export function nodeJson(node: Node): JsonObject {
     machine: fieldsToJson(node.machine),
     cordoned: node.cordoned,
     quarantined: node.quarantined,
+    marked: node.marked,
+    preflight: node.preflight === undefined ? null : fieldsToJson(node.preflight),
   };
 }
 

@@ -12,6 +12,7 @@ import { answerPrepare } from './formation.js';
 import { cancel, newRun, resume, submit } from './jobs.js';
 import * as membership from './membership.js';
 import { changeNode, endDrains } from './nodes.js';
+import { measured, measureIdle } from './preflights.js';
 import * as progress from './progress.js';
 import { complain } from './reachability.js';
 import { restoreFailed } from './restoring.js';
@@ -89,6 +90,7 @@ function deposed(state: CoordinatorState): readonly CoordinatorCommand[] {
   state.jobs.clear();
   state.nodes.clear();
   state.drains.clear();
+  state.preflights.clear();
   state.failures.clear();
   state.usages.clear();
   state.writes.clear();
@@ -147,6 +149,7 @@ function handle(turn: Turn, event: Exclude<CoordinatorEvent, { kind: 'elected' |
       account(turn);
       retryWrites(turn);
       scheduleByTime(turn);
+      measureIdle(turn);
       membership.settleJobs(turn);
       break;
   }
@@ -171,6 +174,11 @@ function sessionMessage(turn: Turn, session: string, message: WorkerMessage): vo
     membership.noteRestoring(turn, worker, message.restoredPieces);
     return;
   }
+  if (message.kind === 'measured') {
+    measured(turn, worker, message);
+    schedule(turn);
+    return;
+  }
   const run = message.kind === 'leaving' ? undefined : turn.state.jobs.get(message.job);
   switch (message.kind) {
     case 'leaving':
@@ -192,7 +200,7 @@ function jobMessage(
   turn: Turn,
   run: JobRun,
   worker: Worker,
-  message: Exclude<WorkerMessage, { kind: 'hello' | 'heartbeat' | 'unloaded' | 'leaving' }>,
+  message: Exclude<WorkerMessage, { kind: 'hello' | 'heartbeat' | 'unloaded' | 'leaving' | 'measured' }>,
 ): boolean {
   if (message.kind === 'logLines') {
     for (const line of message.lines) addLog(turn, run, { worker: worker.worker, ...line });

@@ -8,6 +8,7 @@ import { endJob } from './ending.js';
 import { finishIfDone } from './finishing.js';
 import { goAbove, overdue, reconcile } from './formation.js';
 import { noteLoss } from './loss.js';
+import { greet, measureIdle, noteGone } from './preflights.js';
 import { planShapeOf } from './progress.js';
 import { noteFailure } from './quarantine.js';
 import { judge } from './reachability.js';
@@ -48,6 +49,10 @@ export function hello(turn: Turn, session: string, message: Message<'hello'>): v
     loopDelayMs: 0,
     holding: message.holding,
     restoredPieces: 0,
+    measures: message.measures,
+    measureDue: false,
+    measuringUntilMs: undefined,
+    peersTold: 0,
   };
   enter(turn.state, worker);
   turn.state.sessions.set(session, worker.worker);
@@ -56,12 +61,14 @@ export function hello(turn: Turn, session: string, message: Message<'hello'>): v
     coordinator: turn.state.settings.name,
     heartbeatMs: turn.state.settings.heartbeatMs,
   });
+  greet(turn, worker, message);
   takeBack(turn, worker);
   if (known !== undefined && known.job !== undefined && known.incarnation !== message.incarnation) {
     const run = turn.state.jobs.get(known.job);
     if (run !== undefined) noteLoss(turn, run, known, 'stream_reset', 'it was restarted');
   }
   schedule(turn);
+  measureIdle(turn);
   if (known !== undefined) settleJobOf(turn, known);
   settleJobOf(turn, worker);
 }
@@ -90,6 +97,7 @@ function dropSession(turn: Turn, worker: Worker, reason: string): void {
 export function loseWorker(turn: Turn, worker: Worker, detectedBy: string, reason: string): void {
   dropSession(turn, worker, reason);
   leave(turn.state, worker);
+  noteGone(turn, worker.worker);
   log(turn, 'warn', 'worker lost', { worker: worker.worker, detected_by: detectedBy, reason });
   const run = worker.job === undefined ? undefined : turn.state.jobs.get(worker.job);
   if (run !== undefined && !isTerminal(run.record.state)) noteLoss(turn, run, worker, detectedBy, reason);

@@ -1,6 +1,7 @@
 /** Cordoning and draining: people decide that a machine gets no new work, or none at all. Acknowledged when it is in etcd. */
 import { withdraw } from './departure.js';
 import type { CoordinatorEvent } from './event.js';
+import { takeBackMarked } from './preflights.js';
 import { release } from './release.js';
 import { isTerminal, type Pending, type Worker } from './state.js';
 import { log, type Turn, write } from './turn.js';
@@ -25,7 +26,7 @@ function isKnown({ state }: Turn, worker: string): boolean {
   const isBeingStored = [...state.writes.values()].some(
     ({ pending }) => pending.kind === 'node' && pending.record.worker === worker,
   );
-  return state.workers.has(worker) || state.nodes.has(worker) || isBeingStored;
+  return state.workers.has(worker) || state.nodes.has(worker) || state.preflights.has(worker) || isBeingStored;
 }
 
 export function nodeStored(turn: Turn, { record, request, drainMs }: Extract<Pending, { kind: 'node' }>): void {
@@ -35,6 +36,7 @@ export function nodeStored(turn: Turn, { record, request, drainMs }: Extract<Pen
   if (record.cordoned === '') {
     state.failures.delete(record.worker);
     state.drains.delete(record.worker);
+    takeBackMarked(turn, record.worker);
   }
   const worker = state.workers.get(record.worker);
   if (drainMs !== undefined && worker !== undefined) drain(turn, worker, record.cordoned, drainMs);

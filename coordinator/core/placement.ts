@@ -65,6 +65,8 @@ export interface PlacementInput {
   readonly jobs: readonly PlacedJob[];
   /** Workers without a job that may take one. */
   readonly idle: readonly PlacedWorker[];
+  /** Why each of the other workers without a job may take none. */
+  readonly barred: readonly string[];
   /** Workers that were taken away from a job and will be idle soon. */
   readonly coming: readonly PlacedWorker[];
   /** So many idle workers are kept for those that are lost. */
@@ -341,10 +343,8 @@ class Placing {
   #lackReason(job: PlacedJob, idle: number): string {
     const lacks = this.#lacks(job);
     const misfits = new Map<string, number>();
-    for (const worker of this.#everybody) {
-      const misfit = this.#misfit(job, worker);
-      if (misfit !== undefined) misfits.set(misfit, (misfits.get(misfit) ?? 0) + 1);
-    }
+    const unfit = [...this.#everybody].flatMap((worker) => this.#misfit(job, worker) ?? []);
+    for (const reason of [...unfit, ...this.input.barred]) misfits.set(reason, (misfits.get(reason) ?? 0) + 1);
     const why = [...misfits].map(([reason, count]) => `${plural(count, 'worker')}: ${reason}`);
     const have = this.#heldBy(job).size;
     const held = have === 0 ? '' : `has ${have} of at least ${job.workersMin}, and `;

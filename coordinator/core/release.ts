@@ -1,10 +1,12 @@
 /** Workers get a job, and lose it. */
 import { move } from './assignment.js';
+import { interruptMeasuring } from './preflights.js';
 import type { JobRun, Worker } from './state.js';
 import { send, type Turn } from './turn.js';
 
 export function assign(turn: Turn, run: JobRun, worker: Worker): void {
   const { job, spec, bundle, output } = run.record;
+  interruptMeasuring(worker);
   move(turn.state, worker, job);
   worker.facts = undefined;
   send(turn, worker, { kind: 'load', job, spec, bundle, output });

@@ -5,6 +5,7 @@ import { sendAway, withdraw } from './departure.js';
 import { usageOf } from './fair_share.js';
 import { cordonedOf } from './nodes.js';
 import { agedPriority, type Decision, mayYield, type PlacedJob, type PlacedWorker, placeJobs } from './placement.js';
+import { preflightBar } from './preflights.js';
 import { quarantineOf } from './quarantine.js';
 import { assign, isGoing, release } from './release.js';
 import { isTerminal, type JobRun, type Worker } from './state.js';
@@ -25,11 +26,11 @@ export function schedule(turn: Turn): void {
   turn.state.scheduledMs = turn.nowMs;
   const open = [...turn.state.jobs.values()].filter((run) => !isTerminal(run.record.state) && !run.ending);
   const { scheduling } = turn.state.settings;
+  const jobless = assignedTo(turn.state, undefined);
   const { decisions, waits } = placeJobs({
     jobs: open.filter((run) => !isBeingSentAway(turn, run)).map((run) => placedJob(turn, run)),
-    idle: assignedTo(turn.state, undefined)
-      .filter((worker) => mayWork(turn, worker))
-      .map((worker) => placedWorker(turn, worker)),
+    idle: jobless.filter((worker) => mayWork(turn, worker)).map((worker) => placedWorker(turn, worker)),
+    barred: jobless.flatMap((worker) => barOf(turn, worker) ?? []),
     // Also of jobs that have ended.
     coming: [...turn.state.workers.values()]
       .filter((worker) => worker.job !== undefined && (isGoing(worker) || worker.unloading) && mayWork(turn, worker))
@@ -43,9 +44,15 @@ export function schedule(turn: Turn): void {
   breakDeadlock(turn, open);
 }
 
-/** Whether it may be given work at all. */
+/** Why it may be given no work at all; undefined if it may. */
+function barOf(turn: Turn, worker: Worker): string | undefined {
+  if (worker.leaving) return 'it is being stopped';
+  if (cordonedOf(turn.state, worker.worker) !== '') return 'it is cordoned';
+  return preflightBar(turn, worker);
+}
+
 function mayWork(turn: Turn, worker: Worker): boolean {
-  return !worker.leaving && cordonedOf(turn.state, worker.worker) === '';
+  return barOf(turn, worker) === undefined;
 }
 
 function placedWorker(turn: Turn, { worker, machine }: Worker): PlacedWorker {

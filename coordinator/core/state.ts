@@ -1,6 +1,6 @@
 /** Everything that a coordinator knows. Only apply.ts and what it calls change it. */
 import type { ShardFacts } from '../../shared/checkpoint/manifest.js';
-import type { JobEvent, JobSpec, JobState, LogEntry, Machine, Spent } from '../../shared/wire/jobs.js';
+import type { JobEvent, JobSpec, JobState, LogEntry, Machine, Preflight, Spent } from '../../shared/wire/jobs.js';
 import type { CoordinatorMessage, EngineFacts, Holding, Member, WorkerMessage } from '../../shared/wire/session.js';
 import type { Usages } from './fair_share.js';
 
@@ -115,6 +115,29 @@ export interface Worker {
   holding: Holding | undefined;
   /** By its newest heartbeat; grows while it reads a checkpoint. */
   restoredPieces: number;
+  /** It measures itself when it is told to. */
+  readonly measures: boolean;
+  /** It is to be measured when it is idle. */
+  measureDue: boolean;
+  /** It was told to, and its answer is overdue then. Changed by preflights.ts only. */
+  measuringUntilMs: number | undefined;
+  /** How many peers it was told to pull test bytes from. */
+  peersTold: number;
+}
+
+/** What is known of a worker's pre-flight. Changed by preflights.ts only. */
+export interface Measured {
+  readonly incarnation: string;
+  /** Undefined: it did not come in time. */
+  readonly report: Preflight | undefined;
+  /** When it came, or was marked. */
+  sinceMs: number;
+  /** Nothing more is to be thought of it: it was compared with others, or an operator has decided. */
+  judged: boolean;
+  /** Why the worker gets no jobs; empty if it does. */
+  marked: string;
+  /** Since when the worker has had no session. */
+  goneMs: number | undefined;
 }
 
 /** Where a job stands on its way from one generation to the next. */
@@ -344,6 +367,10 @@ export interface Settings {
   readonly saveMs: number;
   /** An asked snapshot that nobody has taken for so long is given up. */
   readonly askMs: number;
+  /** A pre-flight that has not come for so long is marked as such. */
+  readonly measureMs: number;
+  /** A worker that is marked is measured again so often. */
+  readonly remeasureMs: number;
   readonly eventLimit: number;
   readonly logBytesLimit: number;
   readonly scheduling: SchedulingSettings;
@@ -374,6 +401,8 @@ export interface CoordinatorState {
   readonly nodes: Map<string, NodeRecord>;
   /** When workers that are being drained are taken away whatever is lost. */
   readonly drains: Map<string, number>;
+  /** By worker name; of those that have gone, for some minutes. */
+  readonly preflights: Map<string, Measured>;
   /** When each worker has failed lately. */
   readonly failures: Map<string, readonly number[]>;
   /** By user. */
@@ -402,6 +431,9 @@ export const DEFAULT_SETTINGS: Omit<Settings, 'name'> = {
   collectMs: 2_000,
   saveMs: 1_800_000,
   askMs: 60_000,
+  // Longer than all parts of a pre-flight may take together.
+  measureMs: 180_000,
+  remeasureMs: 600_000,
   eventLimit: 10_000,
   logBytesLimit: 1_048_576,
   pricePerWorkerHour: 0,
@@ -418,6 +450,7 @@ export function initialState(settings: Settings): CoordinatorState {
     jobs: new Map(),
     nodes: new Map(),
     drains: new Map(),
+    preflights: new Map(),
     failures: new Map(),
     usages: new Map(),
     accountedMs: 0,

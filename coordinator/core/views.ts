@@ -4,13 +4,14 @@ import type { AuditReport, Checkpoint, Job, JobEvent, LogEntry, Node } from '../
 import { assignedTo } from './assignment.js';
 import { compareNames } from './name_order.js';
 import { cordonedOf } from './nodes.js';
+import { markOf } from './preflights.js';
 import { totalSteps } from './progress.js';
 import { quarantineOf } from './quarantine.js';
 import { isGoing } from './release.js';
 import { newestWhole } from './retention.js';
 import { type CoordinatorState, isTerminal, type JobRun, type Worker } from './state.js';
 
-type NodeState = 'idle' | 'loading' | 'ready' | 'training' | 'leaving';
+type NodeState = 'idle' | 'measuring' | 'loading' | 'ready' | 'training' | 'leaving';
 
 /** By id, or by name: several jobs may have the same name. */
 export function findJobs(state: CoordinatorState, reference: string): readonly JobRun[] {
@@ -75,7 +76,7 @@ export function jobsView(state: CoordinatorState): readonly Job[] {
 }
 
 export function nodeState(state: CoordinatorState, worker: Worker): NodeState {
-  if (worker.job === undefined) return 'idle';
+  if (worker.job === undefined) return worker.measuringUntilMs === undefined ? 'idle' : 'measuring';
   if (isGoing(worker) || worker.unloading) return 'leaving';
   if (worker.facts === undefined) return 'loading';
   const formation = state.jobs.get(worker.job)?.formation;
@@ -103,6 +104,8 @@ export function nodeView(state: CoordinatorState, worker: Worker, nowMs: number)
     machine: worker.machine,
     cordoned: cordonedOf(state, worker.worker),
     quarantined: quarantineOf(state, worker.worker, nowMs),
+    marked: markOf(state, worker.worker),
+    preflight: state.preflights.get(worker.worker)?.report,
   };
 }
 
@@ -121,6 +124,8 @@ export function absentNode(state: CoordinatorState, worker: string): Node {
     machine: { labels: new Map(), cpus: 0, gpus: 0, memoryBytes: 0 },
     cordoned: cordonedOf(state, worker),
     quarantined: '',
+    marked: markOf(state, worker),
+    preflight: state.preflights.get(worker)?.report,
   };
 }
 

@@ -6,6 +6,7 @@ import type { Member } from '../../shared/wire/session.js';
 import { spentOf } from '../core/accounting.js';
 import { compareNames } from '../core/name_order.js';
 import { cordonedOf } from '../core/nodes.js';
+import { markOf } from '../core/preflights.js';
 import { totalSteps } from '../core/progress.js';
 import { quarantineOf } from '../core/quarantine.js';
 import { newestWhole } from '../core/retention.js';
@@ -119,7 +120,9 @@ function nodeRow(
 function noteOf(state: CoordinatorState, worker: string, nowMs: number): string {
   const cordoned = cordonedOf(state, worker);
   const quarantined = quarantineOf(state, worker, nowMs);
+  const marked = markOf(state, worker);
   if (cordoned !== '') return `cordoned: ${cordoned}`;
+  if (marked !== '') return `marked: ${marked}`;
   return quarantined === '' ? '' : `quarantined: ${quarantined}`;
 }
 

@@ -78,6 +78,10 @@ function textOf(event: EventRow): EventText {
       return { what: 'released', text: `${event.worker}${because(event.reason)}`, tone: 'plain' };
     case 'jobPreempted':
       return { what: 'sent away', text: event.reason, tone: 'warn' };
+    case 'workerMarked':
+      return event.reason === ''
+        ? { what: 'not marked', text: `${event.worker} gets jobs again`, tone: 'plain' }
+        : { what: 'marked', text: `${event.worker}: ${event.reason}`, tone: 'warn' };
     case 'jobFinished':
       return {
         what: event.state,

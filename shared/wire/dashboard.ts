@@ -6,9 +6,9 @@
 import type { JobEvent, JobState, Spent } from './jobs.js';
 
 /** Raised with every change that an older page would misread. */
-export const DASHBOARD_VERSION = 1;
+export const DASHBOARD_VERSION = 2;
 
-export type NodeState = 'idle' | 'loading' | 'ready' | 'training' | 'leaving';
+export type NodeState = 'idle' | 'measuring' | 'loading' | 'ready' | 'training' | 'leaving';
 
 export interface JobRow {
   readonly job: string;

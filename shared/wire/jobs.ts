@@ -139,6 +139,26 @@ export type LogEntry = Infer<typeof logEntry>;
 export const machine = message({ labels: mapOf(text(63), 64), cpus: uint32, gpus: uint32, memoryBytes: uint53 });
 export type Machine = Infer<typeof machine>;
 
+/** How fit a worker has found its machine to be; see proto/jobs.proto for units. */
+export const preflight = message({
+  timeMs: uint53,
+  tookMs: double,
+  engineProblem: line,
+  engineStartMs: double,
+  torch: text(64),
+  device: text(64),
+  deviceName: text(255),
+  matmulGflops: double,
+  freeMemoryBytes: uint53,
+  freeDeviceBytes: uint53,
+  diskFolder: path,
+  diskProblem: line,
+  freeDiskBytes: uint53,
+  diskBytesPerSecond: double,
+  peers: list(message({ worker: id, sameHost: bool, bytesPerSecond: double, problem: line }), 16),
+});
+export type Preflight = Infer<typeof preflight>;
+
 export const nodeReference = message({ worker: id });
 export const cordonRequest = message({ worker: id, reason: line });
 export const drainRequest = message({ worker: id, reason: line, deadlineMs: uint53 });
@@ -156,6 +176,8 @@ export const node = message({
   machine,
   cordoned: line,
   quarantined: line,
+  marked: line,
+  preflight: optional(preflight),
 });
 export type Node = Infer<typeof node>;
 export const nodeList = message({ nodes: list(node), timeMs: uint53 });
@@ -211,6 +233,7 @@ export const jobEvent = union(
     checkpointRefused: message({ step: uint53, path, reason: line, damaged: bool }),
     workerReleased: message({ worker: id, reason: line }),
     jobPreempted: message({ reason: line }),
+    workerMarked: message({ worker: id, reason: line }),
   },
   { sequence: uint53, timeMs: uint53, job: id },
 );

@@ -10,6 +10,7 @@ export const pullRequest = message({
     state: 'STATE',
     stateFacts: 'STATE_FACTS',
     sum: 'SUM',
+    probe: 'PROBE',
   }),
   job: text(128),
   term: uint53,

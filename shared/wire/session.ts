@@ -13,7 +13,7 @@ import {
   uint53,
   union,
 } from './codec.js';
-import { jobSpec, machine, metrics } from './jobs.js';
+import { jobSpec, machine, metrics, preflight } from './jobs.js';
 
 const id = text(128);
 const line = text(4096);
@@ -68,6 +68,12 @@ export const holding = message({
 });
 export type Holding = Infer<typeof holding>;
 
+/** Empty: it gets jobs. */
+const verdict = message({ marked: line });
+
+const measuredPeer = message({ worker: id, peerAddress: text(255) });
+export type MeasuredPeer = Infer<typeof measuredPeer>;
+
 export const treeNode = message({ lo: uint32, length: uint32 });
 
 export const workerMessage = union('message', {
@@ -80,7 +86,11 @@ export const workerMessage = union('message', {
     term: uint53,
     holding: optional(holding),
     machine,
+    measures: bool,
+    preflight: optional(preflight),
+    verdict: optional(verdict),
   }),
+  measured: message({ preflight }),
   heartbeat: message({
     enginePid: uint32,
     committed: uint53,
@@ -198,6 +208,8 @@ export const coordinatorMessage = union(
     }),
     releaseSnapshot: message({ job: id, save: id, committed: uint53, folder: path, abandoned: bool }),
     removeCheckpoint: message({ job: id, path }),
+    measure: message({ peers: list(measuredPeer, 16) }),
+    verdict,
   },
   { term: uint53 },
 );

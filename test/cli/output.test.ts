@@ -196,6 +196,7 @@ describe('jobs, nodes and audits for programs', () => {
         machine: { labels: new Map([['zone', 'a']]), cpus: 2, gpus: 1, memoryBytes: 9 },
         cordoned: 'broken fan',
         quarantined: '',
+        marked: 'slow disk',
       }),
     ).toEqual({
       ...{ worker: 'w1', host: 'h', pid: 3, engine_pid: 4, state: 'training', job: 'j1', step: 17, engine: 'torch' },
@@ -203,6 +204,8 @@ describe('jobs, nodes and audits for programs', () => {
       machine: { labels: { zone: 'a' }, cpus: 2, gpus: 1, memory_bytes: 9 },
       cordoned: 'broken fan',
       quarantined: '',
+      marked: 'slow disk',
+      preflight: null,
     });
     expect(auditJson({ job: 'j1', steps: 9, samplesLost: 1, samplesRepeated: 2 })).toEqual({
       ...{ event: 'audit', job: 'j1', samples_lost: 1, samples_repeated: 2, steps: 9 },

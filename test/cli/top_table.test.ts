@@ -30,6 +30,7 @@ const node: Node = {
   machine: { labels: new Map(), cpus: 1, gpus: 0, memoryBytes: 2 ** 30 },
   cordoned: '',
   quarantined: '',
+  marked: '',
 };
 
 function snapshot(timeMs: number, jobs: readonly Job[], nodes: readonly Node[] = [node]): Snapshot {

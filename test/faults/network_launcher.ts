@@ -18,6 +18,12 @@ const GRACE_MS = 5000;
 export interface NetworkOptions {
   /** Size at which etcd is out of space. */
   readonly etcdQuotaBytes?: number;
+  /** The workers measure themselves before they get jobs. */
+  readonly preflight?: boolean;
+  /** Interpreters of engines that are not the usual one. */
+  readonly pythonOf?: (worker: string) => string;
+  /** Hosts whose links are slow from the beginning, in megabits a second. */
+  readonly narrow?: ReadonlyMap<string, number>;
   /** What a daemon has in its environment besides that of the test. */
   readonly environmentOf?: (name: string) => Readonly<Record<string, string>>;
 }
@@ -57,11 +63,14 @@ export class NetworkLauncher implements Launcher {
 
   #startWorker(name: string): void {
     const { address } = this.network.addHost(name);
+    const megabits = this.options.narrow?.get(name);
+    if (megabits !== undefined) this.network.shape(name, megabits);
     this.#startDaemon('worker', name, {
       listen: `${address}:0`,
       lease_ttl_seconds: WORKER_LEASE_SECONDS,
-      python: readFileSync(join(repository, 'dist/.python'), 'utf8').trim(),
+      python: this.options.pythonOf?.(name) ?? readFileSync(join(repository, 'dist/.python'), 'utf8').trim(),
       code_dir: join(this.folder, 'code', name),
+      preflight: this.options.preflight === true,
     });
   }
 

@@ -25,6 +25,8 @@ export class Faults {
     for (let i = 0; i < scenario.timedFaults; i++) {
       agenda.after(this.#random.between(300, scenario.faultsUntilMs), () => this.#strikeAnything());
     }
+    for (const { worker, atMs } of scenario.preflights?.takenBack ?? [])
+      agenda.after(atMs, () => this.#uncordon(worker));
     world.onMoment = (moment, process) => this.#momentCame(moment, process);
     agenda.after(scenario.faultsUntilMs, () => this.#repair());
   }
@@ -196,19 +198,24 @@ export class Faults {
   #tellOfNode(fault: 'cordon_worker' | 'drain_worker', near: string | undefined): void {
     const worker = this.#workerOf(near)?.name;
     if (worker === undefined) return;
-    const leads = ({ alive, frozen, state }: CoordinatorHost): boolean =>
-      alive && !frozen && state.leading !== undefined;
-    const leader = [...this.world.coordinators.values()].find(leads);
-    leader?.changeNode(worker, fault === 'drain_worker' ? this.#random.scaled(10, 5_000) : undefined);
-    const uncordon = (): void => {
-      const leading = [...this.world.coordinators.values()].find(leads);
-      leading?.uncordon(worker, (reply) => {
-        if (reply.kind === 'refused' && reply.code !== 'not_found') this.world.agenda.after(500, uncordon);
-      });
-      if (leading === undefined) this.world.agenda.after(500, uncordon);
-    };
+    this.#leading()?.changeNode(worker, fault === 'drain_worker' ? this.#random.scaled(10, 5_000) : undefined);
     // Also when the faults are over: nobody is to be left without workers.
-    this.world.agenda.after(this.#random.scaled(100, 6_000), uncordon);
+    this.world.agenda.after(this.#random.scaled(100, 6_000), () => this.#uncordon(worker));
+  }
+
+  #leading(): CoordinatorHost | undefined {
+    return [...this.world.coordinators.values()].find(
+      ({ alive, frozen, state }) => alive && !frozen && state.leading !== undefined,
+    );
+  }
+
+  #uncordon(worker: string): void {
+    const again = (): void => this.world.agenda.after(500, () => this.#uncordon(worker));
+    const leading = this.#leading();
+    leading?.uncordon(worker, (reply) => {
+      if (reply.kind === 'refused' && reply.code !== 'not_found') again();
+    });
+    if (leading === undefined) again();
   }
 
   /** Everybody who has anything to do with one of the jobs. */

@@ -13,6 +13,36 @@ export interface Mutant {
 
 export const MUTANTS: readonly Mutant[] = [
   {
+    name: 'a worker gets a job before it has measured itself',
+    file: 'coordinator/core/preflights.js',
+    find: "return 'its pre-flight has not come';",
+    replace: 'return undefined;',
+  },
+  {
+    name: 'a worker gets a job though it is marked',
+    file: 'coordinator/core/preflights.js',
+    find: "return 'it is marked for its pre-flight';",
+    replace: 'return undefined;',
+  },
+  {
+    name: 'a worker is compared with itself alone',
+    file: 'coordinator/core/preflights.js',
+    find: 'lag(report, others)',
+    replace: 'lag(report, [])',
+  },
+  {
+    name: 'a worker that is marked is never measured again',
+    file: 'coordinator/core/preflights.js',
+    find: "(marked !== '' || lacksPeers)",
+    replace: 'lacksPeers',
+  },
+  {
+    name: 'a measurement that a job has ended is never made',
+    file: 'worker/core/preflight.js',
+    find: 'turn.state.measuring = false;',
+    replace: '',
+  },
+  {
     name: 'a vector that was reduced in an older generation is committed',
     file: 'worker/core/step.js',
     find: 'if (event.generation !== run.generation || event.step !== run.committed)',

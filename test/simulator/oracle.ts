@@ -18,6 +18,7 @@ import type { Etcd } from './etcd.js';
 import { digestOf } from './hashing.js';
 import { JobHistory, type Lineage } from './lineage.js';
 import { gradientOf } from './memory.js';
+import { PreflightOracle } from './preflight_oracle.js';
 import type { JobPlan } from './scenario.js';
 import type { WorkerHost } from './worker_host.js';
 import { Violation, type World } from './world.js';
@@ -66,6 +67,7 @@ function heldBy({ inFlight, committed }: JobRun): ReadonlySet<number> {
 
 export class Oracle {
   readonly checkpoints: CheckpointOracle;
+  readonly preflights: PreflightOracle;
   readonly #histories = new Map<string, JobHistory>();
   /** The history of the state that each worker holds. */
   readonly #standings = new Map<string, Standing>();
@@ -80,6 +82,7 @@ export class Oracle {
 
   constructor(private readonly world: World) {
     for (const plan of world.scenario.jobs) this.#histories.set(plan.spec.name, new JobHistory(plan));
+    this.preflights = new PreflightOracle(world);
     this.checkpoints = new CheckpointOracle(world, (job) => this.#historyOf(job));
   }
 
@@ -477,6 +480,7 @@ export class Oracle {
   // Coordinators.
 
   beforeCoordinator(host: CoordinatorHost, event: CoordinatorEvent): CoordinatorBefore {
+    this.preflights.beforeCoordinator(host, event);
     const knownSession = event.kind !== 'session_message' || host.state.sessions.has(event.session);
     return { knownSession, saving: this.checkpoints.beforeCoordinator(host, event) };
   }
@@ -500,8 +504,10 @@ export class Oracle {
     this.checkpoints.afterCoordinator(host, event, commands, before.saving);
     if (event.kind === 'ticked') this.#checkRest(host);
     for (const command of commands) {
-      if (command.kind === 'send') this.#coordinatorSends(host, command.message);
-      else if (command.kind === 'publish') this.#checkEvents(host, command.job);
+      if (command.kind === 'send') {
+        if (command.message.kind === 'load') this.preflights.loads(host, command.session);
+        this.#coordinatorSends(host, command.message);
+      } else if (command.kind === 'publish') this.#checkEvents(host, command.job);
     }
     if (state.writes.size > MOST_WRITES) this.#broken('I11', name, `${state.writes.size} writes wait`);
   }
@@ -519,7 +525,16 @@ export class Oracle {
   }
 
   #coordinatorSends(host: CoordinatorHost, message: CoordinatorMessage): void {
-    if (message.kind === 'welcome' || message.kind === 'unload' || message.kind === 'reject') return;
+    switch (message.kind) {
+      case 'welcome':
+      case 'unload':
+      case 'reject':
+      case 'measure':
+      case 'verdict':
+        return;
+      default:
+        break;
+    }
     this.checkpoints.coordinatorSends(host, message);
     const run = host.state.jobs.get(message.job);
     const isEnding = message.kind === 'releaseSnapshot' && message.abandoned;

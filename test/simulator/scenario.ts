@@ -4,6 +4,7 @@ import { planStep, type StepPlan } from '../../shared/plan.js';
 import type { JobSpec } from '../../shared/wire/jobs.js';
 import { mix } from './hashing.js';
 import { MOMENTS, type Moment } from './moment.js';
+import { type PreflightPlan, preflightPlanOf } from './preflights.js';
 import { Random } from './random.js';
 import { Reference } from './reference.js';
 
@@ -202,6 +203,8 @@ export interface Scenario {
   readonly storageScale: number;
   /** How likely a peer serves bad bytes of a state. */
   readonly spoiltPieces: number;
+  /** Undefined: no worker measures itself. */
+  readonly preflights: PreflightPlan | undefined;
 }
 
 /** Which faults a run may have at all: for the first tests of the simulator itself, and to look long for what goes wrong in few seeds. */
@@ -332,8 +335,10 @@ export function scenarioOf(seed: number, level: Level = 'all'): Scenario {
   const enabled = FAULTS.filter((fault) => random.chance(RARE_FAULTS.has(fault) ? share / 2 : share));
   const faults: readonly Fault[] = level === 'none' ? [] : level === 'kills' ? ['kill_worker'] : enabled;
   const calm = level === 'none' || faults.length === 0 || random.chance(0.02);
+  const names = workers.map(({ name }) => name);
   return narrowed(random, kind, {
     seed,
+    preflights: mayBeAnything(level) ? preflightPlanOf(seed, names) : undefined,
     coordinators: Array.from({ length: random.whole(1, 3) }, (_, index) => `c${index + 1}`),
     workers,
     jobs,

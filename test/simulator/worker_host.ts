@@ -1,5 +1,5 @@
 /** A worker daemon: the real core, driven as worker/io/driver.ts and session_client.ts drive it, over simulated everything else. */
-import type { CoordinatorMessage, WorkerMessage } from '../../shared/wire/session.js';
+import type { CoordinatorMessage, MeasuredPeer, WorkerMessage } from '../../shared/wire/session.js';
 import type { CheckpointEvent } from '../../worker/checkpoint/checkpoints.js';
 import type { DataPlaneEvent } from '../../worker/collective/data_plane.js';
 import { apply } from '../../worker/core/apply.js';
@@ -13,6 +13,7 @@ import type { CoordinatorHost } from './coordinator_host.js';
 import { SimulatedEngine } from './engine.js';
 import type { LeaderKey } from './etcd.js';
 import type { Memory } from './memory.js';
+import { preflightOf } from './preflights.js';
 import { SimulatedProcess } from './process.js';
 import type { Session } from './session.js';
 import { textOf } from './text_of.js';
@@ -46,6 +47,9 @@ export class WorkerHost extends SimulatedProcess {
   #leader: LeaderKey | undefined;
   #connection: Connection | undefined;
   #attempts = 0;
+  /** Measurements that were begun or stopped: what an older one finds is nobody's. */
+  #measurements = 0;
+  #peers: readonly MeasuredPeer[] = [];
   #retryMs = FIRST_RETRY_MS;
 
   constructor(world: World, name: string, restarts: number) {
@@ -58,6 +62,7 @@ export class WorkerHost extends SimulatedProcess {
       pid: restarts,
       peerAddress: `${name}:1`,
       machine: { labels: new Map(), cpus: 1, gpus: 0, memoryBytes: 2 ** 30 },
+      measures: world.scenario.preflights !== undefined,
     };
     this.state = initialState(identity);
     this.dataPlane = new SimulatedDataPlane(this);
@@ -182,12 +187,34 @@ export class WorkerHost extends SimulatedProcess {
           this.#dispatch({ kind: 'model_described', job: command.model.job, path: command.path }),
         );
         break;
+      case 'measure':
+        this.#peers = command.peers;
+        this.#measure();
+        break;
+      case 'name_peers':
+        this.#peers = command.peers;
+        break;
+      case 'stop_measuring':
+        this.#measurements += 1;
+        break;
       case 'exit':
         this.later(0, () => this.die());
         break;
       case 'log':
         break;
     }
+  }
+
+  #measure(): void {
+    const { scenario, agenda, random } = this.world;
+    const failing = agenda.nowMs < scenario.faultsUntilMs ? scenario.preflights?.failings.get(this.name) : undefined;
+    const tookMs = failing === 'late' ? random.between(3_500, 8_000) : random.between(20, 3_000);
+    this.#measurements += 1;
+    const measurement = this.#measurements;
+    this.later(tookMs, () => {
+      if (measurement !== this.#measurements) return;
+      this.#dispatch({ kind: 'measured', preflight: preflightOf(failing, this.wallMs, tookMs, this.#peers) });
+    });
   }
 
   /** What needs the memory of an engine that is gone is not told. */

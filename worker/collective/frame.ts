@@ -15,7 +15,7 @@ const STATUSES = ['bytes', 'gone', 'unknown', 'here'] as const;
 /** Bytes follow; this generation has ended at the sender; the named bytes will never exist there; or where in its memory they are. */
 export type FrameStatus = (typeof STATUSES)[number];
 
-const KINDS = [undefined, 'partial', 'reduced', 'facts', 'state', 'stateFacts', 'sum'] as const;
+const KINDS = [undefined, 'partial', 'reduced', 'facts', 'state', 'stateFacts', 'sum', 'probe'] as const;
 
 export interface FrameHeader {
   readonly status: FrameStatus;

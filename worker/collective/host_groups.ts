@@ -5,11 +5,7 @@
  * Every segment that is owned elsewhere has one carrier on the host, so the host's link carries it once. The segments are dealt out in
  * turn, so no worker carries more than one segment more than another.
  */
-
-/** host:port, of which the port is what follows the last colon. */
-function hostOf(address: string): string {
-  return address.slice(0, address.lastIndexOf(':'));
-}
+import { hostOf } from '../../shared/peer_address.js';
 
 export class HostGroups {
   readonly ranks: readonly number[];

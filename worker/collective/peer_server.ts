@@ -4,6 +4,7 @@
  * Payloads are sent from where they lie. The hash in a frame's header is made in the turn of the event loop in which the bytes are looked
  * up, so if a slot is written again before the socket has taken them the frame is refused at the other end.
  */
+import { randomBytes } from 'node:crypto';
 import { readSync } from 'node:fs';
 import {
   createServer,
@@ -44,6 +45,14 @@ const SERVER_OPTIONS = {
 };
 
 const NO_BYTES = Buffer.alloc(0);
+
+let probeBytes: Buffer | undefined;
+
+/** What a probe gets, a chunk of it at a time. Random, so that nothing on the way can make it shorter; made when it is first asked for. */
+function locateProbe(length: number): Located {
+  probeBytes ??= randomBytes(CHUNK_BYTES);
+  return { kind: 'memory', memory: probeBytes, at: 0, length };
+}
 
 /** What one job serves. */
 export interface Serving {
@@ -235,6 +244,7 @@ class ServingStream {
   }
 
   #lookUp(request: PullRequest, offset: number, length: number): Answer {
+    if (request.kind === 'probe') return { kind: 'found', located: locateProbe(length) };
     const shelf = this.servingOf(request.job)?.shelf;
     if (shelf === undefined) return { kind: 'refused', status: 'unknown' };
     return shelf.lookUp({ ...request, offset, length });

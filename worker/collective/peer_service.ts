@@ -7,6 +7,8 @@ import { CHUNK_BYTES } from './segments.js';
 /** A chunk, or a document of facts (19 bytes a microbatch, at most 65,535 of them). */
 export const MOST_PAYLOAD_BYTES = 4 * CHUNK_BYTES;
 export const MOST_REQUEST_BYTES = 4096;
+/** Test bytes of one request: some milliseconds of a network, so that an all-reduce beside it loses no more than that. */
+export const PROBE_BYTES = 2 * 1024 * 1024;
 
 /** Headers in which a server says its incarnation, and which host it is on if its memory can be read there. */
 export const INCARNATION_KEY = 'lockstep-incarnation';
@@ -27,7 +29,7 @@ export function serializePullRequest(request: PullRequest): Buffer {
 export function decodePullRequest(message: Buffer): PullRequest | undefined {
   try {
     const request = pullRequest.decode(requestDeserialize(message), 'PullRequest');
-    return fitsFrame(request) ? request : undefined;
+    return fitsFrame(request) && isBounded(request) ? request : undefined;
   } catch (error) {
     // What is no protobuf at all is a RangeError of the decoder.
     if (error instanceof WireError || error instanceof RangeError) return undefined;
@@ -38,4 +40,8 @@ export function decodePullRequest(message: Buffer): PullRequest | undefined {
 /** Whether the request's names fit the fields of the frames that would answer it. */
 function fitsFrame({ generation, step, nodeLo, nodeLength }: PullRequest): boolean {
   return generation <= 0xffffffff && step <= 0xffffffff && nodeLo <= 0xffff && nodeLength <= 0xffff;
+}
+
+function isBounded({ kind, offset, length }: PullRequest): boolean {
+  return kind !== 'probe' || offset + length <= PROBE_BYTES;
 }

@@ -173,6 +173,8 @@ export class Shelf {
       case 'state':
       case 'stateFacts':
         return this.#lookUpState(request);
+      case 'probe':
+        return UNKNOWN; // It is of no job, so it comes to none's shelf.
     }
   }
 

@@ -7,6 +7,7 @@ import type { EngineEvent } from './engine_protocol.js';
 import type { At, WorkerEvent } from './event.js';
 import * as finish from './finish.js';
 import * as generation from './generation.js';
+import * as preflight from './preflight.js';
 import * as restore from './restore.js';
 import * as session from './session.js';
 import * as snapshot from './snapshot.js';
@@ -53,6 +54,9 @@ function handle(turn: Turn, event: WorkerEvent): void {
     case 'model_failed':
       if (run?.job === event.job) finish.modelFailed(turn, run, event.reason);
       break;
+    case 'measured':
+      preflight.measured(turn, event.preflight);
+      break;
     case 'stop_requested':
       session.stopRequested(turn);
       break;
@@ -79,6 +83,12 @@ function coordinatorMessage(turn: Turn, message: CoordinatorMessage): void {
       return;
     case 'unload':
       engineLife.unload(turn, message.job);
+      return;
+    case 'measure':
+      preflight.measure(turn, message);
+      return;
+    case 'verdict':
+      preflight.judged(turn.state, message);
       return;
     case 'reject':
       log(turn, 'error', 'the coordinator refuses this worker', { reason: message.reason });

@@ -1,6 +1,6 @@
 /** What a worker's core wants done. */
 import type { JobSpec } from '../../shared/wire/jobs.js';
-import type { WorkerMessage } from '../../shared/wire/session.js';
+import type { MeasuredPeer, WorkerMessage } from '../../shared/wire/session.js';
 import type { CheckpointCommand } from '../checkpoint/checkpoints.js';
 import type { DataPlaneCommand } from '../collective/data_plane.js';
 import type { EngineCommand } from './engine_protocol.js';
@@ -46,6 +46,12 @@ export type WorkerCommand =
   | { readonly kind: 'tell_data_plane'; readonly start: number; readonly command: CoreDataPlaneCommand }
   /** Answers: checkpoint events. */
   | { readonly kind: 'tell_checkpoints'; readonly start: number; readonly command: CoreCheckpointCommand }
+  /** Find out how fit the machine is, at a low priority. Answer: measured. */
+  | { readonly kind: 'measure'; readonly peers: readonly MeasuredPeer[] }
+  /** The measurement that is under way is to take these instead, if it has not come to peers. */
+  | { readonly kind: 'name_peers'; readonly peers: readonly MeasuredPeer[] }
+  /** The measurement that is under way is not wanted any more. It has no answer. */
+  | { readonly kind: 'stop_measuring' }
   /** Nothing is held any more: the daemon may exit. */
   | { readonly kind: 'exit' }
   /** Write model.json beside the exported model. Answer: model_described or model_failed. */

@@ -4,6 +4,7 @@ import { medianOf } from '../../shared/median.js';
 import type { CoordinatorMessage, EngineFacts, WorkerMessage } from '../../shared/wire/session.js';
 import { FIRST_PARTIAL_SLOT, slotBytes } from '../collective/data_plane.js';
 import type { EngineEvent, EngineOp } from './engine_protocol.js';
+import { stopMeasuring } from './preflight.js';
 import { stopRestore } from './restore.js';
 import { type JobRun, newRun } from './state.js';
 import { log, send, type Turn, tellDataPlane, tellEngine } from './turn.js';
@@ -17,6 +18,7 @@ const STEP_FACTOR = 10;
 
 export function load(turn: Turn, message: Extract<CoordinatorMessage, { kind: 'load' }>): void {
   if (turn.state.run !== undefined || turn.state.leaving) return; // It said so in its hello; the coordinator unloads first.
+  stopMeasuring(turn);
   turn.state.engineStarts += 1;
   const run = newRun(message, turn.state.engineStarts, turn.nowMs);
   turn.state.run = run;

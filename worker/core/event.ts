@@ -1,4 +1,5 @@
 /** What can happen to a worker. Time, randomness and ids come in here. */
+import type { Preflight } from '../../shared/wire/jobs.js';
 import type { CoordinatorMessage } from '../../shared/wire/session.js';
 import type { CheckpointEvent } from '../checkpoint/checkpoints.js';
 import type { DataPlaneEvent } from '../collective/data_plane.js';
@@ -23,6 +24,8 @@ export type WorkerEvent =
   | { readonly kind: 'checkpoint_event'; readonly event: CheckpointEvent }
   | { readonly kind: 'model_described'; readonly job: string; readonly path: string }
   | { readonly kind: 'model_failed'; readonly job: string; readonly reason: string }
+  /** What a measurement has found that was not stopped. */
+  | { readonly kind: 'measured'; readonly preflight: Preflight }
   /** The daemon was told to stop. */
   | { readonly kind: 'stop_requested' }
   /** `loopDelayMs`: 99th percentile of how late the daemon's main loop was in the last second. */

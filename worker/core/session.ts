@@ -11,12 +11,10 @@ const LINES_KEPT = 2_000;
 const LINES_A_MESSAGE = 256;
 
 export function opened(turn: Turn): void {
-  const { identity, term, run } = turn.state;
+  const { identity, term, run, preflight, verdict } = turn.state;
   turn.state.session = 'greeting';
-  turn.commands.push({
-    kind: 'send',
-    message: { kind: 'hello', ...identity, term, holding: run === undefined ? undefined : holdingOf(run) },
-  });
+  const holding = run === undefined ? undefined : holdingOf(run);
+  turn.commands.push({ kind: 'send', message: { kind: 'hello', ...identity, term, holding, preflight, verdict } });
 }
 
 export function welcomed(turn: Turn, message: Extract<CoordinatorMessage, { kind: 'welcome' }>): void {

@@ -1,6 +1,6 @@
 /** Everything that a worker knows. Only apply.ts and what it calls change it. */
 import type { TreeNode } from '../../shared/tree.js';
-import type { JobSpec, Machine } from '../../shared/wire/jobs.js';
+import type { JobSpec, Machine, Preflight } from '../../shared/wire/jobs.js';
 import type { EngineFacts, Member, Placement, Restore, WorkerMessage } from '../../shared/wire/session.js';
 import type { PartialFacts } from '../collective/data_plane.js';
 import type { CoreDataPlaneCommand } from './command.js';
@@ -155,6 +155,8 @@ export interface Identity {
   readonly pid: number;
   readonly peerAddress: string;
   readonly machine: Machine;
+  /** It measures itself when it is told to. */
+  readonly measures: boolean;
 }
 
 export interface WorkerState {
@@ -168,6 +170,10 @@ export interface WorkerState {
   /** The daemon was told to stop. */
   leaving: boolean;
   run: JobRun | undefined;
+  measuring: boolean;
+  /** Its newest, and what a coordinator has said of that. The next leader hears both. */
+  preflight: Preflight | undefined;
+  verdict: { readonly marked: string } | undefined;
   /** Printed lines that wait for a session, oldest first. */
   readonly lines: { readonly job: string; readonly line: PrintedLine }[];
 }
@@ -182,6 +188,9 @@ export function initialState(identity: Identity): WorkerState {
     engineStarts: 0,
     leaving: false,
     run: undefined,
+    measuring: false,
+    preflight: undefined,
+    verdict: undefined,
     lines: [],
   };
 }

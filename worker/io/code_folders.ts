@@ -10,7 +10,7 @@ import { ConfigError } from '../../shared/config.js';
 
 const PRIVATE = 0o700;
 /** Ours, of this daemon or of one before it. */
-const OURS = /^(code-\d+|unpacking-.*)$/;
+const OURS = /^(code-\d+|unpacking-.*|preflight-\d+)$/;
 
 export class CodeFolders {
   readonly #root: string;

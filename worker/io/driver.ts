@@ -2,6 +2,8 @@
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import type { Logger } from '../../shared/logger.js';
 import { Orphans } from '../../shared/orphans.js';
+import type { Preflight } from '../../shared/wire/jobs.js';
+import type { MeasuredPeer } from '../../shared/wire/session.js';
 import type { Checkpoints } from '../checkpoint/checkpoints.js';
 import type { DataPlane, DataPlaneCommand } from '../collective/data_plane.js';
 import { apply } from '../core/apply.js';
@@ -11,6 +13,7 @@ import type { WorkerState } from '../core/state.js';
 import { EngineProcess } from './engine_process.js';
 import { codeFailure, type JobCode } from './job_code.js';
 import { createModelFolder, describeModel } from './model_folder.js';
+import type { MeasureRequest } from './preflight.js';
 import type { SessionClient } from './session_client.js';
 
 const TICK_MS = 50;
@@ -29,6 +32,8 @@ export interface DriverOptions {
   readonly dataPlane: DataPlane;
   readonly checkpoints: Checkpoints;
   readonly code: JobCode;
+  /** Measures this machine; undefined when it was stopped. */
+  readonly measure: (request: MeasureRequest) => Promise<Preflight | undefined>;
   /** The worker was told to stop and holds nothing any more. */
   readonly onExit: () => void;
   readonly log: Logger;
@@ -41,10 +46,12 @@ export class Driver {
   /** Engines whose code is not there yet. */
   readonly #preparing = new Map<number, AbortController>();
   /** What users' code starts in a session of its own is not in the engine's process group, and must not outlive the job either. */
-  readonly #orphans = new Orphans(() => new Set([...this.#engines.values()].map((engine) => engine.pid)));
+  readonly #orphans = new Orphans(() => this.#children());
   readonly #ticker: NodeJS.Timeout;
   readonly #loopDelay = monitorEventLoopDelay({ resolution: LOOP_LOOK_MS });
   #loopDelayMs = 0;
+  /** The measurement that is under way, and the process that stands for an engine in it. */
+  #measuring: { readonly stop: AbortController; peers: readonly MeasuredPeer[]; pid: number } | undefined;
   #draining = false;
   #session: SessionClient | undefined;
 
@@ -92,6 +99,7 @@ export class Driver {
     clearInterval(this.#ticker);
     this.#loopDelay.disable();
     for (const preparing of this.#preparing.values()) preparing.abort();
+    this.#stopMeasuring();
     for (const engine of this.#engines.values()) engine.kill();
     this.#engines.clear();
     await this.#orphans.sweepAll(LAST_SWEEP_MS);
@@ -122,6 +130,15 @@ export class Driver {
       case 'tell_checkpoints':
         this.#tellCheckpoints(command.start, command.command);
         break;
+      case 'measure':
+        void this.#measure(command);
+        break;
+      case 'name_peers':
+        if (this.#measuring !== undefined) this.#measuring.peers = command.peers;
+        break;
+      case 'stop_measuring':
+        this.#stopMeasuring();
+        break;
       case 'exit':
         this.#options.onExit();
         break;
@@ -132,6 +149,28 @@ export class Driver {
         this.#options.log[command.level](command.message, command.fields);
         break;
     }
+  }
+
+  #children(): ReadonlySet<number> {
+    const engines = [...this.#engines.values()].map((engine) => engine.pid);
+    return new Set(this.#measuring === undefined ? engines : [...engines, this.#measuring.pid]);
+  }
+
+  async #measure({ peers }: Extract<WorkerCommand, { kind: 'measure' }>): Promise<void> {
+    const measuring = { stop: new AbortController(), peers, pid: 0 };
+    this.#measuring = measuring;
+    const onStarted = (pid: number): void => {
+      measuring.pid = pid;
+    };
+    const { signal } = measuring.stop;
+    const preflight = await this.#options.measure({ peers: () => measuring.peers, signal, onStarted });
+    if (this.#measuring === measuring) this.#measuring = undefined;
+    if (preflight !== undefined) this.dispatch({ kind: 'measured', preflight });
+  }
+
+  #stopMeasuring(): void {
+    this.#measuring?.stop.abort();
+    this.#measuring = undefined;
   }
 
   async #startEngine({ start, threads, bundle }: Extract<WorkerCommand, { kind: 'start_engine' }>): Promise<void> {

@@ -2,9 +2,9 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { Readable, Writable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import type { EngineCommand, EngineEvent } from '../core/engine_protocol.js';
 import type { PrintedLine } from '../core/event.js';
+import { engineEnvironment } from './engine_environment.js';
 import { parseEngineEvent } from './engine_events.js';
 import { readLines } from './lines.js';
 import { MemoryFile } from './memory_file.js';
@@ -35,35 +35,6 @@ export interface EngineOptions {
   readonly onExit: (reason: string) => void;
 }
 
-/**
- * Gradients are new memory in every step. By default the C library gives the memory of the last ones back to the kernel, which then
- * clears it for the next, page by page: a fifth of a step. Here it is kept, in large pages where the kernel has them.
- */
-const MALLOC =
-  'glibc.malloc.mmap_threshold=1073741824:glibc.malloc.trim_threshold=1099511627776:glibc.malloc.hugetlb=1';
-
-/** engine/ lies beside dist/, or beside worker/ when run from source. */
-function engineFolder(): string {
-  const here = fileURLToPath(new URL('.', import.meta.url));
-  return import.meta.url.endsWith('.ts') ? `${here}../../engine` : `${here}../../../engine`;
-}
-
-function environmentOf({ environment, threads }: EngineOptions): Record<string, string> {
-  const count = String(threads);
-  return {
-    ...environment,
-    PYTHONPATH: engineFolder(),
-    PYTHONUNBUFFERED: '1',
-    PYTHONDONTWRITEBYTECODE: '1',
-    // Sets and dictionaries of strings must have the same order in every engine.
-    PYTHONHASHSEED: '0',
-    GLIBC_TUNABLES: MALLOC,
-    OMP_NUM_THREADS: count,
-    OPENBLAS_NUM_THREADS: count,
-    MKL_NUM_THREADS: count,
-  };
-}
-
 function closed(stream: Readable | Writable | null | undefined): Promise<void> {
   return new Promise((resolve) => {
     if (stream === null || stream === undefined) resolve();
@@ -88,7 +59,7 @@ export class EngineProcess {
     // A process group of its own, so that it can be killed together with everything that the user's code starts.
     this.#child = spawn(options.python, ['-m', 'lockstep.engine', ...DESCRIPTORS, '--gpu', String(options.gpu)], {
       cwd: options.folder,
-      env: environmentOf(options),
+      env: engineEnvironment(options.environment, options.threads),
       detached: true,
       stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe', this.exchange.fd, this.state.fd, this.snapshot.fd],
     });

@@ -6,7 +6,7 @@ import type { WorkerConfig } from '../config.js';
 
 const GPU_DEVICE = /^nvidia\d+$/;
 
-function countGpus(): number {
+export function countGpus(): number {
   try {
     return readdirSync('/dev').filter((name) => GPU_DEVICE.test(name)).length;
   } catch {

@@ -23,5 +23,9 @@ export function knownWorker(name: string, job: string | undefined): Worker {
     loopDelayMs: 0,
     holding: undefined,
     restoredPieces: 0,
+    measures: false,
+    measureDue: false,
+    measuringUntilMs: undefined,
+    peersTold: 0,
   };
 }

@@ -37,6 +37,7 @@ interface Cluster {
   readonly jobs: readonly TestJob[];
   readonly idle?: readonly string[];
   readonly coming?: readonly string[];
+  readonly barred?: readonly string[];
   readonly quarantined?: readonly string[];
   readonly scarce?: readonly string[];
   readonly spares?: number;
@@ -57,6 +58,7 @@ function inputOf(cluster: Cluster): PlacementInput {
       misfit: (worker) => (misfits.includes(worker) ? 'no GPU' : undefined),
     })),
     idle: (cluster.idle ?? []).map(placed),
+    barred: cluster.barred ?? [],
     coming: (cluster.coming ?? []).map(placed),
     spares: cluster.spares ?? 0,
     quotaOf: () => cluster.quota ?? Number.POSITIVE_INFINITY,

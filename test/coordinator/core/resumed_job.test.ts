@@ -49,7 +49,8 @@ function runFrom(saved: CheckpointRecord): readonly CoordinatorCommand[] {
   const checkpoints = [{ job: 'new', checkpoints: [saved] }];
   happen({ kind: 'elected', term: 1, jobs: [record], generations: [], checkpoints, nodes: [] });
   const machine = { labels: new Map(), cpus: 1, gpus: 0, memoryBytes: 2 ** 30 };
-  say({ kind: 'hello', worker: 'w1', incarnation: 'w1#1', host: 'h', pid: 1, peerAddress: 'h:1', term: 0, machine });
+  const identity = { worker: 'w1', incarnation: 'w1#1', host: 'h', pid: 1, peerAddress: 'h:1', machine };
+  say({ kind: 'hello', ...identity, term: 0, measures: false });
   say({ kind: 'loaded', job: 'new', facts, engineStart: 1 });
   const holding = { job: 'new', generation: 0, committed: 0, hasState: true, facts, engineStart: 1, started: false };
   say({ kind: 'prepared', job: 'new', generation: 1, holding, nodes: [], hasReduced: false });

@@ -15,6 +15,7 @@ const IDENTITY = {
   pid: 1,
   peerAddress: 'h:1',
   machine: { labels: new Map(), cpus: 1, gpus: 0, memoryBytes: 2 ** 30 },
+  measures: true,
 };
 
 export interface Vector {

@@ -47,6 +47,7 @@ beforeEach(() => {
       pid: 1,
       peerAddress: 'p:1',
       machine: { labels: new Map(), cpus: 1, gpus: 0, memoryBytes: 2 ** 30 },
+      measures: false,
     }),
     python: '/no/such/python',
     gpu: 0,
@@ -54,6 +55,7 @@ beforeEach(() => {
     dataPlane: { port: 0, tell: () => {}, close: async () => {} },
     checkpoints: { tell: () => {}, close: async () => {} },
     code: new JobCode({ folders: new CodeFolders(root), fetch, log }),
+    measure: async () => undefined,
     onExit: () => {},
     log,
   });
