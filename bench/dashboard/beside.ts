@@ -1,6 +1,7 @@
 /** A process beside the cluster, at the lowest priority: what is measured is the coordinator, not who makes work for it. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { repository } from '../../test/faults/repository.js';
 import { cpuMsOf } from '../control/process_usage.js';
@@ -15,10 +16,16 @@ export class Beside<Order extends object> {
   constructor(name: string) {
     this.#name = name;
     const script = join(repository, 'dist/bench/dashboard', `${name}.js`);
-    // nice(1) becomes the process, and all of its threads have the priority.
-    this.#child = spawn('nice', ['-n', LOWEST_PRIORITY, process.execPath, script], {
-      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
-    });
+    // Both become the process: all of its threads have the priority, and it dies with the benchmark even while it is frozen.
+    const command = ['--pdeathsig', 'KILL', 'nice', '-n', LOWEST_PRIORITY, process.execPath, script];
+    this.#child = spawn('setpriv', command, { detached: true, stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
+    this.#lowerSession();
+  }
+
+  /** Where Linux shares processors out to sessions first (sched_autogroup), only the session's own priority counts. */
+  #lowerSession(): void {
+    const path = `/proc/${this.#child.pid}/autogroup`;
+    if (existsSync(path)) writeFileSync(path, LOWEST_PRIORITY);
   }
 
   get cpuMs(): number {

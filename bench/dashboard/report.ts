@@ -23,11 +23,14 @@ export interface Setup {
 interface Row {
   readonly mode: Mode;
   readonly stepsPerSecond: Figures;
+  readonly computeMs: Figures;
+  readonly reduceMs: Figures;
   readonly eventsPerSecond: Figures;
   readonly coordinatorCpu: Figures;
   readonly etcdCpu: Figures;
   readonly sourceCpu: Figures;
   readonly pagesCpu: Figures;
+  readonly foreignCores: Figures;
   readonly loopDelayMs: Figures;
   readonly anonymousMb: Figures;
 }
@@ -53,6 +56,8 @@ export interface DashboardReport {
     readonly silentMs: number;
   };
   readonly memory: readonly MemorySample[];
+  /** Windows that were measured again, because others used the machine. */
+  readonly repeated: number;
   readonly loadBefore: number;
   readonly loadAfter: number;
 }
@@ -64,11 +69,14 @@ export function rowsOf(rounds: readonly Round[]): readonly Row[] {
     return {
       mode,
       stepsPerSecond: of((window) => window.stepsPerSecond),
+      computeMs: of((window) => window.computeMs),
+      reduceMs: of((window) => window.reduceMs),
       eventsPerSecond: of((window) => window.eventsPerSecond),
       coordinatorCpu: of((window) => window.coordinatorCpu),
       etcdCpu: of((window) => window.etcdCpu),
       sourceCpu: of((window) => window.sourceCpu),
       pagesCpu: of((window) => window.pagesCpu),
+      foreignCores: of((window) => window.foreignCores),
       loopDelayMs: of((window) => window.loopDelayMs),
       anonymousMb: of((window) => medianOf(window.memory.map((sample) => sample.anonymousMb))),
     };
@@ -107,18 +115,33 @@ const change = ({ median, least, most }: Figures): string =>
 
 export function tableOf({ rows }: DashboardReport): string {
   const table = new Table({
-    head: ['', 'steps/s', 'events/s', 'coordinator', 'source', 'pages', 'loop late', 'anonymous memory'],
-    colAligns: ['left', 'right', 'right', 'right', 'right', 'right', 'right', 'right'],
+    head: [
+      '',
+      'steps/s',
+      'compute',
+      'reduce',
+      'events/s',
+      'coordinator',
+      'source',
+      'pages',
+      'others',
+      'loop late',
+      'anonymous memory',
+    ],
+    colAligns: ['left', 'right', 'right', 'right', 'right', 'right', 'right', 'right', 'right', 'right', 'right'],
     style: { head: [], border: [] },
   });
   for (const row of rows) {
     table.push([
       NAMES[row.mode],
       figuresText(row.stepsPerSecond),
+      `${row.computeMs.median.toFixed(1)} ms`,
+      `${row.reduceMs.median.toFixed(1)} ms`,
       row.eventsPerSecond.median.toFixed(0),
       percent(row.coordinatorCpu),
       percent(row.sourceCpu),
       percent(row.pagesCpu),
+      `${(row.foreignCores.median * 100).toFixed(1)} %`,
       `${row.loopDelayMs.median.toFixed(1)} ms`,
       `${row.anonymousMb.all[0]} to ${row.anonymousMb.all.at(-1)} MB`,
     ]);
@@ -126,7 +149,7 @@ export function tableOf({ rows }: DashboardReport): string {
   return table.toString();
 }
 
-export function linesOf({ ratios, given, setup }: DashboardReport): string {
+export function linesOf({ ratios, given, setup, repeated }: DashboardReport): string {
   return [
     `steps/s of the training, change in the same round (median, least, most of ${ratios.viewersToSource.all.length} rounds):`,
     `  source and pages, to source alone   ${change(ratios.viewersToSource)}`,
@@ -134,5 +157,6 @@ export function linesOf({ ratios, given, setup }: DashboardReport): string {
     `  source alone, to neither            ${change(ratios.sourceToAlone)}`,
     `each of the ${setup.pages - 1} pages that read: ${given.kilobytesPerSecondEach} kB/s, ` +
       `longest silence ${given.silentMs} ms, ${given.missed} messages missed, ${given.lost} connections lost`,
+    `${repeated} windows were measured again, because others used the machine`,
   ].join('\n');
 }

@@ -1,7 +1,9 @@
 /** A stretch of the run in which nothing changes, and what was seen in it. */
 import { setTimeout as delay } from 'node:timers/promises';
+import { medianOf } from '../../shared/median.js';
 import { anonymousMb, cpuMsOf, residentMb } from '../control/process_usage.js';
 import type { Ground } from './ground.js';
+import { machineCpuMs, ownCpuMs } from './own_processes.js';
 import { scrape } from './scrape.js';
 
 const SAMPLE_MS = 1_000;
@@ -26,6 +28,9 @@ export interface Window {
   readonly mode: Mode;
   /** Of the job that trains. */
   readonly stepsPerSecond: number;
+  /** Of a median step of the training, milliseconds: engine time, and from its end to the whole reduced vector. */
+  readonly computeMs: number;
+  readonly reduceMs: number;
   /** Steps of all jobs that the coordinator was told of. */
   readonly eventsPerSecond: number;
   /** Shares of one core. */
@@ -34,6 +39,8 @@ export interface Window {
   readonly sourceCpu: number;
   /** Of those that read. */
   readonly pagesCpu: number;
+  /** What processes that are not the benchmark's took of the machine, in cores. */
+  readonly foreignCores: number;
   /** The most of what /metrics said in the window. */
   readonly loopDelayMs: number;
   readonly memory: readonly MemorySample[];
@@ -60,6 +67,7 @@ export async function measureWindow(ground: Ground, options: WindowOptions): Pro
     etcdMs: cpuMsOf(ready.pids.etcd),
     sourceMs: source.cpuMs,
     pagesMs: options.pages.cpuMs,
+    foreignMs: machineCpuMs() - ownCpuMs(),
     ...(await scrape(ready.dashboard)),
   });
   const before = await look();
@@ -81,12 +89,13 @@ export async function measureWindow(ground: Ground, options: WindowOptions): Pro
   const tookMs = after.atMs - before.atMs;
   return {
     mode: options.mode,
-    stepsPerSecond: stepsPerSecond(ground, before.wallMs, after.wallMs),
+    ...training(ground, before.wallMs, after.wallMs),
     eventsPerSecond: ((after.steps - before.steps) / tookMs) * 1000,
     coordinatorCpu: (after.coordinatorMs - before.coordinatorMs) / tookMs,
     etcdCpu: (after.etcdMs - before.etcdMs) / tookMs,
     sourceCpu: (after.sourceMs - before.sourceMs) / tookMs,
     pagesCpu: (after.pagesMs - before.pagesMs) / tookMs,
+    foreignCores: Math.max(0, after.foreignMs - before.foreignMs) / tookMs,
     loopDelayMs,
     memory,
     viewers: after.viewers,
@@ -95,12 +104,13 @@ export async function measureWindow(ground: Ground, options: WindowOptions): Pro
 }
 
 /** From commit to commit, so that no part of a step counts. */
-function stepsPerSecond({ training }: Ground, fromMs: number, toMs: number): number {
-  const times = training
-    .events('stepCommitted')
-    .map(({ timeMs }) => timeMs)
-    .filter((timeMs) => timeMs >= fromMs && timeMs <= toMs);
-  const [first, last] = [times[0], times.at(-1)];
+function training({ training: job }: Ground, fromMs: number, toMs: number) {
+  const steps = job.events('stepCommitted').filter(({ timeMs }) => timeMs >= fromMs && timeMs <= toMs);
+  const [first, last] = [steps[0], steps.at(-1)];
   if (first === undefined || last === undefined || last === first) throw new Error('no steps were made in a window');
-  return ((times.length - 1) * 1000) / (last - first);
+  return {
+    stepsPerSecond: ((steps.length - 1) * 1000) / (last.timeMs - first.timeMs),
+    computeMs: medianOf(steps.map(({ computeMs }) => computeMs)),
+    reduceMs: medianOf(steps.map(({ reduceMs }) => reduceMs)),
+  };
 }
