@@ -114,18 +114,26 @@ export async function openGround(options: GroundOptions, cleanUp: CleanUp): Prom
   const job = await submitter.submit(trainingJob(options));
   const training = new WatchedJob(submitter.client, job, folder);
   await training.untilCommitted(FIRST_STEPS, START_MS);
+  return { ready, training, ...(await openSource(options, ready, submitter, cleanUp)) };
+}
+
+/** Resolves when all of its jobs make steps. */
+async function openSource(
+  { sourceJobs: count }: GroundOptions,
+  ready: ReadyCluster,
+  submitter: Submitter,
+  cleanUp: CleanUp,
+): Promise<Pick<Ground, 'source' | 'sourceJobs'>> {
   const sourceJobs: string[] = [];
-  for (let number = 0; number < options.sourceJobs; number++) {
-    sourceJobs.push(await submitter.submit(sourceJob(number)));
-  }
+  while (sourceJobs.length < count) sourceJobs.push(await submitter.submit(sourceJob(sourceJobs.length)));
   const source = new Beside<SourceOrder>('source');
   cleanUp.add(() => source.stop());
   const { term } = await scrape(ready.dashboard);
-  source.tell({ kind: 'join', workers: options.sourceJobs, address: ready.api, term });
-  source.tell({ kind: 'rate', stepsPerSecond: FIRST_RATE * options.sourceJobs });
-  for (const one of sourceJobs) {
-    const look = async () => (await submitter.client.get(one)).committed > 0;
-    await until(look, { limitMs: START_MS, what: `the first step of job ${one}`, everyMs: 100 });
+  source.tell({ kind: 'join', workers: count, address: ready.api, term });
+  source.tell({ kind: 'rate', stepsPerSecond: FIRST_RATE * count });
+  for (const job of sourceJobs) {
+    const look = async () => (await submitter.client.get(job)).committed > 0;
+    await until(look, { limitMs: START_MS, what: `the first step of job ${job}`, everyMs: 100 });
   }
-  return { ready, training, source, sourceJobs };
+  return { source, sourceJobs };
 }
