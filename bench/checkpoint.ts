@@ -135,7 +135,8 @@ async function measureSaves(client: JobsClient): Promise<SaveFigures> {
         });
       }
     }
-    if (event.kind === 'checkpointFailed') throw new Error(`step ${event.step} was not saved: ${event.error}`);
+    if (event.kind === 'checkpointFailed')
+      throw new Error(`step ${event.step} was not saved: ${event.error}; a larger --width makes longer steps`);
     if (event.kind === 'checkpointCommitted') {
       saved.push(event);
       say(

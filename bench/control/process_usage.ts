@@ -24,7 +24,12 @@ export function residentMb(pid: number): number {
   return statusMb(pid, 'VmRSS');
 }
 
-/** The most that it ever was. */
+/** Of that, what is not mapped from files. */
+export function anonymousMb(pid: number): number {
+  return statusMb(pid, 'RssAnon');
+}
+
+/** The most resident memory that it ever had. */
 export function peakResidentMb(pid: number): number {
   return statusMb(pid, 'VmHWM');
 }

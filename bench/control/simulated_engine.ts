@@ -1,4 +1,4 @@
-/** What an engine answers, without any tensor: every operation takes a fixed time, one after the other. */
+/** What an engine answers, without any tensor: every operation takes a fixed time, or none, one after the other. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { consumedDigest } from '../../shared/consumption.js';
 import { type PlanShape, planStep } from '../../shared/plan.js';
@@ -31,6 +31,8 @@ export function consumedIn(job: string, shape: PlanShape, step: number): readonl
 export interface SimulatedEngineOptions {
   readonly job: string;
   readonly shape: PlanShape;
+  /** A step takes no time: it is answered before `tell` returns. */
+  readonly prompt: boolean;
   readonly onEvent: (event: EngineEvent) => void;
   readonly onExit: () => void;
 }
@@ -39,6 +41,8 @@ export class SimulatedEngine {
   readonly #options: SimulatedEngineOptions;
   #alive = true;
   #last: Promise<void>;
+  /** Operations that have not been answered. */
+  #underWay = 0;
 
   constructor(options: SimulatedEngineOptions) {
     this.#options = options;
@@ -48,7 +52,9 @@ export class SimulatedEngine {
   }
 
   tell(command: EngineCommand): void {
-    this.#last = this.#last.then(() => this.#say(timeOf(command), this.#answersTo(command)));
+    const isStep = command.command === 'compute' || command.command === 'apply';
+    if (this.#options.prompt && isStep && this.#underWay === 0) this.#sayNow(this.#answersTo(command));
+    else this.#sayLater(command);
   }
 
   kill(): void {
@@ -62,8 +68,20 @@ export class SimulatedEngine {
     this.#alive = false;
   }
 
+  #sayLater(command: EngineCommand): void {
+    this.#underWay += 1;
+    this.#last = this.#last.then(async () => {
+      await this.#say(timeOf(command), this.#answersTo(command));
+      this.#underWay -= 1;
+    });
+  }
+
   async #say(afterMs: number, events: readonly EngineEvent[]): Promise<void> {
     await delay(afterMs);
+    this.#sayNow(events);
+  }
+
+  #sayNow(events: readonly EngineEvent[]): void {
     for (const event of events) if (this.#alive) this.#options.onEvent(event);
   }
 

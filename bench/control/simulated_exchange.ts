@@ -20,6 +20,12 @@ export interface ExchangeMember {
   readonly factsOf: (step: number) => Reduced['facts'];
 }
 
+/** What a simulated worker needs of the data planes. */
+export interface Exchange {
+  tell(member: ExchangeMember, command: CoreDataPlaneCommand): void;
+  forget(member: ExchangeMember): void;
+}
+
 interface Place {
   readonly job: string;
   readonly generation: number;
@@ -28,7 +34,7 @@ interface Place {
   step: number | undefined;
 }
 
-export class SimulatedExchange {
+export class SimulatedExchange implements Exchange {
   readonly #places = new Map<ExchangeMember, Place>();
   /** What has not been said yet. */
   readonly #reducing = new Map<string, Reducing>();

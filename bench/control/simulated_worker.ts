@@ -8,7 +8,7 @@ import type { WorkerEvent } from '../../worker/core/event.js';
 import { type Identity, initialState, type WorkerState } from '../../worker/core/state.js';
 import { SessionClient } from '../../worker/io/session_client.js';
 import { consumedIn, DATASET_LENGTH, SimulatedEngine } from './simulated_engine.js';
-import type { ExchangeMember, SimulatedExchange } from './simulated_exchange.js';
+import type { Exchange, ExchangeMember } from './simulated_exchange.js';
 
 /** As in the daemon. */
 const TICK_MS = 50;
@@ -16,7 +16,9 @@ const TICK_MS = 50;
 export interface SimulatedWorkerOptions {
   readonly identity: Identity;
   readonly leader: Leader;
-  readonly exchange: SimulatedExchange;
+  readonly exchange: Exchange;
+  /** Its engine takes no time for a step. */
+  readonly prompt?: boolean;
   readonly onReceived: (message: CoordinatorMessage) => void;
   readonly onSent: (kind: string, job: string) => void;
   readonly log: Logger;
@@ -125,6 +127,7 @@ export class SimulatedWorker implements ExchangeMember {
     this.#engine = new SimulatedEngine({
       job: run.job,
       shape: { ...run.spec, datasetLength: DATASET_LENGTH },
+      prompt: this.#options.prompt === true,
       onEvent: (event) => this.#dispatch({ kind: 'engine_event', start, event }),
       onExit: () => this.#dispatch({ kind: 'engine_exited', start, reason: 'it was killed' }),
     });

@@ -1,6 +1,6 @@
 """The char_gpt example under DistributedDataParallel and Gloo, with a checkpoint every `--save-every` steps, as its users write it.
 
-Rank 0 prints one line a step: `step <number> <seconds since the epoch>`.
+Every rank prints `rank <number> <process>`, and rank 0 one line a step: `step <number> <seconds since the epoch>`.
 """
 
 import argparse
@@ -29,12 +29,18 @@ def parse_arguments():
     return parser.parse_args()
 
 
+def say(line):
+    """All ranks share a pipe, and torch.distributed.run starts them unbuffered: print() would write the end of the line by itself."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
 def main():
     arguments = parse_arguments()
     torch.set_num_threads(1)
     distributed.init_process_group("gloo")
     rank, size = distributed.get_rank(), distributed.get_world_size()
-    print(f"rank {rank} {os.getpid()}", flush=True)
+    say(f"rank {rank} {os.getpid()}")
     sys.path.insert(0, arguments.example)
     from task import CharGPT
 
@@ -61,7 +67,7 @@ def main():
             group["lr"] = task.lr(step)
         optimizer.step()
         if rank == 0:
-            print(f"step {step} {time.time():.6f}", flush=True)
+            say(f"step {step} {time.time():.6f}")
             if (step + 1) % arguments.save_every == 0:
                 state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}
                 torch.save(state, arguments.checkpoint + ".new")

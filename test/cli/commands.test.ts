@@ -80,6 +80,25 @@ afterAll(async () => {
   rmSync(folder, { recursive: true });
 });
 
+/** Each waits for as long as a request is tried again. */
+describe.concurrent('where nobody answers', () => {
+  const nobody = { server: '127.0.0.1:1' };
+
+  it.each([['jobs'], ['nodes'], ['top', '--once']])('%s ends with 4', async (...command) => {
+    const { code, errors } = await ask(command, nobody);
+    expect(code).toBe(4);
+    expect(errors).toEqual([expect.stringMatching(/^127\.0\.0\.1:1: no coordinator answers .*check --server$/)]);
+  });
+
+  it('doctor says in one line each what is wrong and what to do, and ends with 1', async () => {
+    const { code, out } = await ask(['doctor', '--for', 'submitter'], nobody);
+    expect(code).toBe(1);
+    expect(out).toMatch(
+      /^ok {4}node +Node\.js \S+\nfail {2}coordinator +127\.0\.0\.1:1: no coordinator answers.*; check --server[^\n]*\n$/,
+    );
+  });
+});
+
 describe('every command', () => {
   it('has help with an example', async () => {
     const help = execFileSync(process.execPath, [join(repository, 'bin/lockstep'), '--help']).toString();
@@ -98,15 +117,6 @@ describe('every command', () => {
     async (command) => {
       const { code, out, errors } = await ask([command, 'nobody']);
       expect({ code, out, errors }).toEqual({ code: 3, out: '', errors: ['there is no job "nobody"'] });
-    },
-  );
-
-  it.concurrent.each([['jobs'], ['nodes'], ['top', '--once']])(
-    '%s ends with 4 where nobody answers',
-    async (...command) => {
-      const { code, errors } = await ask(command, { server: '127.0.0.1:1' });
-      expect(code).toBe(4);
-      expect(errors).toEqual([expect.stringMatching(/^127\.0\.0\.1:1: no coordinator answers .*check --server$/)]);
     },
   );
 
@@ -366,14 +376,6 @@ describe('doctor', () => {
     expect(found).toContainEqual(expect.objectContaining({ check: 'clock', status: 'ok' }));
   });
 
-  it('says in one line each what is wrong and what to do, and ends with 1', async () => {
-    const { code, out } = await ask(['doctor', '--for', 'submitter'], { server: '127.0.0.1:1' });
-    expect(code).toBe(1);
-    expect(out).toMatch(
-      /^ok {4}node +Node\.js \S+\nfail {2}coordinator +127\.0\.0\.1:1: no coordinator answers.*; check --server[^\n]*\n$/,
-    );
-  });
-
   it('checks what a configuration names', async () => {
     const bad = join(folder, 'bad.yaml');
     writeFileSync(
@@ -435,32 +437,37 @@ function completedInBash(typed: readonly string[]): readonly string[] {
     ].join('\n'),
   );
   const driver = `
-import os, pty, sys, time, select
+import os, pty, select, sys, time
+DEADLINE_S, QUIET_S = 20, 0.3
 pid, terminal = pty.fork()
 if pid == 0:
     os.execvp("bash", ["bash", "--noprofile", "--rcfile", sys.argv[1], "-i"])
-def settle(seconds):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if select.select([terminal], [], [], 0.1)[0]:
-            try:
-                os.read(terminal, 65536)
-            except OSError:
-                return # bash has ended
-settle(3)
-for line in sys.argv[2:]:
+def hear(seconds):
+    return os.read(terminal, 65536) if select.select([terminal], [], [], seconds)[0] else b""
+def settle():
+    # Something is shown, and then nothing more.
+    hear(DEADLINE_S)
+    while hear(QUIET_S):
+        pass
+def kept():
+    return open(sys.argv[2], "rb").read().count(b"\\n") if os.path.exists(sys.argv[2]) else 0
+settle()
+for line in sys.argv[3:]:
     for part in line.split("\\t")[:-1]:
-        os.write(terminal, part.encode() + b"\\t")
-        settle(3)
+        os.write(terminal, part.encode())
+        settle()
+        os.write(terminal, b"\\t")
+        settle()
+    lines, end = kept(), time.monotonic() + DEADLINE_S
     os.write(terminal, b"\\x14")
-    settle(0.5)
+    while kept() == lines and time.monotonic() < end:
+        hear(0.05)
 os.write(terminal, b"exit\\n")
-settle(0.5)
 os.close(terminal)
 os.waitpid(pid, 0)
 `;
   const path = `${join(repository, 'bin')}:${process.env['PATH'] ?? ''}`;
-  const { status, stderr } = spawnSync('python3', ['-c', driver, join(home, 'rc'), ...typed], {
+  const { status, stderr } = spawnSync('python3', ['-c', driver, join(home, 'rc'), entered, ...typed], {
     env: { ...process.env, PATH: path, HOME: home, LOCKSTEP_SERVER: cluster.api, TERM: 'dumb' },
     timeout: 60_000,
   });

@@ -54,8 +54,14 @@ async function serveBundles(methods: { readonly Find: Unary; readonly Upload?: U
   return bound(server);
 }
 
-function clientOf(servers: readonly string[], signal = new AbortController().signal): JobsClient {
-  const client = new JobsClient({ servers, signal });
+/** For tests of the end of it. */
+const IMPATIENT_MS = 1500;
+
+function clientOf(
+  servers: readonly string[],
+  { signal = new AbortController().signal, requestMs }: { signal?: AbortSignal; requestMs?: number } = {},
+): JobsClient {
+  const client = new JobsClient({ servers, signal, ...(requestMs === undefined ? {} : { requestMs }) });
   closing.push(() => client.close());
   return client;
 }
@@ -100,8 +106,8 @@ describe('a request', () => {
 
   it('ends with 4 when nobody leads or answers in time', async () => {
     const server = await serve({ Audit: (_, answer) => answer(notLeading(undefined)) });
-    const leaderless = clientOf([server]).audit('j1');
-    const unreachable = clientOf(['127.0.0.1:1']).audit('j1');
+    const leaderless = clientOf([server], { requestMs: IMPATIENT_MS }).audit('j1');
+    const unreachable = clientOf(['127.0.0.1:1'], { requestMs: IMPATIENT_MS }).audit('j1');
     await Promise.all([
       expect(leaderless).rejects.toMatchObject({
         exitCode: 4,
@@ -120,7 +126,8 @@ describe('a request', () => {
       },
     });
     const standby = await serve({ Audit: (_, answer) => answer(notLeading(undefined)) });
-    await expect(clientOf([leader, standby]).audit('j1')).rejects.toMatchObject({
+    const client = clientOf([leader, standby], { requestMs: IMPATIENT_MS });
+    await expect(client.audit('j1')).rejects.toMatchObject({
       exitCode: 4,
       message: expect.stringMatching(/^127\.0\.0\.1:\d+: etcd is out of space$/),
     });
@@ -137,7 +144,7 @@ describe('a request', () => {
   it('ends with 130 when it is interrupted', async () => {
     const interrupted = new AbortController();
     const server = await serve({ Audit: () => interrupted.abort() });
-    const audit = clientOf([server], interrupted.signal).audit('j1');
+    const audit = clientOf([server], { signal: interrupted.signal }).audit('j1');
     await expect(audit).rejects.toMatchObject({ exitCode: 130 });
   });
 

@@ -1,4 +1,5 @@
 /** All-reduce between hosts with several workers each: addresses of this machine stand for the hosts. */
+import { isDeepStrictEqual } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { BUCKET_BYTES } from '../../../worker/collective/segments.js';
 import { FaultyProxy } from './faulty_proxy.js';
@@ -19,14 +20,11 @@ function leaf(lo: number, rank: number): Placement {
   return { node: { lo, length: 1 }, rank };
 }
 
+/** Those on the same hosts next to each other: they share a cluster. */
 const CASES: readonly Case[] = [
   { name: 'two hosts of two', hosts: [A, A, B, B], microbatches: 8, weights: [1, 1, 1, 1] },
-  { name: 'two hosts of two whose ranks alternate', hosts: [A, B, A, B], microbatches: 8, weights: [1, 1, 1, 1] },
-  { name: 'a host of three and one of one', hosts: [A, A, A, B], microbatches: 8, weights: [1, 1, 1, 1] },
   { name: 'uneven blocks and an odd tree', hosts: [A, A, B, B], microbatches: 13, weights: [1, 5, 2, 3] },
   { name: 'a worker that computes nothing', hosts: [A, A, B, B], microbatches: 8, weights: [0, 5, 0, 3] },
-  { name: 'three hosts', hosts: [A, B, B, C, C], microbatches: 12, weights: [1, 2, 3, 4, 2] },
-  { name: 'five hosts of one', hosts: [A, B, C, '127.0.0.4', '127.0.0.5'], microbatches: 5, weights: [1, 1, 1, 1, 1] },
   {
     name: 'nodes of one host that are not neighbours',
     hosts: [A, A, B, B],
@@ -35,17 +33,32 @@ const CASES: readonly Case[] = [
     placements: [leaf(0, 0), leaf(1, 2), leaf(2, 1), leaf(3, 0), leaf(4, 3), leaf(5, 3), leaf(6, 1), leaf(7, 2)],
   },
   { name: 'bfloat16', hosts: [A, A, B, B], microbatches: 8, weights: [1, 1, 1, 1], bf16Bytes: 2_500_032 },
+  { name: 'two hosts of two whose ranks alternate', hosts: [A, B, A, B], microbatches: 8, weights: [1, 1, 1, 1] },
+  { name: 'a host of three and one of one', hosts: [A, A, A, B], microbatches: 8, weights: [1, 1, 1, 1] },
+  { name: 'three hosts', hosts: [A, B, B, C, C], microbatches: 12, weights: [1, 2, 3, 4, 2] },
+  { name: 'five hosts of one', hosts: [A, B, C, '127.0.0.4', '127.0.0.5'], microbatches: 5, weights: [1, 1, 1, 1, 1] },
 ];
 
 describe.each([
   ['that send to each other', false],
   ['that read each other where they can', true],
 ])('workers on several hosts %s', (_name, sameHost) => {
+  let cluster: Cluster | undefined;
+  let hostsOfCluster: readonly string[] = [];
+  afterAll(() => cluster?.close());
+
+  async function clusterOn(hosts: readonly string[]): Promise<Cluster> {
+    if (cluster !== undefined && isDeepStrictEqual(hosts, hostsOfCluster)) return cluster;
+    await cluster?.close();
+    hostsOfCluster = hosts;
+    cluster = await Cluster.start(hosts.length, { sameHost, hosts });
+    return cluster;
+  }
+
   it.each(CASES)('$name: get the sum of the tree, bit for bit', async (row) => {
     const { hosts, microbatches, weights, bf16Bytes } = row;
-    const cluster = await Cluster.start(hosts.length, { sameHost, hosts });
     const shape = { elements: 1_100_003, microbatches, ...(bf16Bytes === undefined ? {} : { bf16Bytes }) };
-    const all = cluster.begin(hosts.length, shape);
+    const all = (await clusterOn(hosts)).begin(hosts.length, shape);
     const placements = row.placements ?? placementsFor(microbatches, weights);
     for (const step of [0, 1]) {
       const gradients = new Gradients(shape, step + 1);
@@ -57,7 +70,6 @@ describe.each([
       }
       for (const worker of all) worker.tell({ kind: 'drop_partials', job: worker.job, step: step + 1 });
     }
-    await cluster.close();
   });
 });
 
