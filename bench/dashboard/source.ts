@@ -29,6 +29,7 @@ function join({ workers, address, term }: Extract<SourceOrder, { kind: 'join' }>
         pid: process.pid,
         peerAddress: '127.0.0.1:1',
         machine: { labels: new Map([['source', String(number)]]), cpus: 1, gpus: 0, memoryBytes: 2 ** 30 },
+        measures: false,
       },
       leader: { term, name: 'c1', address },
       exchange,
