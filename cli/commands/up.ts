@@ -11,6 +11,7 @@ export interface UpOptions extends JsonOption {
   readonly workers: number;
   readonly coordinators: number;
   readonly separateHosts?: boolean;
+  readonly tls?: boolean;
   readonly dir?: string;
 }
 
@@ -22,6 +23,7 @@ export async function up(context: Context, options: UpOptions): Promise<ExitCode
     workers: options.workers,
     coordinators: options.coordinators,
     separateHosts: options.separateHosts === true,
+    tls: options.tls === true,
     repository: context.repository,
     python: context.python,
     environment: context.environment,
