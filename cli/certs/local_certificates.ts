@@ -2,8 +2,9 @@
 import { existsSync } from 'node:fs';
 import { userInfo } from 'node:os';
 import { join } from 'node:path';
-import { createAuthority, createKey, issue, type Subject, validForDays } from '../../shared/certificates/authority.js';
-import { readAuthority, writeAuthority, writeIdentity } from '../../shared/certificates/folder.js';
+import { createAuthority, type Subject, validForDays } from '../../shared/certificates/authority.js';
+import { writeAuthority } from '../../shared/certificates/folder.js';
+import { makeCertificate } from '../../shared/certificates/make.js';
 import { type CredentialFiles, credentialFilesOf, readCredentials } from '../../shared/identity/credential_files.js';
 import type { CredentialSource } from '../../shared/identity/kept_credentials.js';
 
@@ -73,8 +74,5 @@ export class LocalCertificates {
 async function makeOne(folder: string, one: string, subject: Subject): Promise<void> {
   const path = join(folder, one);
   if (existsSync(join(path, 'cert.pem'))) return;
-  const authority = readAuthority(folder);
-  const { key, request } = await createKey();
-  const certificate = await issue(authority, request, subject, validForDays(DAYS));
-  writeIdentity(path, { ca: authority.certificate, certificate, key });
+  await makeCertificate(folder, path, subject, validForDays(DAYS));
 }

@@ -4,7 +4,6 @@ import { readFileSync } from 'node:fs';
 import { join as joinPath } from 'node:path';
 import {
   createAuthority,
-  createKey,
   fingerprintOf,
   issue,
   requestFor,
@@ -12,8 +11,10 @@ import {
   validForDays,
 } from '../../shared/certificates/authority.js';
 import { readAuthority, replaceCertificate, writeAuthority, writeIdentity } from '../../shared/certificates/folder.js';
+import { makeCertificate } from '../../shared/certificates/make.js';
 import { credentialFilesOf } from '../../shared/identity/credential_files.js';
 import { identityIn, type Role } from '../../shared/identity/identity.js';
+import { ETCD_NAME } from '../../shared/identity/tls_options.js';
 import { join } from '../certs/join.js';
 import type { Context } from '../context.js';
 import { CliError, type ExitCode, exitCodes } from '../exit_codes.js';
@@ -69,10 +70,7 @@ export function issueEtcd(context: Context, name: string, options: IdentityOptio
 }
 
 async function issueTo(context: Context, folder: string, subject: Subject, options: DaysOption): Promise<ExitCode> {
-  const authority = readAuthority(options.dir);
-  const { key, request } = await createKey();
-  const certificate = await issue(authority, request, subject, validForDays(options.days));
-  writeIdentity(folder, { ca: authority.certificate, certificate, key });
+  const certificate = await makeCertificate(options.dir, folder, subject, validForDays(options.days));
   return made(context, options, folder, certificate);
 }
 
@@ -156,9 +154,10 @@ function factsOf(pem: string) {
   const identity = identityIn(certificate.subjectAltName);
   const expiresMs = Date.parse(certificate.validTo);
   const nowMs = Date.now();
+  const etcd = etcdNameIn(certificate);
   return {
-    role: identity?.role ?? (certificate.ca ? 'authority' : ''),
-    name: identity?.name ?? certificate.subject.replace(/^CN=/, ''),
+    role: identity?.role ?? (etcd !== undefined ? 'etcd' : certificate.ca ? 'authority' : ''),
+    name: identity?.name ?? etcd ?? certificate.subject.replace(/^CN=/, ''),
     addresses: addressesIn(certificate),
     expires: new Date(expiresMs).toISOString(),
     days_left: Math.floor((expiresMs - nowMs) / DAY_MS),
@@ -168,14 +167,19 @@ function factsOf(pem: string) {
 
 function addressesIn({ subjectAltName }: X509Certificate): readonly string[] {
   const entries = (subjectAltName ?? '').split(', ');
-  return entries.flatMap((entry) => /^(?:DNS|IP Address):(.+)$/.exec(entry)?.[1] ?? []);
+  const addresses = entries.flatMap((entry) => /^(?:DNS|IP Address):(.+)$/.exec(entry)?.[1] ?? []);
+  return addresses.filter((address) => address !== ETCD_NAME);
+}
+
+function etcdNameIn({ subject }: X509Certificate): string | undefined {
+  return /^CN=etcd:(.+)$/.exec(subject)?.[1];
 }
 
 function subjectOf(path: string, certificate: X509Certificate): Subject {
   const addresses = addressesIn(certificate);
   const identity = identityIn(certificate.subjectAltName);
   if (identity !== undefined) return { kind: 'identity', identity, addresses };
-  const [, name] = /^CN=etcd:(.+)$/.exec(certificate.subject) ?? [];
+  const name = etcdNameIn(certificate);
   if (name === undefined) throw new CliError(exitCodes.usage, `${path}: is no certificate of a Lockstep cluster`);
   return { kind: 'etcd', name, addresses };
 }

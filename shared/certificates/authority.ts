@@ -2,6 +2,7 @@
 import { createHash, randomBytes, X509Certificate } from 'node:crypto';
 import { isIP } from 'node:net';
 import { type Identity, uriOf } from '../identity/identity.js';
+import { ETCD_NAME } from '../identity/tls_options.js';
 import { CertificateError, CONFIGURATION_FILE, OpenSsl } from './openssl.js';
 
 const CURVE = 'prime256v1';
@@ -24,7 +25,7 @@ export interface KeyAndRequest {
 /** What a certificate is for. */
 export type Subject =
   | { readonly kind: 'identity'; readonly identity: Identity; readonly addresses?: readonly string[] }
-  /** A member of the etcd cluster, which its clients and its peers know by its address. */
+  /** A member of the etcd cluster, which the other members know by its address. */
   | { readonly kind: 'etcd'; readonly name: string; readonly addresses: readonly string[] };
 
 /** Milliseconds since 1970. */
@@ -138,7 +139,9 @@ function commonNameOf(subject: Subject): string {
 
 function alternativeNamesOf(subject: Subject): readonly string[] {
   const addresses = (subject.addresses ?? []).map((one) => `${isIP(one) === 0 ? 'DNS' : 'IP'}:${one}`);
-  return subject.kind === 'etcd' ? addresses : [`URI:${uriOf(subject.identity)}`, ...addresses];
+  return subject.kind === 'etcd'
+    ? [`DNS:${ETCD_NAME}`, ...addresses]
+    : [`URI:${uriOf(subject.identity)}`, ...addresses];
 }
 
 /** Workers serve each other, coordinators serve all; people only ask. */

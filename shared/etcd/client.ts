@@ -9,6 +9,7 @@ import { noop } from 'cockatiel';
 import { castGrpcError, Etcd3, type ICompare, type IKeyValue, type IRequestOp, type ITxnRequest, Range } from 'etcd3';
 import type { Credentials } from '../identity/credential_files.js';
 import type { CredentialSource } from '../identity/kept_credentials.js';
+import { ETCD_NAME } from '../identity/tls_options.js';
 import {
   asEtcdFailure,
   EtcdCompacted,
@@ -31,7 +32,7 @@ export interface ConnectEtcdOptions {
   readonly prefix: string;
   /** Deadline of a call that names none of its own. */
   readonly callTimeoutMs: number;
-  /** For https endpoints. Etcd's certificate must name the address in the endpoint. */
+  /** For https endpoints. Etcd's certificate must have the name ETCD_NAME. */
   readonly credentials?: CredentialSource | undefined;
 }
 
@@ -122,6 +123,7 @@ const channelOptions = {
   'grpc.keepalive_timeout_ms': 4000,
   // Without this an http_proxy in the environment would come between.
   'grpc.enable_http_proxy': 0,
+  'grpc.ssl_target_name_override': ETCD_NAME,
 };
 
 export function connectEtcd(options: ConnectEtcdOptions): EtcdClient {

@@ -26,6 +26,9 @@ export const ONE_SIDED_SERVER = { ...MUTUAL_SERVER, requestCert: false, rejectUn
 /** Sent as the server's name; a certificate is not compared with it. */
 export const SERVER_NAME = 'cluster.lockstep';
 
+/** In the certificate of every member of etcd: by it they are known, whatever their addresses are. */
+export const ETCD_NAME = 'etcd.lockstep';
+
 /** In the place of the comparison of host names, so that certificates need no addresses. */
 export function checkedBy(
   expected: Expected,
