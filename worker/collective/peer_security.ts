@@ -6,21 +6,18 @@ import { type Identity, identityIn } from '../../shared/identity/identity.js';
 import { checkedBy, contextOptions, SERVER_NAME } from '../../shared/identity/tls_options.js';
 import type { Security } from './http2/client_call.js';
 
-/** The first is the one that is taken: processors make it faster than those with longer keys. */
-const CIPHERS = 'TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256';
-
 export class PeerSecurity {
   #options: SecureContextOptions;
   #context: ReturnType<typeof createSecureContext>;
 
   constructor(credentials: Credentials) {
-    this.#options = { ...contextOptions(credentials), ciphers: CIPHERS };
+    this.#options = contextOptions(credentials);
     this.#context = createSecureContext(this.#options);
   }
 
   /** For connections that are made from now on. */
   replace(credentials: Credentials): void {
-    this.#options = { ...contextOptions(credentials), ciphers: CIPHERS };
+    this.#options = contextOptions(credentials);
     this.#context = createSecureContext(this.#options);
   }
 
