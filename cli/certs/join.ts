@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import { connect, type DetailedPeerCertificate } from 'node:tls';
 import { Metadata } from '@grpc/grpc-js';
-import { createKey, fingerprintOf } from '../../shared/certificates/authority.js';
+import { createKey, fingerprintOf, requestFor } from '../../shared/certificates/authority.js';
 import { joinChannelCredentials, TLS_CHANNEL_OPTIONS } from '../../shared/identity/grpc_credentials.js';
 import { parseJoinToken } from '../../shared/identity/join_token.js';
 import { SERVER_NAME } from '../../shared/identity/tls_options.js';
@@ -20,12 +20,13 @@ export interface Joined extends JoinAnswer {
   readonly key: string;
 }
 
-/** Throws a CliError. The token is sent to nobody but a coordinator of the cluster that made it. */
-export async function join(server: string, tokenText: string): Promise<Joined> {
+/** With `oldKey` it is that key's new certificate. Throws a CliError. The token is sent to nobody but a coordinator of the cluster that made it. */
+export async function join(server: string, tokenText: string, oldKey?: string): Promise<Joined> {
   const token = parseJoinToken(tokenText);
   if (token === undefined) throw new CliError(exitCodes.usage, '--token: that is no join token');
   const ca = await authorityOf(server, token.authority);
-  const { key, request } = await createKey();
+  const { key, request } =
+    oldKey === undefined ? await createKey() : { key: oldKey, request: await requestFor(oldKey) };
   const answer = await ask(server, ca, tokenText, request);
   return { ...answer, worker: token.worker, key };
 }

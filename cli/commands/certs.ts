@@ -1,6 +1,6 @@
 /** `lockstep certs`: the cluster's authority, certificates, and tokens for new workers. */
 import { X509Certificate } from 'node:crypto';
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join as joinPath } from 'node:path';
 import {
   createAuthority,
@@ -14,6 +14,7 @@ import { readAuthority, replaceCertificate, writeAuthority, writeIdentity } from
 import { makeCertificate } from '../../shared/certificates/make.js';
 import { credentialFilesOf } from '../../shared/identity/credential_files.js';
 import { identityIn, type Role } from '../../shared/identity/identity.js';
+import { parseJoinToken } from '../../shared/identity/join_token.js';
 import { ETCD_NAME } from '../../shared/identity/tls_options.js';
 import { join } from '../certs/join.js';
 import type { Context } from '../context.js';
@@ -141,9 +142,24 @@ export interface JoinOptions extends JsonOption {
 }
 
 export async function joinCluster(context: Context, options: JoinOptions): Promise<ExitCode> {
-  const { ca, certificate, key } = await join(options.server, options.token);
-  writeIdentity(options.dir, { ca, certificate, key });
-  return made(context, options, options.dir, certificate);
+  const files = credentialFilesOf(options.dir);
+  const renewed = existsSync(files.certificate);
+  if (renewed) mustBeOf(files.certificate, options.token);
+  const joined = await join(options.server, options.token, renewed ? textOf(files.key) : undefined);
+  if (renewed) replaceCertificate(options.dir, joined.certificate);
+  else writeIdentity(options.dir, joined);
+  return made(context, options, options.dir, joined.certificate);
+}
+
+/** A worker that has a certificate keeps its key, and its name. */
+function mustBeOf(path: string, tokenText: string): void {
+  const identity = identityIn(certificateIn(path).subjectAltName);
+  const worker = parseJoinToken(tokenText)?.worker;
+  if (identity?.role === 'worker' && identity.name === worker) return;
+  throw new CliError(
+    exitCodes.usage,
+    `${path}: is there already, and is not that of worker ${worker ?? 'in the token'}`,
+  );
 }
 
 const MINUTE_MS = 60_000;

@@ -1,14 +1,20 @@
 /** Whether the rest of the cluster can be reached from here, and whether its clock is ours. */
 import { connectEtcd } from '../../shared/etcd/client.js';
 import { readLeader } from '../../shared/etcd/leader_watch.js';
+import type { Credentials } from '../../shared/identity/credential_files.js';
 import type { JobsClient } from '../jobs_client.js';
 import { type Finding, fail, ok, reasonOf, warn } from './finding.js';
 
 const ETCD_MS = 3000;
 const SKEW_MS = 1000;
 
-export async function checkEtcd(endpoints: readonly string[], prefix: string): Promise<Finding> {
-  const client = connectEtcd({ endpoints, prefix: `${prefix}/`, callTimeoutMs: ETCD_MS });
+export async function checkEtcd(
+  endpoints: readonly string[],
+  prefix: string,
+  certificates?: Credentials,
+): Promise<Finding> {
+  const credentials = certificates && { current: certificates, onChange: () => undefined };
+  const client = connectEtcd({ endpoints, prefix: `${prefix}/`, callTimeoutMs: ETCD_MS, credentials });
   const where = endpoints.join(', ');
   try {
     const leader = await readLeader(client);

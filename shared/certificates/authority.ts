@@ -6,6 +6,9 @@ import { ETCD_NAME } from '../identity/tls_options.js';
 import { CertificateError, CONFIGURATION_FILE, OpenSsl } from './openssl.js';
 
 const CURVE = 'prime256v1';
+const KEY = 'key.pem';
+const REQUEST = 'request.pem';
+const MADE = 'certificate.pem';
 const HOUR_MS = 3_600_000;
 export const DAY_MS = 24 * HOUR_MS;
 /** Certificates are valid from this long ago, because the clock of another machine may be behind. */
@@ -47,27 +50,23 @@ export async function createAuthority(validity: Validity): Promise<Authority> {
     'subjectKeyIdentifier = hash',
   ];
   return OpenSsl.with(subject, extensions, async (openssl) => {
-    await makeKeyAndRequest(openssl);
-    const signed = ['-selfsign', '-keyfile', 'key.pem', '-in', 'request.pem'];
-    return { certificate: await sign(openssl, signed, validity), key: await openssl.read('key.pem') };
+    const key = await newKey(openssl);
+    await openssl.write(REQUEST, await newRequest(openssl, key));
+    return { certificate: await sign(openssl, key, ['-selfsign'], validity), key };
   });
 }
 
 /** A key, and the request for its certificate. What the request says of its owner is not believed by anybody. */
 export async function createKey(): Promise<KeyAndRequest> {
   return OpenSsl.with('lockstep', [], async (openssl) => {
-    await makeKeyAndRequest(openssl);
-    return { key: await openssl.read('key.pem'), request: await openssl.read('request.pem') };
+    const key = await newKey(openssl);
+    return { key, request: await newRequest(openssl, key) };
   });
 }
 
 /** A request for a certificate of a key that is there already. */
 export async function requestFor(key: string): Promise<string> {
-  return OpenSsl.with('lockstep', [], async (openssl) => {
-    await openssl.write('key.pem', key);
-    await openssl.run('req', '-config', CONFIGURATION_FILE, '-new', '-key', 'key.pem', '-out', 'request.pem');
-    return openssl.read('request.pem');
-  });
+  return OpenSsl.with('lockstep', [], (openssl) => newRequest(openssl, key));
 }
 
 /** Of the request only the key is taken. The certificate does not outlive the authority's. */
@@ -75,7 +74,7 @@ export async function issue(
   authority: Authority,
   request: string,
   subject: Subject,
-  validity: Validity,
+  { fromMs, toMs }: Validity,
 ): Promise<string> {
   const extensions = [
     'basicConstraints = critical,CA:FALSE',
@@ -88,11 +87,9 @@ export async function issue(
   const endMs = Date.parse(new X509Certificate(authority.certificate).validTo);
   const certificate = await OpenSsl.with('lockstep', extensions, async (openssl) => {
     await openssl.write('authority.pem', authority.certificate);
-    await openssl.write('authority.key', authority.key);
-    await openssl.write('request.pem', request);
-    const signers = ['-cert', 'authority.pem', '-keyfile', 'authority.key', '-in', 'request.pem'];
-    const named = ['-subj', `/CN=${commonNameOf(subject)}`];
-    return sign(openssl, [...signers, ...named], { fromMs: validity.fromMs, toMs: Math.min(validity.toMs, endMs) });
+    await openssl.write(REQUEST, request);
+    const signer = ['-cert', 'authority.pem', '-subj', `/CN=${commonNameOf(subject)}`];
+    return sign(openssl, authority.key, signer, { fromMs, toMs: Math.min(toMs, endMs) });
   });
   const { asymmetricKeyType, asymmetricKeyDetails } = new X509Certificate(certificate).publicKey;
   if (asymmetricKeyType !== 'ec' || asymmetricKeyDetails?.namedCurve !== CURVE) {
@@ -106,26 +103,28 @@ export function fingerprintOf(certificate: string | Buffer): Buffer {
   return createHash('sha256').update(new X509Certificate(certificate).raw).digest();
 }
 
-async function makeKeyAndRequest(openssl: OpenSsl): Promise<void> {
-  const curve = ['-algorithm', 'EC', '-pkeyopt', `ec_paramgen_curve:${CURVE}`, '-pkeyopt', 'ec_param_enc:named_curve'];
-  await openssl.run('genpkey', ...curve, '-out', 'key.pem');
-  await openssl.run('req', '-config', CONFIGURATION_FILE, '-new', '-key', 'key.pem', '-out', 'request.pem');
+function newKey(openssl: OpenSsl): Promise<string> {
+  const curve = ['-pkeyopt', `ec_paramgen_curve:${CURVE}`, '-pkeyopt', 'ec_param_enc:named_curve'];
+  return openssl.run('genpkey', '-algorithm', 'EC', ...curve);
 }
 
-async function sign(openssl: OpenSsl, signers: readonly string[], { fromMs, toMs }: Validity): Promise<string> {
+async function newRequest(openssl: OpenSsl, key: string): Promise<string> {
+  await openssl.write(KEY, key);
+  return openssl.run('req', '-config', CONFIGURATION_FILE, '-new', '-key', KEY);
+}
+
+/** Signs REQUEST. */
+async function sign(
+  openssl: OpenSsl,
+  key: string,
+  signer: readonly string[],
+  { fromMs, toMs }: Validity,
+): Promise<string> {
   const from = ['-startdate', timeText(fromMs), '-enddate', timeText(toMs)];
-  const how = [
-    '-config',
-    CONFIGURATION_FILE,
-    '-batch',
-    '-notext',
-    '-extensions',
-    'extensions',
-    '-out',
-    'certificate.pem',
-  ];
-  await openssl.run('ca', ...how, ...from, ...signers);
-  return openssl.read('certificate.pem');
+  const how = ['-config', CONFIGURATION_FILE, '-batch', '-notext', '-extensions', 'extensions'];
+  await openssl.write(KEY, key);
+  await openssl.run('ca', ...how, ...from, ...signer, '-keyfile', KEY, '-in', REQUEST, '-out', MADE);
+  return openssl.read(MADE);
 }
 
 /** As openssl takes it: 20261129060510Z. */

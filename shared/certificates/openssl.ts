@@ -45,7 +45,7 @@ export class OpenSsl {
     extensions: readonly string[],
     use: (openssl: OpenSsl) => Promise<T>,
   ): Promise<T> {
-    const folder = await mkdtemp(join(tmpdir(), 'lockstep-openssl-'));
+    const folder = await privateFolder();
     try {
       const openssl = new OpenSsl(folder);
       await openssl.write(
@@ -67,12 +67,22 @@ export class OpenSsl {
     return readFile(join(this.folder, name), 'utf8');
   }
 
-  async run(...args: readonly string[]): Promise<void> {
+  /** Returns what it prints. */
+  async run(...args: readonly string[]): Promise<string> {
     try {
-      await run('openssl', args, { cwd: this.folder, timeout: RUN_MS });
+      return (await run('openssl', args, { cwd: this.folder, timeout: RUN_MS })).stdout;
     } catch (error) {
       throw new CertificateError(`openssl ${args[0]} failed: ${reasonOf(error)}`);
     }
+  }
+}
+
+/** In memory where that can be: keys pass through it. */
+async function privateFolder(): Promise<string> {
+  try {
+    return await mkdtemp('/dev/shm/lockstep-openssl-');
+  } catch {
+    return mkdtemp(join(tmpdir(), 'lockstep-openssl-'));
   }
 }
 

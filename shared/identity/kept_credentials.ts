@@ -37,6 +37,8 @@ export class KeptCredentials implements CredentialSource {
   readonly #timer: NodeJS.Timeout;
   #current: Credentials;
   #seen: string;
+  /** Why what is in the files now is not used; empty if it is. */
+  #problem = '';
   #warnedMs = Number.NEGATIVE_INFINITY;
 
   /** Throws a CredentialError if the files are no good. */
@@ -65,14 +67,22 @@ export class KeptCredentials implements CredentialSource {
   #look(): void {
     this.#warnOfExpiry();
     const seen = fingerprint(this.#options.files);
-    if (seen === this.#seen) return;
+    if (seen === this.#seen && this.#problem === '') return;
     this.#seen = seen;
     try {
       this.#replace(readCredentials(this.#options.files, this.#options.expected));
+      this.#problem = '';
     } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
+      this.#refuse(error instanceof Error ? error.message : String(error));
+    }
+  }
+
+  /** Looked at again until they are good: a certificate may only be too early. */
+  #refuse(reason: string): void {
+    if (reason !== this.#problem) {
       this.#options.log.warn('the new certificate files are not used, the old ones stay', { reason });
     }
+    this.#problem = reason;
   }
 
   #replace(next: Credentials): void {

@@ -74,7 +74,7 @@ function endOf(
         .on('error', () => undefined)
         .on('status', resolve)
         .on('data', () => undefined);
-      if ('message' in request) stream.write(request);
+      if (Object.keys(request).length > 0) stream.write(request);
       stream.end();
     } else if (requestStream) {
       const stream = client.makeClientStreamRequest(
