@@ -86,11 +86,10 @@ export function openAddresses(
 }
 
 function plainEtcd({ endpoints }: EtcdConfig): readonly Objection[] {
-  return endpoints.flatMap((endpoint, index) => {
-    const [scheme, address = ''] = endpoint.split('://');
-    if (scheme === 'https' || isLoopback(address)) return [];
-    return [{ path: ['etcd', 'endpoints', index], message: 'must begin with https:// because there is a tls section' }];
-  });
+  const isPlain = (endpoint: string): boolean => endpoint.startsWith('http:');
+  const open = endpoints.find((endpoint) => isPlain(endpoint) && !isLoopback(endpoint.slice('http://'.length)));
+  if (open === undefined) return [];
+  return [{ path: ['etcd', 'endpoints'], message: `must begin with https:// because there is a tls section: ${open}` }];
 }
 
 /** etcd grants at least 2 s, whatever is asked for. */

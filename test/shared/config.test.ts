@@ -141,7 +141,7 @@ describe('a configuration', () => {
   it('with certificates speaks to no etcd elsewhere without them', () => {
     const text = (url: string) => `name: c1\netcd: {endpoints: ["https://a:1", "${url}"]}\n${TLS}`;
     expect(() => readCoordinatorConfig(fileOf(text('http://b:1')))).toThrow(
-      'daemon.yaml:2: etcd.endpoints[1]: must begin with https:// because there is a tls section',
+      'daemon.yaml:2: etcd.endpoints: must begin with https:// because there is a tls section: http://b:1',
     );
     expect(readCoordinatorConfig(fileOf(text('http://127.0.0.1:1'))).name).toBe('c1');
   });

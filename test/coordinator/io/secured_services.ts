@@ -1,4 +1,4 @@
-/** A coordinator's services behind their guard, over real TLS: a leader that knows one job of bob's, and an etcd that never answers. */
+/** A coordinator's services behind their guard, over real TLS: a leader that knows one job of bob's, and no etcd. */
 import { Server, type ServiceClientConstructor } from '@grpc/grpc-js';
 import { NOTHING_SPENT } from '../../../coordinator/core/accounting.js';
 import type { CoordinatorEvent } from '../../../coordinator/core/event.js';
@@ -38,6 +38,12 @@ const bobsJob: JobRecord = {
   spent: NOTHING_SPENT,
 };
 
+class DeadStore extends Store {
+  override async write(): Promise<never> {
+    throw new Error('there is no etcd');
+  }
+}
+
 export class SecuredServices {
   readonly audited: AuditEntry[] = [];
   /** What reached the core. */
@@ -58,7 +64,7 @@ export class SecuredServices {
       }
     }
     const state = initialState({ ...DEFAULT_SETTINGS, name: 'c1' });
-    const store = new Store({ client, log });
+    const store = new DeadStore({ client, log });
     this.#driver = new NotingDriver({ state, store, term: () => 1, stepDown: () => undefined, log });
     const bundleStore = new BundleStore(client);
     const inUse = () => ({ needed: new Set<string>(), remembered: [] });
