@@ -8,6 +8,9 @@ import type { AuditLog } from './audit_log.js';
 import { PERMISSIONS, type Permission } from './permissions.js';
 import { type Refusal, refusal } from './refusal.js';
 
+/** Of each thing that an audit entry names. */
+const MOST_CHARACTERS = 256;
+
 export interface GuardOptions {
   /** Callers have certificates. Otherwise whoever reaches the port may do everything. */
   readonly secured: boolean;
@@ -105,5 +108,3 @@ function named(message: unknown): Record<string, string> {
     ),
   );
 }
-
-const MOST_CHARACTERS = 256;
