@@ -1,17 +1,24 @@
 /** A new machine's way to its first certificate: a real coordinator's port, real tokens in a real etcd, and the command that uses them. */
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join as joinPath } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { join } from '../../../cli/certs/join.js';
+import { runProgram } from '../../../cli/program.js';
 import type { AuditEntry } from '../../../coordinator/io/audit_log.js';
 import { JoinTokens } from '../../../coordinator/io/join_tokens.js';
 import { type Joining, startJoining } from '../../../coordinator/io/joining.js';
 import { writeIdentity } from '../../../shared/certificates/folder.js';
 import { connectEtcd, type EtcdClient } from '../../../shared/etcd/client.js';
-import { joinTokensFolder } from '../../../shared/etcd/keys.js';
+import { joinTokenKey, joinTokensFolder } from '../../../shared/etcd/keys.js';
 import { credentialFilesOf, readCredentials } from '../../../shared/identity/credential_files.js';
-import { type JoinToken, joinTokenText, newJoinToken, parseJoinToken } from '../../../shared/identity/join_token.js';
+import {
+  type JoinToken,
+  joinTokenText,
+  newJoinToken,
+  parseJoinToken,
+  secretDigest,
+} from '../../../shared/identity/join_token.js';
 import { TestAuthority, TestSource } from '../../certificates.js';
 import { type EtcdServer, startEtcd } from '../../etcd_server.js';
 
@@ -57,6 +64,12 @@ afterAll(async () => {
   rmSync(folder, { recursive: true });
 });
 
+const context = {
+  ...{ stdout: process.stdout, write: () => {}, signal: new AbortController().signal, onKill: () => {} },
+  ...{ environment: {}, user: undefined, defaultServer: undefined, tlsFolder: undefined },
+  ...{ python: 'python3', repository: '' },
+};
+
 const server = () => `127.0.0.1:${joining.port}`;
 
 async function tokenFor(worker: string, lifetimeMs = 60_000): Promise<JoinToken> {
@@ -89,6 +102,26 @@ describe('a token', () => {
     ]);
   });
 
+  it('renews the certificate in the folder of its worker, where the key stays, and touches no other', async () => {
+    const dir = joinPath(folder, 'w6');
+    const files = credentialFilesOf(dir);
+    const run = async (worker: string) => {
+      const errors: string[] = [];
+      const args = ['--server', server(), '--token', joinTokenText(await tokenFor(worker)), '--dir', dir];
+      return { code: await runProgram(context, ['certs', 'join', ...args], (line) => errors.push(line)), errors };
+    };
+    expect(await run('w6')).toEqual({ code: 0, errors: [] });
+    const [key, certificate] = [readFileSync(files.key, 'utf8'), readFileSync(files.certificate, 'utf8')];
+    expect(await run('w6')).toEqual({ code: 0, errors: [] });
+    expect(readFileSync(files.key, 'utf8')).toBe(key);
+    expect(readFileSync(files.certificate, 'utf8')).not.toBe(certificate);
+    readCredentials(files, { role: 'worker', name: 'w6' });
+    expect(await run('w5')).toEqual({
+      code: 2,
+      errors: [`${files.certificate}: is there already, and is not that of worker w5`],
+    });
+  });
+
   it('is used by one of those who try it at the same time', async () => {
     const text = joinTokenText(await tokenFor('w8'));
     const outcomes = await Promise.allSettled([1, 2, 3, 4].map(() => join(server(), text)));
@@ -100,8 +133,8 @@ describe('a token', () => {
     const token = await tokenFor('w9', 1_000);
     aheadMs = 1_001;
     expect(await refusalOf(joinTokenText(token))).toEqual({ code: 5, message: 'the token has expired' });
-    const kept = () => client.list({ kind: 'prefix', prefix: joinTokensFolder });
-    await expect.poll(async () => (await kept()).entries.length, { timeout: 10_000, interval: 200 }).toBe(0);
+    const kept = async () => (await client.get(joinTokenKey(secretDigest(token)))).entry;
+    await expect.poll(kept, { timeout: 10_000, interval: 200 }).toBeUndefined();
   });
 
   it('is good for no other worker, and stays good for its own', async () => {
