@@ -39,9 +39,9 @@ afterAll(() => {
   others.remove();
 });
 
-const LIMIT_MS = 3000;
+const LIMIT_MS = 20_000;
 /** For what waits for an etcd that is not there. */
-const SHORT_MS = 300;
+const SHORT_MS = 500;
 
 const SERVICES: Readonly<Record<string, ServiceClientConstructor>> = {
   Jobs: JobsClient,
