@@ -46,7 +46,7 @@ class DeadStore extends Store {
 
 export class SecuredServices {
   readonly audited: AuditEntry[] = [];
-  /** What reached the core. */
+  /** What reached the core from outside. */
   readonly events: CoordinatorEvent[] = [];
   readonly #server = new Server();
   readonly #driver: Driver;
@@ -59,7 +59,7 @@ export class SecuredServices {
     const { events } = this;
     class NotingDriver extends Driver {
       override dispatch(event: CoordinatorEvent): void {
-        if (event.kind !== 'ticked') events.push(event);
+        if (event.kind !== 'ticked' && event.kind !== 'write_failed') events.push(event);
         super.dispatch(event);
       }
     }
