@@ -3,7 +3,13 @@
  * many elements. Each worker and each rank is a process of its own; the two peers take turns, repetition by repetition. Every
  * combination is verified before it is measured.
  */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { Command } from 'commander';
+import { createAuthority, validForDays } from '../shared/certificates/authority.js';
+import { writeAuthority } from '../shared/certificates/folder.js';
+import { makeCertificate } from '../shared/certificates/make.js';
 import { type Group, startGloo, startLockstep } from './allreduce_groups.js';
 import { MOST_WORKERS } from './allreduce_job.js';
 import {
@@ -45,6 +51,7 @@ interface Options {
   /** Bytes of the fp32 vector. */
   readonly sizes: readonly number[];
   readonly repetitions: number;
+  readonly tls?: true;
   readonly glooType: (typeof GLOO_TYPES)[number];
   readonly json: string | undefined;
 }
@@ -62,6 +69,7 @@ function parseOptions(): Options {
     ])
     .option('--repetitions <n>', 'of each peer', wholeNumber(1, 1000), 5)
     .option('--gloo-type <type>', `${GLOO_TYPES.join(', ')}: what Gloo sends`, wordOf(GLOO_TYPES), 'float32')
+    .option('--tls', "Lockstep's workers talk over TLS; Gloo has none")
     .option('--json <file>', 'write the figures there')
     .parse()
     .opts();
@@ -112,7 +120,7 @@ class AllReduceBenchmark {
     const groups: Group[] = [];
     const kill = this.cleanUp.add(async () => void (await Promise.all(groups.map((group) => group.kill()))));
     try {
-      const lockstep = await startLockstep(open.places, net === 'samehost');
+      const lockstep = await startLockstep(open.places, net === 'samehost', await this.#certificates());
       groups.push(lockstep);
       const gloo = await startGloo(open.places, this.options.glooType);
       groups.push(gloo);
@@ -121,6 +129,18 @@ class AllReduceBenchmark {
       await kill();
       await close();
     }
+  }
+
+  async #certificates(): Promise<string | undefined> {
+    if (!this.options.tls) return undefined;
+    const folder = mkdtempSync(join(tmpdir(), 'lockstep-bench-'));
+    this.cleanUp.add(async () => rmSync(folder, { recursive: true, force: true }));
+    writeAuthority(folder, await createAuthority(validForDays(1)));
+    for (let rank = 0; rank < Math.max(...this.options.workers); rank++) {
+      const identity = { role: 'worker', name: `w${rank}` } as const;
+      await makeCertificate(folder, join(folder, `worker-w${rank}`), { kind: 'identity', identity }, validForDays(1));
+    }
+    return folder;
   }
 
   #cellsOf(net: Net, workers: number): readonly Cell[] {
@@ -188,6 +208,7 @@ class AllReduceBenchmark {
       torch: this.#torch,
       began: this.#began,
       repetitions: this.options.repetitions,
+      tls: this.options.tls === true,
       rows: this.#rows.filter(isMeasured),
       skipped: this.#rows.filter((row): row is Skipped => !isMeasured(row)),
     };

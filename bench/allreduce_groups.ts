@@ -87,16 +87,18 @@ function askAll<T>(
   return Promise.all(ranks.map((rank) => rank.ask(message, answer, limitMs)));
 }
 
-export function startLockstep(places: readonly Place[], sameHost: boolean): Promise<Group> {
-  const ranks = places.map(
-    (place, rank) =>
-      new RankProcess({
-        name: `Lockstep's worker ${rank}`,
-        place,
-        command: [process.execPath, join(here, 'allreduce_worker.js'), String(rank), place.address, String(sameHost)],
-        environment: process.env,
-      }),
-  );
+/** With `certificates`, a folder of `lockstep certs`, they talk over TLS. */
+export function startLockstep(places: readonly Place[], sameHost: boolean, certificates?: string): Promise<Group> {
+  const ranks = places.map((place, rank) => {
+    const folder = certificates === undefined ? [] : [join(certificates, `worker-w${rank}`)];
+    const args = [String(rank), place.address, String(sameHost), ...folder];
+    return new RankProcess({
+      name: `Lockstep's worker ${rank}`,
+      place,
+      command: [process.execPath, join(here, 'allreduce_worker.js'), ...args],
+      environment: process.env,
+    });
+  });
   return Group.start('Lockstep', ranks, async () => {
     const ports = await askAll(ranks, {}, listening, START_MS);
     const roster = places.map(({ address }, rank) => ({

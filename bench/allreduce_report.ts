@@ -41,6 +41,8 @@ export interface AllReduceReport {
   readonly torch: string;
   readonly began: string;
   readonly repetitions: number;
+  /** Lockstep's side was encrypted. */
+  readonly tls?: boolean;
   readonly rows: readonly Measured[];
   readonly skipped: readonly Skipped[];
 }

@@ -1,9 +1,10 @@
 /**
  * One worker of bench:allreduce: the data plane of a worker daemon with memory of its own, told what the worker's core would tell it.
  *
- *     node allreduce_worker.js RANK HOST SAME_HOST
+ *     node allreduce_worker.js RANK HOST SAME_HOST [CERTIFICATES]
  */
 import { createInterface } from 'node:readline';
+import { credentialFilesOf, readCredentials } from '../shared/identity/credential_files.js';
 import type { DataPlane, DataPlaneEvent, Peer } from '../worker/collective/data_plane.js';
 import { startDataPlane } from '../worker/collective/start_data_plane.js';
 import { MemoryFile } from '../worker/io/memory_file.js';
@@ -37,11 +38,16 @@ class BenchWorker {
     this.#rank = rank;
   }
 
-  async start(host: string, sameHost: boolean): Promise<number> {
+  async start(host: string, sameHost: boolean, certificates: string | undefined): Promise<number> {
     const name = `w${this.#rank}`;
     const log = (level: string, line: string): void => void process.stderr.write(`${level} ${line}\n`);
     const onEvent = (event: DataPlaneEvent): void => this.#heard(event);
-    this.#plane = await startDataPlane({ host, worker: name, incarnation: `${name}-1`, sameHost, onEvent, log });
+    const incarnation = `${name}-1`;
+    const credentials =
+      certificates === undefined
+        ? undefined
+        : { current: readCredentials(credentialFilesOf(certificates)), onChange: () => undefined };
+    this.#plane = await startDataPlane({ host, worker: name, incarnation, sameHost, credentials, onEvent, log });
     return this.#plane.port;
   }
 
@@ -136,10 +142,10 @@ function sleepUntil(atNs: number): void {
   if (restMs > 0) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, restMs);
 }
 
-const [rank = '', host = '', sameHost = ''] = process.argv.slice(2);
+const [rank = '', host = '', sameHost = '', certificates] = process.argv.slice(2);
 const worker = new BenchWorker(Number(rank));
 const say = (answer: object): void => void process.stdout.write(`${JSON.stringify(answer)}\n`);
-const port = await worker.start(host, sameHost === 'true');
+const port = await worker.start(host, sameHost === 'true', certificates);
 for await (const line of createInterface({ input: process.stdin })) {
   const message: unknown = JSON.parse(line);
   say(isHello(message) ? { port } : await worker.answer(request.parse(message)));

@@ -28,8 +28,7 @@ export function callFailure(error: unknown): CallFailure {
     case status.FAILED_PRECONDITION:
       return { kind: 'not_leader', address: error.metadata.get(LEADER_KEY)[0]?.toString() };
     case status.UNAVAILABLE:
-      // grpc-js wraps what the system said in words of its own.
-      return { kind: 'unreachable', reason: /connect E[A-Z]+ \S+?(?=\.? |$)/.exec(details)?.[0] ?? details };
+      return withoutAnswer(details);
     case status.DEADLINE_EXCEEDED:
       return { kind: 'too_late' };
     case status.ABORTED:
@@ -51,4 +50,26 @@ export function callFailure(error: unknown): CallFailure {
         error: new CliError(exitCodes.jobFailed, `the coordinator answered ${status[error.code]}: ${details}`),
       };
   }
+}
+
+/** grpc-js wraps what the system or OpenSSL said in words of its own. */
+function withoutAnswer(details: string): CallFailure {
+  const refused = (message: string): CallFailure => ({
+    kind: 'final',
+    error: new CliError(exitCodes.notAllowed, message),
+  });
+  const unreachable = (reason: string): CallFailure => ({ kind: 'unreachable', reason });
+  if (details.includes('alert certificate required')) {
+    return refused('the cluster asks for a certificate; give --tls-dir or set LOCKSTEP_TLS');
+  }
+  const [, notBelieved] = /Last error: Error: (.*certificate.*?)\. Resolution note/.exec(details) ?? [];
+  if (notBelieved !== undefined) return refused(`the coordinator is not believed: ${notBelieved}`);
+  if (details.includes('wrong version number')) return unreachable('it speaks no TLS; is --tls-dir right?');
+  if (details.includes('Last error: Failed to connect')) {
+    return unreachable('it does not speak without TLS; give --tls-dir or set LOCKSTEP_TLS');
+  }
+  if (details.includes('Last error: read ECONNRESET')) {
+    return unreachable('it closed the connection at once; with --tls-dir, it may not believe the certificate');
+  }
+  return unreachable(/connect E[A-Z]+ \S+?(?=\.? |$)/.exec(details)?.[0] ?? details);
 }

@@ -16,6 +16,8 @@ export interface Context {
   readonly user: string | undefined;
   /** LOCKSTEP_SERVER. */
   readonly defaultServer: string | undefined;
+  /** LOCKSTEP_TLS: folder with the certificate of whoever asks. */
+  readonly tlsFolder: string | undefined;
   /** Interpreter for the engines of a local cluster. */
   readonly python: string;
   /** Folder that contains dist/. */

@@ -1,9 +1,12 @@
 /** The Jobs service as the command line uses it: finds the leader, tries again, and gives up with one clear error. */
 import { userInfo } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
-import { type ClientReadableStream, credentials, Metadata, type StatusObject, status } from '@grpc/grpc-js';
+import { type ClientReadableStream, Metadata, type StatusObject, status } from '@grpc/grpc-js';
+import type { Credentials } from '../shared/identity/credential_files.js';
+import { channelCredentials, TLS_CHANNEL_OPTIONS } from '../shared/identity/grpc_credentials.js';
 import { bundleReference, bundleState } from '../shared/wire/bundles.js';
 import type { MessageCodec } from '../shared/wire/codec.js';
+import { createTokenRequest, type JoinToken, joinToken } from '../shared/wire/identity.js';
 import {
   type AuditReport,
   auditReport,
@@ -33,7 +36,7 @@ import {
   submitRequest,
   watchRequest,
 } from '../shared/wire/jobs.js';
-import { BundlesClient, JobsClient as WireClient } from '../shared/wire/services.js';
+import { BundlesClient, TokensClient, JobsClient as WireClient } from '../shared/wire/services.js';
 import { type Archive, uploadOnce } from './bundle_upload.js';
 import { type CallFailure, callFailure } from './call_errors.js';
 import { CliError, exitCodes } from './exit_codes.js';
@@ -60,6 +63,7 @@ const CHANNEL_OPTIONS = {
   'grpc.keepalive_timeout_ms': 5000,
   'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,
   'grpc.enable_retries': 0,
+  ...TLS_CHANNEL_OPTIONS,
 };
 
 type MethodName =
@@ -76,7 +80,8 @@ type MethodName =
   | 'Cordon'
   | 'Uncordon'
   | 'Drain'
-  | 'Find';
+  | 'Find'
+  | 'Create';
 
 interface Call<Q, A> {
   readonly method: MethodName;
@@ -99,6 +104,7 @@ const calls = {
   uncordon: { method: 'Uncordon', request: nodeReference, answer: node },
   drain: { method: 'Drain', request: drainRequest, answer: node },
   find: { method: 'Find', request: bundleReference, answer: bundleState },
+  createToken: { method: 'Create', request: createTokenRequest, answer: joinToken },
 } as const;
 
 export interface JobsClientOptions {
@@ -110,6 +116,8 @@ export interface JobsClientOptions {
   readonly requestMs?: number;
   /** Whose jobs are submitted; by default those of whoever runs this process. */
   readonly user?: string | undefined;
+  /** Certificates, for a cluster that asks for one. */
+  readonly credentials?: Credentials | undefined;
 }
 
 /** Which of the prints of a job; without `tail`, all that are kept. */
@@ -123,6 +131,7 @@ export class JobsClient {
   readonly #signal: AbortSignal;
   readonly #requestMs: number;
   readonly #user: string;
+  readonly #credentials: Credentials | undefined;
   readonly #clients = new Map<string, InstanceType<typeof WireClient>>();
   #address: string;
   #nextServer = 0;
@@ -132,6 +141,7 @@ export class JobsClient {
     this.#signal = options.signal;
     this.#requestMs = options.requestMs ?? REQUEST_MS;
     this.#user = options.user ?? userOfProcess();
+    this.#credentials = options.credentials;
     this.#address = options.servers[0] ?? '';
   }
 
@@ -185,6 +195,10 @@ export class JobsClient {
 
   drain(worker: string, reason: string, deadlineMs: number): Promise<Node> {
     return this.#ask(calls.drain, { worker, reason, deadlineMs });
+  }
+
+  createToken(worker: string, lifetimeMs: number): Promise<JoinToken> {
+    return this.#ask(calls.createToken, { worker, lifetimeMs });
   }
 
   audit(reference: string): Promise<AuditReport> {
@@ -338,7 +352,8 @@ export class JobsClient {
   #connected(): InstanceType<typeof WireClient> {
     const known = this.#clients.get(this.#address);
     if (known !== undefined) return known;
-    const client = new WireClient(this.#address, credentials.createInsecure(), CHANNEL_OPTIONS);
+    const credentials = channelCredentials(this.#credentials, { role: 'coordinator' });
+    const client = new WireClient(this.#address, credentials, CHANNEL_OPTIONS);
     this.#clients.set(this.#address, client);
     return client;
   }
@@ -372,7 +387,7 @@ function userOfProcess(): string {
 }
 
 function methodOf(name: MethodName) {
-  const method = WireClient.service[name] ?? BundlesClient.service[name];
+  const method = WireClient.service[name] ?? BundlesClient.service[name] ?? TokensClient.service[name];
   if (method === undefined) throw new Error(`the .proto files have no method ${name}`);
   return method;
 }

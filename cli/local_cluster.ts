@@ -10,7 +10,9 @@ import { EtcdFailure } from '../shared/etcd/errors.js';
 import { coordinatorsFolder, workersFolder } from '../shared/etcd/keys.js';
 import { type Leader, readLeader } from '../shared/etcd/leader_watch.js';
 import { readMembers } from '../shared/etcd/member_watch.js';
+import type { Credentials } from '../shared/identity/credential_files.js';
 import { Orphans } from '../shared/orphans.js';
+import { LocalCertificates } from './certs/local_certificates.js';
 import { CliError, exitCodes } from './exit_codes.js';
 import type { ReadyCluster } from './output/output.js';
 import { makeUnsentFolder } from './run_folder.js';
@@ -24,6 +26,7 @@ const ETCD_START_TRIES = 3;
 const ETCD_QUOTA_BYTES = 512 * 1024 * 1024;
 const START_MS = 60_000;
 const ETCD_CALL_MS = 2000;
+const ETCD_LOOK_MS = 500;
 /** A daemon that dies this often in a row while the cluster starts never will. */
 const MAX_QUICK_EXITS = 3;
 /** A worker goes after 5 s at most, or later while it saves the state of its job. */
@@ -44,6 +47,8 @@ export interface LocalClusterOptions {
   readonly separateHosts?: boolean;
   /** The workers measure themselves before they get jobs; they share one machine, so it is off unless it is asked for. */
   readonly preflight?: boolean;
+  /** Everything talks over TLS, with certificates that are made for this cluster. */
+  readonly tls?: boolean;
   /** Folder that contains dist/. */
   readonly repository: string;
   /** Interpreter of the engines. */
@@ -60,6 +65,7 @@ export class LocalCluster {
   readonly #folder: string;
   readonly #orphans: Orphans;
   #etcd: SupervisedProcess | undefined;
+  #certificates: LocalCertificates | undefined;
   #etcdUrl = '';
   #coordinators: readonly SupervisedProcess[] = [];
   #workers: readonly SupervisedProcess[] = [];
@@ -72,6 +78,11 @@ export class LocalCluster {
     this.#orphans = new Orphans(() => new Set(this.#processes().flatMap((one) => (one.pid === 0 ? [] : one.pid))));
   }
 
+  /** Of an administrator of the cluster, if it has certificates. */
+  get credentials(): Credentials | undefined {
+    return this.#certificates?.admin.current;
+  }
+
   /** host:port of every coordinator, the leader first. They stay the same when a coordinator is started again. */
   get servers(): readonly string[] {
     return this.#servers;
@@ -82,6 +93,7 @@ export class LocalCluster {
     this.#checkBuilt();
     makeUnsentFolder(this.#folder);
     mkdirSync(join(this.#folder, 'logs'), { recursive: true });
+    if (this.#options.tls === true) this.#certificates = await LocalCertificates.make(this.#folder, this.#options);
     await this.#startEtcd(signal);
     const ports = await freePorts(2 * this.#options.coordinators);
     const dashboards = ports.splice(this.#options.coordinators);
@@ -113,6 +125,7 @@ export class LocalCluster {
       api: leader.address,
       dashboard: leader.dashboard ?? '',
       etcd: this.#etcdUrl,
+      ...(this.#certificates === undefined ? {} : { tls: this.#certificates.adminFolder }),
       pids: {
         etcd: this.#etcd?.pid ?? 0,
         coordinators: this.#coordinators.map((one) => one.pid),
@@ -157,7 +170,9 @@ export class LocalCluster {
 
   #startDaemon(daemon: string, name: string, settings: Readonly<Record<string, unknown>>): SupervisedProcess {
     const path = join(this.#folder, `${name}.yaml`);
-    writeFileSync(path, stringify({ name, etcd: { endpoints: [this.#etcdUrl], prefix: PREFIX }, ...settings }));
+    const etcd = { endpoints: [this.#etcdUrl], prefix: PREFIX };
+    const tls = this.#certificates === undefined ? {} : this.#certificates.sectionOf(daemon, name);
+    writeFileSync(path, stringify({ name, etcd, ...tls, ...settings }));
     return this.#supervise(name, process.execPath, [this.#mainOf(daemon), '--config', path], this.#options.environment);
   }
 
@@ -184,7 +199,7 @@ export class LocalCluster {
   async #startEtcd(signal: AbortSignal): Promise<void> {
     for (let tries = 1; ; tries++) {
       const [client = 0, peer = 0] = await freePorts(2);
-      this.#etcdUrl = `http://127.0.0.1:${client}`;
+      this.#etcdUrl = `${this.#scheme}://127.0.0.1:${client}`;
       this.#etcd = this.#supervise(
         'etcd',
         'etcd',
@@ -197,8 +212,12 @@ export class LocalCluster {
     }
   }
 
+  get #scheme(): string {
+    return this.#certificates === undefined ? 'http' : 'https';
+  }
+
   #etcdArguments(peerPort: number): readonly string[] {
-    const peerUrl = `http://127.0.0.1:${peerPort}`;
+    const peerUrl = `${this.#scheme}://127.0.0.1:${peerPort}`;
     return [
       ...['--name', 'lockstep', '--data-dir', join(this.#folder, 'etcd')],
       ...['--listen-client-urls', this.#etcdUrl, '--advertise-client-urls', this.#etcdUrl],
@@ -207,6 +226,7 @@ export class LocalCluster {
       ...['--quota-backend-bytes', String(ETCD_QUOTA_BYTES)],
       ...['--auto-compaction-mode', 'periodic', '--auto-compaction-retention', '1h'],
       ...['--logger', 'zap', '--log-level', 'warn', '--log-outputs', 'stderr'],
+      ...(this.#certificates?.etcdArguments ?? []),
     ];
   }
 
@@ -216,14 +236,33 @@ export class LocalCluster {
     while (performance.now() < untilMs) {
       throwIfAborted(signal);
       if (etcd.quickExits > 0) return false;
-      if (await isUp(`${this.#etcdUrl}/version`)) return true;
+      if (await this.#etcdIsUp()) return true;
       await delay(20);
     }
     throw this.#failed(etcd, `did not answer within ${ETCD_START_MS / 1000} s`);
   }
 
+  async #etcdIsUp(): Promise<boolean> {
+    if (this.#certificates === undefined) return isUp(`${this.#etcdUrl}/version`);
+    const client = this.#etcdClient(ETCD_LOOK_MS);
+    try {
+      await readLeader(client);
+      return true;
+    } catch (error) {
+      if (error instanceof EtcdFailure) return false;
+      throw error;
+    } finally {
+      client.close();
+    }
+  }
+
+  #etcdClient(callTimeoutMs: number): EtcdClient {
+    const credentials = this.#certificates?.admin;
+    return connectEtcd({ endpoints: [this.#etcdUrl], prefix: `${PREFIX}/`, callTimeoutMs, credentials });
+  }
+
   async #untilReady(signal: AbortSignal): Promise<Leader> {
-    const client = connectEtcd({ endpoints: [this.#etcdUrl], prefix: `${PREFIX}/`, callTimeoutMs: ETCD_CALL_MS });
+    const client = this.#etcdClient(ETCD_CALL_MS);
     try {
       const untilMs = performance.now() + START_MS;
       for (;;) {

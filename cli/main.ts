@@ -48,6 +48,7 @@ try {
       environment: process.env,
       user: process.env['LOCKSTEP_USER'],
       defaultServer: process.env['LOCKSTEP_SERVER'],
+      tlsFolder: process.env['LOCKSTEP_TLS'],
       python: process.env['LOCKSTEP_PYTHON'] ?? chosenPython(),
       repository,
     },

@@ -1,5 +1,11 @@
 /** The options that several commands share, and how their values are read. */
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import {
+  CredentialError,
+  type Credentials,
+  credentialFilesOf,
+  readCredentials,
+} from '../shared/identity/credential_files.js';
 import { type JobChange, parseChange } from '../shared/job_changes.js';
 import type { Context } from './context.js';
 import { CliError, exitCodes } from './exit_codes.js';
@@ -16,6 +22,7 @@ export interface JsonOption {
 
 export interface ServerOption {
   readonly server?: string;
+  readonly tlsDir?: string;
 }
 
 export interface TimeoutOption {
@@ -55,7 +62,9 @@ export function withJson(command: Command): Command {
 }
 
 export function withServer(command: Command): Command {
-  return command.option('--server <host:port>', 'a coordinator, or several with commas (default: LOCKSTEP_SERVER)');
+  return command
+    .option('--server <host:port>', 'a coordinator, or several with commas (default: LOCKSTEP_SERVER)')
+    .option('--tls-dir <folder>', 'your ca.pem, cert.pem and key.pem (default: LOCKSTEP_TLS)');
 }
 
 export function withTimeout(command: Command): Command {
@@ -74,11 +83,23 @@ export async function withClient<T>(
     servers: serversOf(options.server ?? context.defaultServer),
     signal,
     user: context.user,
+    credentials: credentialsIn(options.tlsDir ?? context.tlsFolder),
   });
   try {
     return await use(client);
   } finally {
     client.close();
+  }
+}
+
+/** Undefined without a folder: then nothing is encrypted, as in a cluster on one machine. */
+export function credentialsIn(folder: string | undefined): Credentials | undefined {
+  if (folder === undefined || folder === '') return undefined;
+  try {
+    return readCredentials(credentialFilesOf(folder));
+  } catch (error) {
+    if (!(error instanceof CredentialError)) throw error;
+    throw new CliError(exitCodes.notAllowed, error.message);
   }
 }
 

@@ -1,8 +1,10 @@
 /** The commands and their options. */
 import { Argument, Command, CommanderError, Option } from 'commander';
 import { BundleError } from '../shared/bundle/bundle_error.js';
+import { CertificateError } from '../shared/certificates/openssl.js';
 import { JobSpecError } from '../shared/job_spec_error.js';
 import { printable } from '../shared/text/printable.js';
+import { addCerts } from './certs/commands.js';
 import { complete, completion } from './commands/completion.js';
 import { doctor } from './commands/doctor.js';
 import { auditJob, cancelJob, listCheckpoints, listJobs, showJob } from './commands/jobs.js';
@@ -53,7 +55,7 @@ export async function runProgram(
     return code;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
-    if (error instanceof JobSpecError || error instanceof BundleError) {
+    if (error instanceof JobSpecError || error instanceof BundleError || error instanceof CertificateError) {
       fail(error.message);
       return exitCodes.usage;
     }
@@ -66,7 +68,7 @@ export async function runProgram(
 function commands(
   context: Context,
   fail: (line: string) => void,
-  finish: (command: Promise<ExitCode>) => Promise<void>,
+  finish: (command: ExitCode | Promise<ExitCode>) => Promise<void>,
 ): Command {
   const program = new Command('lockstep')
     .description(
@@ -170,6 +172,7 @@ function commands(
     .option('--config <file>', "a worker's configuration: its etcd, its interpreter and its port are checked")
     .option('--etcd <url>', 'an etcd to reach, such as http://10.0.0.1:2379')
     .action((options) => finish(doctor(context, options)));
+  addCerts(program, context, finish);
   program
     .command('completion')
     .description('print what a shell needs to complete command lines, job names and worker names')
@@ -203,5 +206,6 @@ function clusterOptions(command: Command, workers: number): Command {
       '--separate-hosts',
       'exchange gradients over gRPC, as workers on different machines do, not through shared memory',
     )
+    .option('--tls', 'with certificates of an authority that is made for it, in its folder')
     .option('--dir <folder>', 'folder for data, logs and the model (default: runs/<name>-<time>)');
 }

@@ -1,7 +1,7 @@
 /** One process of a local cluster: started again when it dies, its output in a log file, gone with the launcher. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { EXIT_BAD_CONFIG } from '../shared/config.js';
-import { RotatingLog } from './rotating_log.js';
+import { RotatingLog } from '../shared/rotating_log.js';
 
 const FIRST_PAUSE_MS = 200;
 const MAX_PAUSE_MS = 5000;

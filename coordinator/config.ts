@@ -1,16 +1,24 @@
 /** The configuration of a coordinator daemon. */
+import type { z } from 'zod';
 import {
   advertise,
+  caKey,
   daemonName,
   type EtcdConfig,
   etcdSection,
   leaseTtlSeconds,
   listen,
+  logFile,
   logSection,
+  type Objection,
+  openAddresses,
+  openToNetwork,
   readConfig,
+  tlsFiles,
 } from '../shared/config.js';
+import type { CredentialFiles } from '../shared/identity/credential_files.js';
 import type { LogLevel } from '../shared/logger.js';
-import { flag, hostAndPort, labelMap, numberAbove, strictMap, wholeNumber } from '../shared/schema.js';
+import { flag, hostAndPort, labelMap, numberAbove, objecting, strictMap, wholeNumber } from '../shared/schema.js';
 import type { SchedulingSettings } from './core/state.js';
 
 export interface CoordinatorConfig {
@@ -22,6 +30,12 @@ export interface CoordinatorConfig {
   readonly advertise: string | undefined;
   /** host:port of the dashboard and /metrics; without it there is none. Whoever reaches it can read all, and cancel. */
   readonly dashboard: string | undefined;
+  /** Certificates, without which it only listens where nobody but its own machine can reach it. */
+  readonly tls: CoordinatorTls | undefined;
+  /** host:port where new workers come with a token for their first certificate. */
+  readonly joinListen: string | undefined;
+  /** File for the audit log, beside stdout. */
+  readonly auditLog: string | undefined;
   readonly etcd: EtcdConfig;
   /** Lease of its registration and of its leadership. */
   readonly leaseTtlSeconds: number;
@@ -31,6 +45,11 @@ export interface CoordinatorConfig {
   readonly scheduling: SchedulingSettings;
   /** In whatever currency; 0: unknown. */
   readonly pricePerWorkerHour: number;
+}
+
+export interface CoordinatorTls extends CredentialFiles {
+  /** Key of the authority, for certificates of new workers. */
+  readonly caKey: string | undefined;
 }
 
 const MOST_WORKERS = 100_000;
@@ -44,11 +63,15 @@ const scheduling = strictMap({
   quarantine_after: count.default(5),
 }).default({ spares: 0, quota: 0, quotas: {}, quarantine_after: 5 });
 
-const schema = strictMap({
+const fields = strictMap({
   name: daemonName,
   listen,
   advertise,
   dashboard: hostAndPort().optional(),
+  tls: strictMap({ ...tlsFiles, ca_key: caKey }).optional(),
+  join_listen: hostAndPort().optional(),
+  open_to_network: openToNetwork,
+  audit_log: logFile,
   etcd: etcdSection,
   lease_ttl_seconds: leaseTtlSeconds.default(3),
   die_with_parent: flag().default(false),
@@ -56,6 +79,25 @@ const schema = strictMap({
   scheduling,
   price_per_worker_hour: numberAbove(0).optional(),
 });
+
+type Fields = z.output<typeof fields>;
+
+function objectionsTo(file: Fields): readonly Objection[] {
+  const { listen, advertise, dashboard } = file;
+  const joining =
+    file.join_listen === undefined || file.tls?.ca_key !== undefined
+      ? []
+      : [{ path: ['join_listen'], message: "needs tls.ca_key, the authority's key, to make certificates" }];
+  return [...joining, ...openAddresses(file, { listen, advertise }, { dashboard })];
+}
+
+function tlsOf({ tls }: Fields): CoordinatorTls | undefined {
+  if (tls === undefined) return undefined;
+  const { ca_key: caKey, ...files } = tls;
+  return Object.freeze({ ...files, caKey });
+}
+
+const schema = fields.superRefine(objecting(objectionsTo));
 
 /** Throws a ConfigError that names the file and the key. */
 export function readCoordinatorConfig(path: string): CoordinatorConfig {
@@ -65,6 +107,9 @@ export function readCoordinatorConfig(path: string): CoordinatorConfig {
     listen: file.listen,
     advertise: file.advertise,
     dashboard: file.dashboard,
+    tls: tlsOf(file),
+    joinListen: file.join_listen,
+    auditLog: file.audit_log,
     etcd: Object.freeze(file.etcd),
     leaseTtlSeconds: file.lease_ttl_seconds,
     dieWithParent: file.die_with_parent,

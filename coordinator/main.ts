@@ -2,28 +2,38 @@
 import { hostname } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { Server, ServerCredentials } from '@grpc/grpc-js';
+import { Server } from '@grpc/grpc-js';
 import { ConfigError, EXIT_BAD_CONFIG } from '../shared/config.js';
 import { dieWithParent } from '../shared/die_with_parent.js';
 import { connectEtcd, type EtcdClient } from '../shared/etcd/client.js';
 import { coordinatorKey, leaderKey } from '../shared/etcd/keys.js';
 import { type Leader, watchLeader } from '../shared/etcd/leader_watch.js';
 import { register } from '../shared/etcd/registration.js';
+import { credentialFilesIn } from '../shared/identity/credential_files.js';
+import { serverCredentials } from '../shared/identity/grpc_credentials.js';
+import { credentialsFolder, openCredentials, type Place } from '../shared/identity/open_credentials.js';
 import { createLogger } from '../shared/logger.js';
-import { BundlesClient, JobsClient } from '../shared/wire/services.js';
+import { BundlesClient, JobsClient, TokensClient } from '../shared/wire/services.js';
 import { type CoordinatorConfig, readCoordinatorConfig } from './config.js';
 import { bundlesInUse } from './core/bundles_in_use.js';
+import type { CoordinatorEvent } from './core/event.js';
 import { DEFAULT_SETTINGS, initialState } from './core/state.js';
+import { AuditLog } from './io/audit_log.js';
 import { BundleKeeper } from './io/bundle_keeper.js';
 import { BundleStore } from './io/bundle_store.js';
 import { BundlesService } from './io/bundles_service.js';
 import { Driver } from './io/driver.js';
 import { type Election, startElection } from './io/election.js';
+import { guarded } from './io/guard.js';
 import { JobsService } from './io/jobs_service.js';
+import { JoinTokens } from './io/join_tokens.js';
+import { type Joining, startJoining } from './io/joining.js';
+import { listen } from './io/listen.js';
 import { RequestAnswers } from './io/request_answers.js';
 import { SessionService } from './io/session_service.js';
 import { sessionService } from './io/session_wire.js';
 import { Store } from './io/store.js';
+import { TokensService } from './io/tokens_service.js';
 import { Dashboard, type DashboardOptions } from './web/dashboard.js';
 
 const ETCD_CALL_TIMEOUT_MS = 2_000;
@@ -52,15 +62,6 @@ async function untilSaved(driver: Driver, isAbandoned: () => boolean): Promise<v
   }
 }
 
-function listen(server: Server, address: string): Promise<number> {
-  return new Promise((resolve, reject) => {
-    server.bindAsync(address, ServerCredentials.createInsecure(), (error, port) => {
-      if (error === null) resolve(port);
-      else reject(error);
-    });
-  });
-}
-
 async function etcdAnswers(client: EtcdClient): Promise<boolean> {
   try {
     await client.get(leaderKey);
@@ -71,8 +72,25 @@ async function etcdAnswers(client: EtcdClient): Promise<boolean> {
 }
 
 function advertised(config: CoordinatorConfig, port: number): string {
-  const host = config.listen.slice(0, config.listen.lastIndexOf(':'));
-  return config.advertise ?? `${host}:${port}`;
+  return config.advertise ?? `${hostOf(config.listen)}:${port}`;
+}
+
+function hostOf(address: string): string {
+  return address.slice(0, address.lastIndexOf(':'));
+}
+
+function openAuditLog({ name, auditLog }: CoordinatorConfig): AuditLog {
+  try {
+    return new AuditLog(name, auditLog);
+  } catch (error) {
+    throw new ConfigError(`audit_log: ${error instanceof Error ? error.message : String(error)}`);
+  }
+}
+
+/** A page cancels with the rights of whoever reaches it. */
+function noteOfPage(audit: AuditLog, event: CoordinatorEvent): void {
+  if (event.kind !== 'cancel') return;
+  audit.record({ who: 'dashboard', from: '', call: 'dashboard cancel', on: { job: event.job }, outcome: 'ASKED' });
 }
 
 /** Training does not depend on it: without its port, or its files, a coordinator goes on without. */
@@ -89,12 +107,15 @@ async function startDashboard(
   }
 }
 
-async function run(config: CoordinatorConfig, isAbandoned: () => boolean): Promise<void> {
+async function run(config: CoordinatorConfig, place: Place, isAbandoned: () => boolean): Promise<void> {
   const log = createLogger('coordinator', config.name, config.log.level);
+  const credentials = openCredentials(config, 'coordinator', place, log);
+  const audit = openAuditLog(config);
   const client = connectEtcd({
     endpoints: config.etcd.endpoints,
     prefix: `${config.etcd.prefix}/`,
     callTimeoutMs: ETCD_CALL_TIMEOUT_MS,
+    credentials,
   });
   let leader: Leader | undefined;
   let election: Election | undefined;
@@ -118,7 +139,7 @@ async function run(config: CoordinatorConfig, isAbandoned: () => boolean): Promi
     term: () => election?.term(),
     log,
   });
-  const sessions = new SessionService(driver, leaderAddress, log);
+  const sessions = new SessionService(driver, leaderAddress, log, audit);
   const jobs = new JobsService(driver, leaderAddress, keeper);
   const bundles = new BundlesService({
     keeper,
@@ -131,7 +152,10 @@ async function run(config: CoordinatorConfig, isAbandoned: () => boolean): Promi
     name: config.name,
     pages: PAGES,
     state: driver.state,
-    dispatch: (event) => driver.dispatch(event),
+    dispatch: (event) => {
+      noteOfPage(audit, event);
+      driver.dispatch(event);
+    },
     leader: () => (leader === undefined ? null : { name: leader.name, dashboard: leader.dashboard ?? null }),
     etcdAnswers: () => etcdAnswers(client),
     log,
@@ -143,10 +167,24 @@ async function run(config: CoordinatorConfig, isAbandoned: () => boolean): Promi
     'grpc.keepalive_time_ms': 2_000,
     'grpc.keepalive_timeout_ms': 2_000,
   });
-  server.addService(sessionService, sessions.implementation);
-  server.addService(JobsClient.service, jobs.implementation);
-  server.addService(BundlesClient.service, bundles.implementation);
-  const address = advertised(config, await listen(server, config.listen));
+  const tokens = new JoinTokens(client);
+  const { tls, joinListen } = config;
+  let joining: Joining | undefined;
+  if (credentials !== undefined && tls?.caKey !== undefined && joinListen !== undefined) {
+    const { key: caKey } = credentialFilesIn({ ...tls, key: tls.caKey }, credentialsFolder(place));
+    joining = await startJoining({ credentials, caKey, address: joinListen, tokens, audit, log });
+  }
+  const host = hostOf(config.advertise ?? config.listen);
+  const tokensService = new TokensService({
+    tokens,
+    joining: () => joining && { authority: joining.fingerprint(), address: `${host}:${joining.port}` },
+  });
+  const guard = { secured: credentials !== undefined, audit };
+  server.addService(sessionService, guarded(sessionService, sessions.implementation, guard));
+  server.addService(JobsClient.service, guarded(JobsClient.service, jobs.implementation, guard));
+  server.addService(BundlesClient.service, guarded(BundlesClient.service, bundles.implementation, guard));
+  server.addService(TokensClient.service, guarded(TokensClient.service, tokensService.implementation, guard));
+  const address = advertised(config, await listen(server, config.listen, serverCredentials(credentials)));
 
   const leaderWatch = watchLeader({
     client,
@@ -202,6 +240,7 @@ async function run(config: CoordinatorConfig, isAbandoned: () => boolean): Promi
     keeper.close();
     dashboard?.close();
     server.forceShutdown();
+    joining?.server.forceShutdown();
     client.close();
     process.exit(0);
   };
@@ -210,8 +249,10 @@ async function run(config: CoordinatorConfig, isAbandoned: () => boolean): Promi
 }
 
 try {
-  const config = readCoordinatorConfig(configPath(process.argv.slice(2)));
-  await run(config, config.dieWithParent ? dieWithParent() : () => false);
+  const path = configPath(process.argv.slice(2));
+  const config = readCoordinatorConfig(path);
+  const place = { configPath: path, credentialsDirectory: process.env['CREDENTIALS_DIRECTORY'] };
+  await run(config, place, config.dieWithParent ? dieWithParent() : () => false);
 } catch (error) {
   process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
   process.exit(error instanceof ConfigError ? EXIT_BAD_CONFIG : 1);

@@ -29,7 +29,7 @@ import importlib.util, sys
 sys.exit(not all(importlib.util.find_spec(name) for name in ("torch", "numpy")))' 2>/dev/null
 }
 
-wanted=(etcd-server libxxhash0 bible-kjv bible-kjv-text dataset-fashion-mnist "$@")
+wanted=(etcd-server libxxhash0 openssl bible-kjv bible-kjv-text dataset-fashion-mnist "$@")
 if [ -n "${LOCKSTEP_PYTHON:-}" ]; then
   has_torch "$LOCKSTEP_PYTHON" ||
     fail "LOCKSTEP_PYTHON=$LOCKSTEP_PYTHON has no torch and numpy; install them there or unset LOCKSTEP_PYTHON"

@@ -1,7 +1,8 @@
 /** What the configuration files of the daemons have in common. */
 import { readFileSync } from 'node:fs';
 import type { z } from 'zod';
-import { check, hostAndPort, oneOf, strictMap, textLike, wholeNumber } from './schema.js';
+import { isLoopback } from './identity/open_address.js';
+import { check, flag, hostAndPort, oneOf, strictMap, textLike, wholeNumber } from './schema.js';
 import { parseYaml, YamlError } from './yaml_text.js';
 
 /** Exit status of a daemon whose configuration is bad: EX_CONFIG of sysexits.h. A supervisor need not start it again. */
@@ -36,6 +37,60 @@ export const etcdSection = strictMap({
     .max(16, { error: 'must name at most 16 endpoints' }),
   prefix: textLike(/^(\/[A-Za-z0-9._-]+){1,8}$/, 'a path such as /lockstep').default(DEFAULT_ETCD_PREFIX),
 });
+
+const file = textLike(/^[^\0\n]{1,4096}$/, 'the path of a file');
+
+/** PEM files; see shared/identity/credential_files.ts for where relative paths lead. */
+export const tlsFiles = { ca: file, certificate: file, key: file };
+export const tlsSection = strictMap(tlsFiles).optional();
+export const caKey = file.optional();
+
+/** Of logs that a daemon keeps itself. */
+export const logFile = textLike(/^\/[^\0\n]{1,4095}$/, 'an absolute path').optional();
+
+export const openToNetwork = flag().default(false);
+
+interface Reachable {
+  readonly tls?: object | undefined;
+  readonly open_to_network: boolean;
+  readonly etcd: EtcdConfig;
+}
+
+/** What a field says that is not allowed, if anything. */
+export interface Objection {
+  readonly path: readonly (string | number)[];
+  readonly message: string;
+}
+
+/** Refuses addresses that others can reach where nobody is asked who he is. `unasked` are those where certificates make no difference. */
+export function openAddresses(
+  config: Reachable,
+  addresses: Readonly<Record<string, string | undefined>>,
+  unasked: Readonly<Record<string, string | undefined>> = {},
+): readonly Objection[] {
+  if (config.open_to_network) return [];
+  const withoutTls = config.tls === undefined ? addresses : {};
+  const open = Object.entries(withoutTls).filter(([, address]) => address !== undefined && !isLoopback(address));
+  const always = Object.entries(unasked).filter(([, address]) => address !== undefined && !isLoopback(address));
+  return [
+    ...open.map(([key]) => ({
+      path: [key],
+      message: 'must be a loopback address such as 127.0.0.1 while there is no tls section (docs/security.md)',
+    })),
+    ...always.map(([key]) => ({
+      path: [key],
+      message: 'must be a loopback address such as 127.0.0.1: certificates do not protect it (docs/security.md)',
+    })),
+    ...(config.tls === undefined ? [] : plainEtcd(config.etcd)),
+  ];
+}
+
+function plainEtcd({ endpoints }: EtcdConfig): readonly Objection[] {
+  const isPlain = (endpoint: string): boolean => endpoint.startsWith('http:');
+  const open = endpoints.find((endpoint) => isPlain(endpoint) && !isLoopback(endpoint.slice('http://'.length)));
+  if (open === undefined) return [];
+  return [{ path: ['etcd', 'endpoints'], message: `must begin with https:// because there is a tls section: ${open}` }];
+}
 
 /** etcd grants at least 2 s, whatever is asked for. */
 export const leaseTtlSeconds = wholeNumber(1, 600);

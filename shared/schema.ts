@@ -89,6 +89,17 @@ export function hostAndPort() {
   );
 }
 
+/** Objections to a map as a whole, each to one of its keys. */
+export function objecting<T>(
+  objectionsTo: (value: T) => readonly { readonly path: readonly (string | number)[]; readonly message: string }[],
+): (value: T, context: z.RefinementCtx) => void {
+  return (value, context) => {
+    for (const { path, message } of objectionsTo(value)) {
+      context.addIssue({ code: 'custom', path: [...path], message });
+    }
+  };
+}
+
 export function check<S extends z.ZodType>(schema: S, value: unknown): Checked<z.output<S>> {
   const result = schema.safeParse(value);
   if (result.success) return { value: result.data };

@@ -7,10 +7,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Etcd3 } from 'etcd3';
+import type { CredentialFiles } from '../shared/identity/credential_files.js';
 
 export interface StartEtcdOptions {
   /** Size at which etcd raises the NOSPACE alarm. */
   readonly quotaBytes?: number | undefined;
+  /** Its certificate; then it takes calls over TLS only, of those who have one of the same authority. */
+  readonly certificates?: CredentialFiles | undefined;
 }
 
 export interface EtcdServer {
@@ -47,6 +50,7 @@ export async function startEtcd(options: StartEtcdOptions = {}): Promise<EtcdSer
   const server = new LocalEtcd(
     await freePort(),
     await freePort(),
+    await freePort(),
     await mkdtemp(join(tmpdir(), 'lockstep-etcd-')),
     options,
   );
@@ -62,10 +66,11 @@ class LocalEtcd implements EtcdServer {
   constructor(
     readonly port: number,
     readonly peerPort: number,
+    readonly metricsPort: number,
     readonly dataDir: string,
     readonly options: StartEtcdOptions,
   ) {
-    this.endpoint = `http://127.0.0.1:${port}`;
+    this.endpoint = `${options.certificates === undefined ? 'http' : 'https'}://127.0.0.1:${port}`;
   }
 
   get pid(): number {
@@ -137,8 +142,23 @@ class LocalEtcd implements EtcdServer {
       ...['--listen-peer-urls', peer, '--initial-advertise-peer-urls', peer, '--initial-cluster', `test=${peer}`],
       // A short election timeout makes short leases possible: the least TTL is one and a half of it, rounded up to seconds.
       ...['--heartbeat-interval', '50', '--election-timeout', '500'],
+      ...this.#securityArguments(),
       ...(this.options.quotaBytes === undefined ? [] : ['--quota-backend-bytes', String(this.options.quotaBytes)]),
     ];
+  }
+
+  #securityArguments(): string[] {
+    const { certificates } = this.options;
+    if (certificates === undefined) return [];
+    return [
+      ...['--cert-file', certificates.certificate, '--key-file', certificates.key],
+      ...['--trusted-ca-file', certificates.ca, '--client-cert-auth', '--listen-metrics-urls', this.#plainUrl],
+    ];
+  }
+
+  /** Where it says without TLS that it runs. */
+  get #plainUrl(): string {
+    return this.options.certificates === undefined ? this.endpoint : `http://127.0.0.1:${this.metricsPort}`;
   }
 
   async #ready(child: ChildProcess): Promise<void> {
@@ -147,17 +167,17 @@ class LocalEtcd implements EtcdServer {
     const untilMs = performance.now() + startTimeoutMs;
     while (performance.now() < untilMs) {
       if (child.exitCode !== null) throw new Error(`etcd exited with ${child.exitCode}: ${this.#output}`);
-      if (await Promise.race([isHealthy(this.endpoint), failed])) return;
+      if (await Promise.race([isHealthy(this.#plainUrl), failed])) return;
       await delay(20);
     }
     throw new Error(`etcd was not ready in ${startTimeoutMs} ms: ${this.#output}`);
   }
 }
 
-async function isHealthy(endpoint: string): Promise<boolean> {
+async function isHealthy(url: string): Promise<boolean> {
   try {
     // With the NOSPACE alarm on, etcd says that it is unhealthy, and yet serves reads.
-    const answer = await fetch(`${endpoint}/version`, { signal: AbortSignal.timeout(500) });
+    const answer = await fetch(`${url}/metrics`, { signal: AbortSignal.timeout(500) });
     await answer.text();
     return answer.ok;
   } catch {

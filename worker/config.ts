@@ -7,10 +7,14 @@ import {
   leaseTtlSeconds,
   listen,
   logSection,
+  openAddresses,
+  openToNetwork,
   readConfig,
+  tlsSection,
 } from '../shared/config.js';
+import type { CredentialFiles } from '../shared/identity/credential_files.js';
 import type { LogLevel } from '../shared/logger.js';
-import { flag, labelMap, labelText, strictMap, textLike, wholeNumber } from '../shared/schema.js';
+import { flag, labelMap, labelText, objecting, strictMap, textLike, wholeNumber } from '../shared/schema.js';
 
 export interface WorkerConfig {
   /** Stable name, for example "w1". */
@@ -19,6 +23,8 @@ export interface WorkerConfig {
   readonly listen: string;
   /** host:port by which the other workers reach it, where that is not the address it listens on. */
   readonly advertise: string | undefined;
+  /** Certificates, without which it only listens where nobody but its own machine can reach it. */
+  readonly tls: CredentialFiles | undefined;
   readonly etcd: EtcdConfig;
   /** Lease of its registration: the backstop of failure detection. */
   readonly leaseTtlSeconds: number;
@@ -46,6 +52,8 @@ const schema = strictMap({
   name: daemonName,
   listen,
   advertise,
+  tls: tlsSection,
+  open_to_network: openToNetwork,
   etcd: etcdSection,
   lease_ttl_seconds: leaseTtlSeconds.default(10),
   python: textLike(/^[^\0\n]{1,4096}$/, 'the path of a Python interpreter').optional(),
@@ -58,7 +66,7 @@ const schema = strictMap({
   cpus: wholeNumber(1, 4096).optional(),
   gpus: wholeNumber(0, 64).optional(),
   preflight: flag().default(true),
-});
+}).superRefine(objecting((file) => openAddresses(file, { listen: file.listen, advertise: file.advertise })));
 
 /** Throws a ConfigError that names the file and the key. */
 export function readWorkerConfig(path: string): WorkerConfig {
@@ -67,6 +75,7 @@ export function readWorkerConfig(path: string): WorkerConfig {
     name: file.name,
     listen: file.listen,
     advertise: file.advertise,
+    tls: file.tls === undefined ? undefined : Object.freeze(file.tls),
     etcd: Object.freeze(file.etcd),
     leaseTtlSeconds: file.lease_ttl_seconds,
     python: file.python,

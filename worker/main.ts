@@ -11,6 +11,7 @@ import { connectEtcd } from '../shared/etcd/client.js';
 import { workerKey } from '../shared/etcd/keys.js';
 import { type Leader, watchLeader } from '../shared/etcd/leader_watch.js';
 import { register } from '../shared/etcd/registration.js';
+import { openCredentials, type Place } from '../shared/identity/open_credentials.js';
 import { createLogger } from '../shared/logger.js';
 import { startCheckpointThread } from './checkpoint/start_checkpoint_thread.js';
 import { startDataPlane } from './collective/start_data_plane.js';
@@ -52,8 +53,9 @@ function codeFolder({ codeDir, etcd, name }: WorkerConfig): string {
   return join(tmpdir(), `lockstep-${process.getuid?.() ?? 0}-${name}-${cluster.slice(0, 12)}`);
 }
 
-async function run(config: WorkerConfig, isAbandoned: () => boolean): Promise<void> {
+async function run(config: WorkerConfig, place: Place, isAbandoned: () => boolean): Promise<void> {
   const log = createLogger('worker', config.name, config.log.level);
+  const credentials = openCredentials(config, 'worker', place, log);
   const python = await findPython(config.python ?? process.env['LOCKSTEP_PYTHON']);
   const incarnation = nanoid();
   const colon = config.listen.lastIndexOf(':');
@@ -66,6 +68,7 @@ async function run(config: WorkerConfig, isAbandoned: () => boolean): Promise<vo
     worker: config.name,
     incarnation,
     sameHost: config.sameHost,
+    credentials,
     onEvent: (event) => {
       if (event.kind !== 'listening') dispatch({ kind: 'data_plane_event', event });
     },
@@ -85,7 +88,7 @@ async function run(config: WorkerConfig, isAbandoned: () => boolean): Promise<vo
   const folder = codeFolder(config);
   const code = new JobCode({
     folders: new CodeFolders(folder),
-    fetch: (sha256, signal) => fetchBundle(sha256, () => leader, signal),
+    fetch: (sha256, signal) => fetchBundle(sha256, () => leader, signal, credentials),
     log,
   });
   let onExit: () => void = () => undefined;
@@ -96,7 +99,7 @@ async function run(config: WorkerConfig, isAbandoned: () => boolean): Promise<vo
     dataPlane,
     checkpoints,
     code,
-    measure: (request) => measure({ ...engine, ...self, folder }, request),
+    measure: (request) => measure({ ...engine, ...self, folder, credentials: () => credentials?.current }, request),
     onExit: () => onExit(),
     log,
   });
@@ -107,6 +110,7 @@ async function run(config: WorkerConfig, isAbandoned: () => boolean): Promise<vo
       onClosed: () => dispatch({ kind: 'session_closed' }),
     },
     log,
+    credentials,
   );
   driver.connect(session);
 
@@ -114,6 +118,7 @@ async function run(config: WorkerConfig, isAbandoned: () => boolean): Promise<vo
     endpoints: config.etcd.endpoints,
     prefix: `${config.etcd.prefix}/`,
     callTimeoutMs: ETCD_CALL_TIMEOUT_MS,
+    credentials,
   });
   const leaderWatch = watchLeader({
     client,
@@ -173,8 +178,10 @@ async function run(config: WorkerConfig, isAbandoned: () => boolean): Promise<vo
 }
 
 try {
-  const config = readWorkerConfig(configPath(process.argv.slice(2)));
-  await run(config, config.dieWithParent ? dieWithParent() : () => false);
+  const path = configPath(process.argv.slice(2));
+  const config = readWorkerConfig(path);
+  const place = { configPath: path, credentialsDirectory: process.env['CREDENTIALS_DIRECTORY'] };
+  await run(config, place, config.dieWithParent ? dieWithParent() : () => false);
 } catch (error) {
   process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
   process.exit(error instanceof ConfigError || error instanceof NoPyTorchError ? EXIT_BAD_CONFIG : 1);

@@ -69,6 +69,7 @@ function startDaemon({ folder, repository, profiles }: CoordinatorOptions, endpo
   const settings = {
     name: 'c1',
     listen: '0.0.0.0:0',
+    open_to_network: true,
     lease_ttl_seconds: 3,
     die_with_parent: true,
     log: { level: 'warn' },

@@ -7,7 +7,7 @@ import { wordsOf } from '../completion/words.js';
 import type { Context } from '../context.js';
 import { type ExitCode, exitCodes } from '../exit_codes.js';
 import { JobsClient } from '../jobs_client.js';
-import { serversOf } from '../options.js';
+import { credentialsIn, serversOf } from '../options.js';
 
 /** Nobody waits longer for a Tab. */
 const ANSWER_MS = 1000;
@@ -52,7 +52,9 @@ async function ask(
   const signal = AbortSignal.any([context.signal, AbortSignal.timeout(ANSWER_MS)]);
   let client: JobsClient | undefined;
   try {
-    client = new JobsClient({ servers: serversOf(server ?? context.defaultServer), signal, requestMs: ANSWER_MS });
+    const servers = serversOf(server ?? context.defaultServer);
+    const credentials = credentialsIn(context.tlsFolder);
+    client = new JobsClient({ servers, signal, requestMs: ANSWER_MS, credentials });
     return await look(client);
   } catch {
     return [];

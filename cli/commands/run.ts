@@ -22,6 +22,7 @@ export interface RunOptions extends JsonOption, TimeoutOption, CodeOptions, Chan
   readonly workers: number;
   readonly coordinators: number;
   readonly separateHosts?: boolean;
+  readonly tls?: boolean;
   readonly steps?: number;
   readonly initFrom?: string;
   readonly dir?: string;
@@ -71,6 +72,7 @@ async function runIn(context: Context, { folder, spec, code, options, signal }: 
     workers: options.workers,
     coordinators: options.coordinators,
     separateHosts: options.separateHosts === true,
+    tls: options.tls === true,
     repository: context.repository,
     python: context.python,
     environment: context.environment,
@@ -80,7 +82,12 @@ async function runIn(context: Context, { folder, spec, code, options, signal }: 
   try {
     output.note(`starting a cluster in ${folder}`);
     output.ready(await cluster.start(signal));
-    const client = new JobsClient({ servers: cluster.servers, signal, requestMs: REQUEST_MS });
+    const client = new JobsClient({
+      servers: cluster.servers,
+      signal,
+      requestMs: REQUEST_MS,
+      credentials: cluster.credentials,
+    });
     try {
       const job = await submitWithCode(client, code, {
         operationId: nanoid(),

@@ -12,6 +12,7 @@ export interface UpOptions extends JsonOption {
   readonly coordinators: number;
   readonly separateHosts?: boolean;
   readonly preflight?: boolean;
+  readonly tls?: boolean;
   readonly dir?: string;
 }
 
@@ -24,6 +25,7 @@ export async function up(context: Context, options: UpOptions): Promise<ExitCode
     coordinators: options.coordinators,
     separateHosts: options.separateHosts === true,
     preflight: options.preflight === true,
+    tls: options.tls === true,
     repository: context.repository,
     python: context.python,
     environment: context.environment,

@@ -18,7 +18,7 @@ export const FILES = 'files';
 export type Candidates = readonly Candidate[] | typeof FILES;
 
 /** Long options whose value is the name of a file or folder. */
-const FILE_OPTIONS: ReadonlySet<string> = new Set(['dir', 'output', 'checkpoints', 'initFrom', 'config']);
+const FILE_OPTIONS: ReadonlySet<string> = new Set(['dir', 'output', 'checkpoints', 'initFrom', 'config', 'tlsDir']);
 
 /** `words` are those after the name of the program; the last one, perhaps empty, is the one to complete. */
 export async function candidatesFor(
@@ -40,6 +40,7 @@ async function allCandidates(
   if (name === undefined) return commandsOf(program);
   const command = program.commands.find((one) => one.name() === name);
   if (command === undefined) return [];
+  if (command.commands.length > 0) return allCandidates(command, before, partial, known);
   const { server, waiting, operands } = readWords(command, before);
   if (waiting !== undefined) return valuesOf(waiting, server, known);
   if (partial.startsWith('-')) return optionsOf(command);

@@ -6,6 +6,8 @@ import { connectEtcd } from '../../shared/etcd/client.js';
 import { workersFolder } from '../../shared/etcd/keys.js';
 import { readLeader } from '../../shared/etcd/leader_watch.js';
 import { readMembers } from '../../shared/etcd/member_watch.js';
+import type { Credentials } from '../../shared/identity/credential_files.js';
+import type { CredentialSource } from '../../shared/identity/kept_credentials.js';
 import { formatBytes } from '../../shared/text/numbers.js';
 import { bandwidthTo } from '../../worker/io/preflight.js';
 import type { JobsClient } from '../jobs_client.js';
@@ -14,8 +16,13 @@ import { type Finding, fail, ok, reasonOf, warn } from './finding.js';
 const ETCD_MS = 3000;
 const SKEW_MS = 1000;
 
-export async function checkEtcd(endpoints: readonly string[], prefix: string): Promise<Finding> {
-  const client = connectEtcd({ endpoints, prefix: `${prefix}/`, callTimeoutMs: ETCD_MS });
+export async function checkEtcd(
+  endpoints: readonly string[],
+  prefix: string,
+  certificates?: Credentials,
+): Promise<Finding> {
+  const credentials = certificates && fixed(certificates);
+  const client = connectEtcd({ endpoints, prefix: `${prefix}/`, callTimeoutMs: ETCD_MS, credentials });
   const where = endpoints.join(', ');
   try {
     const leader = await readLeader(client);
@@ -36,16 +43,32 @@ export async function checkEtcd(endpoints: readonly string[], prefix: string): P
   }
 }
 
+function fixed(current: Credentials): CredentialSource {
+  return { current, onChange: () => undefined };
+}
+
+/** Who asks its peers. */
+interface Self {
+  readonly worker: string;
+  readonly peerAddress: string;
+  readonly credentials: Credentials | undefined;
+}
+
 const MOST_PEERS = 2;
 const registered = z.object({ name: z.string(), address: z.string() });
 
 /** Pulls some test bytes from two of the workers that are registered in etcd, but not from the one of this name. */
 export async function checkPeers(
   { endpoints, prefix }: Pick<EtcdConfig, 'endpoints' | 'prefix'>,
-  self: { readonly worker: string; readonly peerAddress: string },
+  self: Self,
   signal: AbortSignal,
 ): Promise<readonly Finding[]> {
-  const client = connectEtcd({ endpoints, prefix: `${prefix}/`, callTimeoutMs: ETCD_MS });
+  const client = connectEtcd({
+    endpoints,
+    prefix: `${prefix}/`,
+    callTimeoutMs: ETCD_MS,
+    credentials: self.credentials && fixed(self.credentials),
+  });
   try {
     const members = [...(await readMembers(client, workersFolder)).values()];
     const peers = members.flatMap((member) => registered.safeParse(member).data ?? []);
@@ -60,13 +83,8 @@ export async function checkPeers(
   }
 }
 
-async function checkPeer(
-  worker: string,
-  peerAddress: string,
-  self: { readonly worker: string; readonly peerAddress: string },
-  signal: AbortSignal,
-): Promise<Finding> {
-  const who = { ...self, incarnation: 'doctor' };
+async function checkPeer(worker: string, peerAddress: string, self: Self, signal: AbortSignal): Promise<Finding> {
+  const who = { ...self, incarnation: 'doctor', credentials: () => self.credentials };
   const { bytesPerSecond, problem, sameHost } = await bandwidthTo({ worker, peerAddress }, who, signal);
   const where = `${worker} at ${peerAddress}`;
   if (problem !== '')

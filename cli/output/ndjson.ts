@@ -9,8 +9,8 @@ export class NdjsonOutput implements Output {
   constructor(private readonly write: Write) {}
 
   ready(cluster: ReadyCluster): void {
-    const { api, dashboard, etcd, pids } = cluster;
-    this.#line({ event: 'ready', api, dashboard, etcd, pids });
+    const { api, dashboard, etcd, tls, pids } = cluster;
+    this.#line({ event: 'ready', api, dashboard, etcd, ...(tls === undefined ? {} : { tls }), pids });
   }
 
   event(event: JobEvent): void {

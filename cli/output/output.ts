@@ -8,6 +8,8 @@ export interface ReadyCluster {
   readonly dashboard: string;
   /** URL of etcd. */
   readonly etcd: string;
+  /** Folder with the certificate of an administrator, for --tls-dir, if the cluster has certificates. */
+  readonly tls?: string;
   readonly pids: {
     readonly etcd: number;
     readonly coordinators: readonly number[];
@@ -33,5 +35,6 @@ export type Write = (text: string) => void;
 export function readyLine(cluster: ReadyCluster): string {
   const workers = Object.keys(cluster.pids.workers).length;
   const coordinators = cluster.pids.coordinators.length;
-  return `ready: coordinators ${coordinators}, workers ${workers}, server ${cluster.api}, etcd ${cluster.etcd}, dashboard ${cluster.dashboard}`;
+  const tls = cluster.tls === undefined ? '' : `, tls ${cluster.tls}`;
+  return `ready: coordinators ${coordinators}, workers ${workers}, server ${cluster.api}, etcd ${cluster.etcd}, dashboard ${cluster.dashboard}${tls}`;
 }

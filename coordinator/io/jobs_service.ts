@@ -8,6 +8,8 @@ import {
 } from '@grpc/grpc-js';
 import { customAlphabet, nanoid } from 'nanoid';
 import { problemOfReference, sha256OfReference } from '../../shared/bundle/reference.js';
+import { callerOf } from '../../shared/identity/caller.js';
+import { described } from '../../shared/identity/identity.js';
 import { validateJobSpec } from '../../shared/job_spec.js';
 import { LABEL, LABEL_TEXT } from '../../shared/schema.js';
 import { type Codec, WireError } from '../../shared/wire/codec.js';
@@ -50,6 +52,14 @@ function reasonOf(text: string): string {
   return text.trim() === '' ? 'by an operator' : text.trim();
 }
 
+/** Throws a Refused when a submitter asks for something of another one's job. */
+function mustOwn(call: Unary, { record }: JobRun, what: string): void {
+  const caller = callerOf(call);
+  if (caller?.role !== 'submitter' || caller.name === record.user) return;
+  const message = `${described(caller)} may not ${what} job ${record.job} of ${record.user}; an admin may`;
+  throw refused(status.PERMISSION_DENIED, message);
+}
+
 /** Which archives of code are there, whole. */
 export interface Bundles {
   holds(sha256: string): boolean;
@@ -69,9 +79,9 @@ export class JobsService implements Requests {
   }
 
   get implementation(): UntypedServiceImplementation {
-    const unary = (handle: (request: unknown, reply: Reply) => void) => (call: Unary, reply: Reply) =>
+    const unary = (handle: (request: unknown, reply: Reply, call: Unary) => void) => (call: Unary, reply: Reply) =>
       this.#guard(
-        () => handle(call.request, reply),
+        () => handle(call.request, reply, call),
         (error) => reply(error, null),
       );
     const streaming = (handle: (call: Streaming) => void) => (call: Streaming) => {
@@ -82,15 +92,15 @@ export class JobsService implements Requests {
       );
     };
     return {
-      submit: unary((request, reply) => this.#submit(request, reply)),
+      submit: unary((_, reply, call) => this.#submit(call, reply)),
       get: unary((request, reply) => reply(null, this.#view(this.#find(request)))),
       list: unary((_, reply) => reply(null, this.#encode(wire.jobList, { jobs: views.jobsView(this.#driver.state) }))),
-      resume: unary((request, reply) => this.#resume(request, reply)),
+      resume: unary((_, reply, call) => this.#resume(call, reply)),
       checkpoints: unary((request, reply) => {
         const checkpoints = views.checkpointsView(this.#find(request));
         reply(null, this.#encode(wire.checkpointList, { checkpoints }));
       }),
-      cancel: unary((request, reply) => this.#cancel(request, reply)),
+      cancel: unary((_, reply, call) => this.#cancel(call, reply)),
       nodes: unary((_, reply) => {
         const nodes = views.nodesView(this.#driver.state, performance.now());
         reply(null, this.#encode(wire.nodeList, { nodes, timeMs: Date.now() }));
@@ -176,8 +186,10 @@ export class JobsService implements Requests {
     return run;
   }
 
-  #submit(request: unknown, reply: Reply): void {
-    const submit = wire.submitRequest.decode(request, 'SubmitRequest');
+  #submit(call: Unary, reply: Reply): void {
+    const asked = wire.submitRequest.decode(call.request, 'SubmitRequest');
+    // Who has a certificate submits in his own name, whatever he says.
+    const submit = { ...asked, user: callerOf(call)?.name ?? asked.user };
     const problem = validateJobSpec(submit.spec);
     if (problem !== undefined) {
       throw refused(status.INVALID_ARGUMENT, `${problem.field}: ${problem.problem}`);
@@ -206,9 +218,11 @@ export class JobsService implements Requests {
     return sha256 === undefined || this.#bundles.holds(sha256);
   }
 
-  #resume(request: unknown, reply: Reply): void {
-    const resume = wire.resumeRequest.decode(request, 'ResumeRequest');
-    const { job: parent, bundle } = this.#run(resume.job).record;
+  #resume(call: Unary, reply: Reply): void {
+    const resume = wire.resumeRequest.decode(call.request, 'ResumeRequest');
+    const run = this.#run(resume.job);
+    mustOwn(call, run, 'resume');
+    const { job: parent, bundle } = run.record;
     if (!this.#hasCode(bundle)) {
       const message = `the code of job ${parent} had to make room for that of newer jobs; submit its job file with --init-from`;
       throw refused(status.NOT_FOUND, message);
@@ -218,9 +232,10 @@ export class JobsService implements Requests {
     this.#driver.dispatch({ kind: 'resume', request: id, job: newJobId(), resume: { ...resume, job: parent } });
   }
 
-  #cancel(request: unknown, reply: Reply): void {
-    const { job, checkpoint } = wire.cancelRequest.decode(request, 'CancelRequest');
+  #cancel(call: Unary, reply: Reply): void {
+    const { job, checkpoint } = wire.cancelRequest.decode(call.request, 'CancelRequest');
     const run = this.#run(job);
+    mustOwn(call, run, 'cancel');
     const id = nanoid();
     this.#waiting.set(id, { reply, answer: () => this.#view(run) });
     this.#driver.dispatch({ kind: 'cancel', request: id, job: run.record.job, checkpoint });

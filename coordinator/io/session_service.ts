@@ -1,9 +1,12 @@
 /** The session service: one stream a worker. */
 import { type ServerDuplexStream, status, type UntypedServiceImplementation } from '@grpc/grpc-js';
 import { nanoid } from 'nanoid';
+import { callerOf } from '../../shared/identity/caller.js';
+import { described } from '../../shared/identity/identity.js';
 import type { Logger } from '../../shared/logger.js';
 import { WireError } from '../../shared/wire/codec.js';
-import { type CoordinatorMessage, workerMessage } from '../../shared/wire/session.js';
+import { type CoordinatorMessage, type WorkerMessage, workerMessage } from '../../shared/wire/session.js';
+import type { AuditLog } from './audit_log.js';
 import type { Driver, Sessions } from './driver.js';
 import { notLeading } from './refusal.js';
 import { bytesOf } from './session_wire.js';
@@ -18,11 +21,13 @@ export class SessionService implements Sessions {
   readonly #driver: Driver;
   readonly #leader: () => string | undefined;
   readonly #log: Logger;
+  readonly #audit: Pick<AuditLog, 'record'>;
 
-  constructor(driver: Driver, leader: () => string | undefined, log: Logger) {
+  constructor(driver: Driver, leader: () => string | undefined, log: Logger, audit: Pick<AuditLog, 'record'>) {
     this.#driver = driver;
     this.#leader = leader;
     this.#log = log;
+    this.#audit = audit;
   }
 
   get implementation(): UntypedServiceImplementation {
@@ -37,10 +42,14 @@ export class SessionService implements Sessions {
   }
 
   close(session: string, reason: string): void {
+    this.#end(session, status.ABORTED, reason);
+  }
+
+  #end(session: string, code: status, details: string): void {
     const stream = this.#streams.get(session);
     if (stream === undefined) return;
     this.#streams.delete(session);
-    stream.emit('error', { code: status.ABORTED, details: reason });
+    stream.emit('error', { code, details });
   }
 
   #connect(stream: Stream): void {
@@ -69,6 +78,7 @@ export class SessionService implements Sessions {
     if (!this.#streams.has(session)) return;
     try {
       const message = workerMessage.decode(wire, 'WorkerMessage');
+      if (this.#speaksForAnother(session, message)) return;
       this.#driver.dispatch({ kind: 'session_message', session, message });
     } catch (error) {
       if (!(error instanceof WireError)) throw error;
@@ -76,5 +86,20 @@ export class SessionService implements Sessions {
       this.#driver.dispatch({ kind: 'session_closed', session, reason: error.message });
       this.close(session, error.message);
     }
+  }
+
+  /** A worker says hello in the name of its certificate, or not at all. */
+  #speaksForAnother(session: string, message: WorkerMessage): boolean {
+    const stream = this.#streams.get(session);
+    if (stream === undefined || message.kind !== 'hello') return false;
+    const caller = callerOf(stream);
+    if (caller === undefined || message.worker === caller.name) return false;
+    const [who, code] = [described(caller), status.PERMISSION_DENIED];
+    const reason = `${who} may not say hello as ${message.worker}`;
+    const [from, on] = [stream.getPeer(), { worker: message.worker }];
+    this.#audit.record({ who, from, call: 'Session.Connect', on, outcome: status[code], reason });
+    this.#driver.dispatch({ kind: 'session_closed', session, reason });
+    this.#end(session, code, reason);
+    return true;
   }
 }

@@ -6,16 +6,10 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { noop } from 'cockatiel';
-import {
-  castGrpcError,
-  Etcd3,
-  type ICompare,
-  type IKeyValue,
-  type IOptions,
-  type IRequestOp,
-  type ITxnRequest,
-  Range,
-} from 'etcd3';
+import { castGrpcError, Etcd3, type ICompare, type IKeyValue, type IRequestOp, type ITxnRequest, Range } from 'etcd3';
+import type { Credentials } from '../identity/credential_files.js';
+import type { CredentialSource } from '../identity/kept_credentials.js';
+import { ETCD_NAME } from '../identity/tls_options.js';
 import {
   asEtcdFailure,
   EtcdCompacted,
@@ -38,8 +32,8 @@ export interface ConnectEtcdOptions {
   readonly prefix: string;
   /** Deadline of a call that names none of its own. */
   readonly callTimeoutMs: number;
-  /** TLS, for https endpoints. */
-  readonly credentials?: NonNullable<IOptions['credentials']> | undefined;
+  /** For https endpoints. Etcd's certificate must have the name ETCD_NAME. */
+  readonly credentials?: CredentialSource | undefined;
 }
 
 /** A key and its value as stored at some revision; `key` is without the client's prefix. */
@@ -129,27 +123,69 @@ const channelOptions = {
   'grpc.keepalive_timeout_ms': 4000,
   // Without this an http_proxy in the environment would come between.
   'grpc.enable_http_proxy': 0,
+  'grpc.ssl_target_name_override': ETCD_NAME,
 };
 
 export function connectEtcd(options: ConnectEtcdOptions): EtcdClient {
   return new EtcdClient(options);
 }
 
+/** Connections that were made with the same certificate. */
+interface Connections {
+  readonly etcd: Etcd3;
+  watches: number;
+  /** Nothing new is begun on them, and what was begun has had its time. */
+  retired: boolean;
+}
+
 export class EtcdClient {
   readonly callTimeoutMs: number;
-  readonly #etcd: Etcd3;
+  readonly #options: ConnectEtcdOptions;
   readonly #prefix: Buffer;
+  #now: Connections;
+  /** Of older certificates: there until their last watch has ended. */
+  readonly #before = new Set<Connections>();
+  #closed = false;
 
   constructor(options: ConnectEtcdOptions) {
     if (options.prefix.length === 0) throw new RangeError('the prefix of an etcd client must not be empty');
     this.callTimeoutMs = options.callTimeoutMs;
+    this.#options = options;
     this.#prefix = Buffer.from(options.prefix);
-    this.#etcd = new Etcd3({
-      hosts: [...options.endpoints],
+    this.#now = this.#connect(options.credentials?.current);
+    options.credentials?.onChange((credentials) => this.#reconnect(credentials));
+  }
+
+  get #etcd(): Etcd3 {
+    return this.#now.etcd;
+  }
+
+  #connect(credentials: Credentials | undefined): Connections {
+    const etcd = new Etcd3({
+      hosts: [...this.#options.endpoints],
       grpcOptions: channelOptions,
       faultHandling: { host: () => noop, global: noop },
-      ...(options.credentials === undefined ? {} : { credentials: options.credentials }),
+      ...(credentials === undefined ? {} : { credentials: etcdCredentials(credentials) }),
     });
+    return { etcd, watches: 0, retired: false };
+  }
+
+  /** Calls that run on the old connections have their time to end; watches stay there until those break. */
+  #reconnect(credentials: Credentials): void {
+    if (this.#closed) return;
+    const old = this.#now;
+    this.#before.add(old);
+    this.#now = this.#connect(credentials);
+    const retire = (): void => {
+      old.retired = true;
+      this.#closeIfUnused(old);
+    };
+    setTimeout(retire, this.callTimeoutMs).unref();
+  }
+
+  #closeIfUnused(connections: Connections): void {
+    if (!connections.retired || connections.watches > 0 || !this.#before.delete(connections)) return;
+    connections.etcd.close();
   }
 
   /** The newest committed value of a key, and the revision of the store at which it was read. */
@@ -245,10 +281,17 @@ export class EtcdClient {
   watch(options: WatchOptions): { close(): void } {
     let over = false;
     let closeStream = (): void => {};
-    const end = (error: unknown): void => {
-      if (over) return;
+    const connections = this.#now;
+    connections.watches++;
+    const finish = (): void => {
       over = true;
       closeStream();
+      connections.watches--;
+      this.#closeIfUnused(connections);
+    };
+    const end = (error: unknown): void => {
+      if (over) return;
+      finish();
       options.onEnd(asEtcdFailure(error, `watch ${describe(options.range)}`));
     };
     this.#openWatch(options, () => over, end).then((close) => {
@@ -257,15 +300,16 @@ export class EtcdClient {
     }, end);
     return {
       close: () => {
-        over = true;
-        closeStream();
+        if (!over) finish();
       },
     };
   }
 
   /** Closes the connections; calls after that fail with EtcdClosed. First close what uses the client: it would try for ever. */
   close(): void {
-    this.#etcd.close();
+    this.#closed = true;
+    for (const { etcd } of [this.#now, ...this.#before]) etcd.close();
+    this.#before.clear();
   }
 
   async #openWatch(options: WatchOptions, isOver: () => boolean, end: (error: unknown) => void): Promise<() => void> {
@@ -361,6 +405,14 @@ export class EtcdClient {
       }
     }
   }
+}
+
+function etcdCredentials({ ca, certificate, key }: Credentials) {
+  return {
+    rootCertificate: Buffer.from(ca),
+    certChain: Buffer.from(certificate),
+    privateKey: Buffer.from(key),
+  };
 }
 
 /** Relative in effect: grpc-js turns it into a timer at once, so a jump of the wall clock does not stretch it. */

@@ -11,6 +11,7 @@
  *     bundles/<sha256>                an archive of code, and whether it is whole (docs/bundles.md)
  *     bundle_pieces/<sha256>/<number> a part of one; 4 digits
  *     events/<job>/<sequence>         one event of a job; 16 digits, so that the order of keys is the order of events
+ *     join_tokens/<sha256>            a join token that nobody has used yet, under a lease that ends with it
  *     operations/<term>               last operation that the leader of that term stored (see Store); 16 digits
  */
 
@@ -26,6 +27,7 @@ export const nodesFolder = 'nodes/';
 export const bundlesFolder = 'bundles/';
 export const bundlePiecesFolder = 'bundle_pieces/';
 export const eventsFolder = 'events/';
+export const joinTokensFolder = 'join_tokens/';
 export const operationsFolder = 'operations/';
 
 /** Folders whose keys are names of members. */
@@ -68,6 +70,11 @@ export function checkpointsKey(job: string): string {
 
 export function nodeKey(worker: string): string {
   return nodesFolder + checkedName(worker);
+}
+
+/** `sha256`: of the token's secret part. */
+export function joinTokenKey(sha256: string): string {
+  return joinTokensFolder + checkedName(sha256);
 }
 
 export function bundleKey(sha256: string): string {

@@ -10,7 +10,7 @@ function protoFolder(): string {
 }
 
 export const packageDefinition: PackageDefinition = loadSync(
-  ['jobs.proto', 'bundles.proto', 'session.proto', 'peer.proto'],
+  ['jobs.proto', 'bundles.proto', 'session.proto', 'peer.proto', 'identity.proto'],
   {
     includeDirs: [protoFolder()],
     longs: String,
@@ -21,10 +21,12 @@ export const packageDefinition: PackageDefinition = loadSync(
 );
 
 const loaded = loadPackageDefinition(packageDefinition) as unknown as {
-  readonly lockstep: Readonly<Record<'jobs' | 'bundles' | 'session' | 'peer', GrpcObject>>;
+  readonly lockstep: Readonly<Record<'jobs' | 'bundles' | 'session' | 'peer' | 'identity', GrpcObject>>;
 };
 
 export const JobsClient = loaded.lockstep.jobs['Jobs'] as ServiceClientConstructor;
 export const BundlesClient = loaded.lockstep.bundles['Bundles'] as ServiceClientConstructor;
 export const SessionClient = loaded.lockstep.session['Session'] as ServiceClientConstructor;
 export const PeerClient = loaded.lockstep.peer['Peer'] as ServiceClientConstructor;
+export const TokensClient = loaded.lockstep.identity['Tokens'] as ServiceClientConstructor;
+export const JoinClient = loaded.lockstep.identity['Join'] as ServiceClientConstructor;

@@ -49,6 +49,7 @@ async function ask(args: readonly string[], options: AskOptions = {}): Promise<O
     environment: process.env,
     user: undefined,
     defaultServer: options.server ?? cluster.api,
+    tlsFolder: undefined,
     python: readFileSync(join(repository, 'dist/.python'), 'utf8').trim(),
     repository,
   };

@@ -25,6 +25,9 @@ function program(): Command {
   made.command('jobs').description('list the jobs').option('--json');
   made.command('job <job>').option('--server <host:port>').option('-f, --follow').option('--worker <name>');
   made.command('run <job.yaml>').option('--dir <folder>').option('--steps <n>');
+  const certs = made.command('certs');
+  certs.command('worker <name>').option('--dir <folder>');
+  certs.command('show <file>');
   made.command('secret', { hidden: true });
   return made;
 }
@@ -55,6 +58,8 @@ describe('what can come next', () => {
     ['a file for a job file', ['run', ''], FILES],
     ['a folder', ['run', 'x.yaml', '--dir', ''], FILES],
     ['nothing for a number', ['run', 'x.yaml', '--steps', ''], []],
+    ['a command below a command', ['certs', ''], ['worker', 'show', 'help']],
+    ['an option below a command', ['certs', 'worker', '--d'], ['--dir']],
     ['nothing after an unknown command', ['rnu', ''], []],
   ])('is %s', async (_, words, expected) => {
     expect(await values(...words)).toEqual(expected);

@@ -32,6 +32,31 @@ describe('a failed call', () => {
     expect(callFailure(callError(status.DEADLINE_EXCEEDED))).toEqual({ kind: 'too_late' });
   });
 
+  it.each([
+    ['Last error: 80EC:error:0A00045C:SSL routines:tlsv13 alert certificate required:../x.c', 'give --tls-dir'],
+    [
+      'No connection established. Last error: Error: certificate has expired. Resolution note: ',
+      'is not believed: certificate has',
+    ],
+    [
+      'No connection established. Last error: Error: the certificate is that of worker w1, not of a coordinator. Resolution note: ',
+      'that of worker w1',
+    ],
+  ])('because of certificates is not allowed: %j', (details, message) => {
+    const failure = callFailure(Object.assign(callError(status.UNAVAILABLE), { details }));
+    expect(failure).toMatchObject({ kind: 'final', error: { exitCode: 5, message: expect.stringContaining(message) } });
+  });
+
+  it.each([
+    ['Last error: Failed to connect (2026). Resolution note: ', 'it does not speak without TLS'],
+    ['Last error: Error: write EPROTO SSL routines:wrong version number', 'it speaks no TLS'],
+    ['Last error: read ECONNRESET (2026). Resolution note: ', 'it may not believe the certificate'],
+    ['Last error: connect ECONNREFUSED 127.0.0.1:1 (2026)', 'connect ECONNREFUSED 127.0.0.1:1'],
+  ])('says what TLS may have to do with it: %j', (details, reason) => {
+    const failure = callFailure(Object.assign(callError(status.UNAVAILABLE), { details }));
+    expect(failure).toMatchObject({ kind: 'unreachable', reason: expect.stringContaining(reason) });
+  });
+
   it('that is no failure of a call is a fault of ours', () => {
     expect(() => callFailure(new TypeError('x'))).toThrow(TypeError);
   });

@@ -28,6 +28,7 @@ async function outcomeOf(
     environment: {},
     user: undefined,
     defaultServer: undefined,
+    tlsFolder: undefined,
     python: 'python3',
     repository: folder,
   };

@@ -77,7 +77,8 @@ export class NetworkLauncher implements Launcher {
   #startDaemon(daemon: string, name: string, settings: Readonly<Record<string, unknown>>): void {
     const path = join(this.folder, `${name}.yaml`);
     const etcd = { endpoints: [this.etcdUrl], prefix: '/lockstep' };
-    writeFileSync(path, stringify({ name, etcd, die_with_parent: true, ...settings }));
+    // The network has no others than these hosts.
+    writeFileSync(path, stringify({ name, etcd, open_to_network: true, die_with_parent: true, ...settings }));
     const main = join(repository, 'dist', daemon, 'main.js');
     this.#daemons.push(this.#supervise(name, [process.execPath, main, '--config', path]));
   }

@@ -6,6 +6,7 @@ import { readCoordinatorConfig } from '../../coordinator/config.js';
 import { ConfigError } from '../../shared/config.js';
 import { readWorkerConfig } from '../../worker/config.js';
 
+const TLS = 'tls: {ca: a, certificate: b, key: c}';
 let folder = '';
 beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), 'lockstep-config-'));
@@ -41,7 +42,8 @@ describe('a configuration', () => {
           'name: w1',
           'listen: 0.0.0.0:7001',
           'advertise: gpu-1.example:7001',
-          'etcd: {endpoints: ["http://a:2379", "https://b:2379"], prefix: /team/lockstep}',
+          'tls: {ca: /c/ca.pem, certificate: cert.pem, key: key.pem}',
+          'etcd: {endpoints: ["https://a:2379", "https://b:2379"], prefix: /team/lockstep}',
           'lease_ttl_seconds: 5',
           'python: /opt/venv/bin/python3',
           'gpu: 3',
@@ -59,7 +61,8 @@ describe('a configuration', () => {
       name: 'w1',
       listen: '0.0.0.0:7001',
       advertise: 'gpu-1.example:7001',
-      etcd: { endpoints: ['http://a:2379', 'https://b:2379'], prefix: '/team/lockstep' },
+      tls: { ca: '/c/ca.pem', certificate: 'cert.pem', key: 'key.pem' },
+      etcd: { endpoints: ['https://a:2379', 'https://b:2379'], prefix: '/team/lockstep' },
       leaseTtlSeconds: 5,
       python: '/opt/venv/bin/python3',
       gpu: 3,
@@ -112,6 +115,60 @@ describe('a configuration', () => {
     ['labels: {zone: [a]}', /labels\.zone: must be 1 to 63/],
   ])('of a worker is refused: %j', (line, message) => {
     expect(() => readWorkerConfig(fileOf(`name: w1\netcd: {endpoints: ["http://a:1"]}\n${line}`))).toThrow(message);
+  });
+
+  it.each([
+    ['listen: 0.0.0.0:7400', 'listen', 'while there is no tls section'],
+    ['listen: "[::]:7400"', 'listen', 'while there is no tls section'],
+    ['advertise: gpu-1:7400', 'advertise', 'while there is no tls section'],
+    ['dashboard: 10.0.0.1:8090', 'dashboard', 'certificates do not protect it'],
+    [`dashboard: 10.0.0.1:8090\n${TLS}`, 'dashboard', 'certificates do not protect it'],
+  ])('without certificates keeps to its own machine: %j', (lines, key, why) => {
+    const text = `name: c1\netcd: {endpoints: ["http://127.0.0.1:1"]}\n${lines}`;
+    const message = `daemon.yaml:3: ${key}: must be a loopback address such as 127.0.0.1`;
+    expect(() => readCoordinatorConfig(fileOf(text))).toThrow(message);
+    expect(() => readCoordinatorConfig(fileOf(text))).toThrow(why);
+    expect(readCoordinatorConfig(fileOf(`${text}\nopen_to_network: true`)).name).toBe('c1');
+  });
+
+  it('of a worker without certificates keeps to its own machine, too', () => {
+    const text = 'name: w1\netcd: {endpoints: ["http://a:1"]}\nlisten: 10.0.0.1:0';
+    expect(() => readWorkerConfig(fileOf(text))).toThrow(/listen: must be a loopback address/);
+    expect(readWorkerConfig(fileOf(`${text}\nopen_to_network: true`)).listen).toBe('10.0.0.1:0');
+    expect(
+      readWorkerConfig(fileOf(`name: w1\netcd: {endpoints: ["https://a:1"]}\nlisten: 10.0.0.1:0\n${TLS}`)).tls,
+    ).toBeDefined();
+  });
+
+  it('with certificates speaks to no etcd elsewhere without them', () => {
+    const text = (url: string) => `name: c1\netcd: {endpoints: ["https://a:1", "${url}"]}\n${TLS}`;
+    expect(() => readCoordinatorConfig(fileOf(text('http://b:1')))).toThrow(
+      'daemon.yaml:2: etcd.endpoints: must begin with https:// because there is a tls section: http://b:1',
+    );
+    expect(readCoordinatorConfig(fileOf(text('http://127.0.0.1:1'))).name).toBe('c1');
+  });
+
+  it('that lets machines join names the key of the authority', () => {
+    const text = `name: c1\netcd: {endpoints: ["http://127.0.0.1:1"]}\njoin_listen: 0.0.0.0:7401\n`;
+    expect(() => readCoordinatorConfig(fileOf(text))).toThrow(/daemon\.yaml:3: join_listen: needs tls\.ca_key/);
+    expect(() => readCoordinatorConfig(fileOf(text + TLS))).toThrow(/join_listen: needs tls\.ca_key/);
+    const tls = 'tls: {ca: a, certificate: b, key: c, ca_key: d}\naudit_log: /var/log/audit.log';
+    expect(readCoordinatorConfig(fileOf(text + tls))).toMatchObject({
+      joinListen: '0.0.0.0:7401',
+      auditLog: '/var/log/audit.log',
+      tls: { ca: 'a', certificate: 'b', key: 'c', caKey: 'd' },
+    });
+  });
+
+  it.each([
+    ['tls: {ca: a, key: c}', /tls\.certificate: is missing/],
+    ['tls: {ca: a, certificate: b, key: c, cakey: d}', /tls\.cakey: is not a known key; did you mean ca_key/],
+    ['audit_log: audit.log', /audit_log: must be an absolute path/],
+    ['open_to_network: yes please', /open_to_network: must be true or false/],
+  ])('of certificates is refused: %j', (line, message) => {
+    expect(() => readCoordinatorConfig(fileOf(`name: c1\netcd: {endpoints: ["http://a:1"]}\n${line}`))).toThrow(
+      message,
+    );
   });
 
   it('that is not there is refused', () => {

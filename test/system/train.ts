@@ -8,6 +8,8 @@ export interface TrainOptions {
   readonly job: string;
   readonly workers: number;
   readonly steps?: number;
+  /** More options of `run`. */
+  readonly options?: readonly string[];
   /** What the test does while the job trains. */
   readonly during?: (lockstep: Lockstep) => Promise<void>;
 }
@@ -26,7 +28,7 @@ export interface Trained {
   readonly left: readonly string[];
 }
 
-export async function train({ job, workers, steps, during }: TrainOptions): Promise<Trained> {
+export async function train({ job, workers, steps, options = [], during }: TrainOptions): Promise<Trained> {
   const length = steps === undefined ? [] : ['--steps', String(steps)];
   const lockstep = new Lockstep([
     'run',
@@ -34,6 +36,7 @@ export async function train({ job, workers, steps, during }: TrainOptions): Prom
     '--workers',
     String(workers),
     ...length,
+    ...options,
     '--dir',
     '{folder}/run',
     '--json',

@@ -5,7 +5,15 @@ import { setTimeout } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 
 export const repository = fileURLToPath(new URL('../../', import.meta.url));
-const sources = ['worker/collective', 'worker/checkpoint', 'worker/io', 'shared', 'shared/wire', 'shared/checkpoint'];
+const sources = [
+  'worker/collective',
+  'worker/checkpoint',
+  'worker/io',
+  'shared',
+  'shared/identity',
+  'shared/wire',
+  'shared/checkpoint',
+];
 const lock = `${repository}node_modules/.lockstep_test_build`;
 const LOCK_STALE_MS = 60_000;
 

@@ -11,7 +11,14 @@ export const PREFIX_BYTES = 5;
 
 export const CONTENT_TYPE = 'application/grpc+proto';
 
-export const code = { ok: 0, cancelled: 1, invalidArgument: 3, resourceExhausted: 8, unimplemented: 12 } as const;
+export const code = {
+  ok: 0,
+  cancelled: 1,
+  invalidArgument: 3,
+  permissionDenied: 7,
+  resourceExhausted: 8,
+  unimplemented: 12,
+} as const;
 
 export function writePrefix(into: Buffer, messageBytes: number): void {
   into.writeUInt8(0, 0);

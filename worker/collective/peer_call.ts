@@ -1,7 +1,7 @@
 /** The puller's connection to one peer, with one call of Pull on it. */
 import type { PullRequest } from '../../shared/wire/peer.js';
 import { CONTENT_TYPE, keepAlive, statusOf, withPrefix } from './grpc_wire.js';
-import { ClientCall } from './http2/client_call.js';
+import { ClientCall, type Security } from './http2/client_call.js';
 import type { Headers } from './http2/header_block.js';
 import { HOST_KEY, INCARNATION_KEY, PULL_PATH, serializePullRequest } from './peer_service.js';
 
@@ -32,21 +32,23 @@ export class PeerCall {
   constructor(
     address: string,
     private readonly events: CallEvents,
+    security?: Security,
   ) {
     const headers = new Map([
       [':method', 'POST'],
-      [':scheme', 'http'],
+      [':scheme', security === undefined ? 'http' : 'https'],
       [':path', PULL_PATH],
       [':authority', address],
       ['te', 'trailers'],
       ['content-type', CONTENT_TYPE],
     ]);
-    this.#call = new ClientCall(address, headers, {
+    const heard = {
       connected: () => this.#keepAlive(),
-      headers: (received) => this.#heard(received),
-      data: (bytes) => this.events.data(bytes),
-      over: (reason) => this.#broke(reason),
-    });
+      headers: (received: Headers) => this.#heard(received),
+      data: (bytes: Buffer) => this.events.data(bytes),
+      over: (reason: string) => this.#broke(reason),
+    };
+    this.#call = new ClientCall(address, headers, heard, security);
   }
 
   send(request: PullRequest): void {

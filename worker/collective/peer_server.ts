@@ -7,13 +7,18 @@
 import { randomBytes } from 'node:crypto';
 import { readSync } from 'node:fs';
 import {
+  createSecureServer,
   createServer,
+  type Http2SecureServer,
+  type Http2Server,
   type IncomingHttpHeaders,
   type OutgoingHttpHeaders,
   type ServerHttp2Session,
   type ServerHttp2Stream,
 } from 'node:http2';
 import type { AddressInfo } from 'node:net';
+import { described } from '../../shared/identity/identity.js';
+import { MUTUAL_SERVER } from '../../shared/identity/tls_options.js';
 import type { PullRequest } from '../../shared/wire/peer.js';
 import { encodeMemoryPlace, encodePartialFacts, encodeStateFacts, type MemoryPlace } from './facts.js';
 import { encodeHeader, type FrameStatus, HEADER_BYTES } from './frame.js';
@@ -26,6 +31,7 @@ import {
   statusTrailers,
   writePrefix,
 } from './grpc_wire.js';
+import { type PeerSecurity, peerOf } from './peer_security.js';
 import { decodePullRequest, HOST_KEY, INCARNATION_KEY, MOST_REQUEST_BYTES, PULL_PATH } from './peer_service.js';
 import { CHUNK_BYTES } from './segments.js';
 import type { Answer, Located, Shelf } from './shelf.js';
@@ -68,6 +74,8 @@ export interface PeerServerOptions {
   /** See peer_memory.ts; empty if no memory is offered. */
   readonly host: string;
   readonly servingOf: (job: string) => Serving | undefined;
+  /** Without it anybody who reaches the port is answered. */
+  readonly security?: PeerSecurity | undefined;
 }
 
 interface Waiting {
@@ -76,12 +84,18 @@ interface Waiting {
 }
 
 export class PeerServer {
-  readonly #server = createServer(SERVER_OPTIONS);
+  readonly #server: Http2Server | Http2SecureServer;
+  readonly #secureServer: Http2SecureServer | undefined;
   readonly #sessions = new Set<ServerHttp2Session>();
   /** By job, then by the event that the requests wait for. */
   readonly #waiting = new Map<string, Map<string, Set<Waiting>>>();
 
   constructor(private readonly options: PeerServerOptions) {
+    const { security } = options;
+    if (security !== undefined) {
+      this.#secureServer = createSecureServer({ ...SERVER_OPTIONS, ...MUTUAL_SERVER, ...security.serverOptions });
+    }
+    this.#server = this.#secureServer ?? createServer(SERVER_OPTIONS);
     this.#server.on('session', (session) => this.#connected(session));
     this.#server.on('stream', (stream, headers) => this.#accept(stream, headers));
   }
@@ -96,6 +110,12 @@ export class PeerServer {
         resolve((this.#server.address() as AddressInfo).port);
       });
     });
+  }
+
+  /** The security has new certificates, for connections from now on. */
+  certificatesChanged(): void {
+    const { security } = this.options;
+    if (security !== undefined) this.#secureServer?.setSecureContext(security.serverOptions);
   }
 
   close(): void {
@@ -133,16 +153,21 @@ export class PeerServer {
 
   #accept(http2: ServerHttp2Stream, headers: IncomingHttpHeaders): void {
     http2.on('error', () => undefined);
+    const refuse = (status: number, details: string): void =>
+      http2.respond({ ...this.#greeting(), ...statusTrailers(status, details) }, { endStream: true });
     if (headers[':path'] !== PULL_PATH) {
-      http2.respond(
-        { ...this.#greeting(), ...statusTrailers(code.unimplemented, 'no such method') },
-        { endStream: true },
-      );
+      refuse(code.unimplemented, 'no such method');
+      return;
+    }
+    const { servingOf, security } = this.options;
+    const peer = security === undefined || http2.session === undefined ? undefined : peerOf(http2.session);
+    if (security !== undefined && peer?.role !== 'worker') {
+      refuse(code.permissionDenied, `${peer === undefined ? 'nobody' : described(peer)} is not a worker`);
       return;
     }
     http2.respond(this.#greeting(), { waitForTrailers: true });
-    const { servingOf } = this.options;
-    const stream = new ServingStream(http2, servingOf, (request, event) => this.#wait(stream, request, event));
+    const wait = (request: PullRequest, event: string): void => this.#wait(stream, request, event);
+    const stream = new ServingStream(http2, servingOf, wait, peer?.name);
     const reader = new MessageReader(MOST_REQUEST_BYTES);
     http2.on('data', (bytes: Buffer) => {
       const messages = reader.push(bytes);
@@ -204,6 +229,8 @@ class ServingStream {
     private readonly http2: ServerHttp2Stream,
     private readonly servingOf: (job: string) => Serving | undefined,
     private readonly wait: (request: PullRequest, event: string) => void,
+    /** By the certificate of whoever asks; undefined without one. */
+    private readonly asker: string | undefined,
   ) {}
 
   /** The status with which the call ends. */
@@ -228,6 +255,8 @@ class ServingStream {
     const request = decodePullRequest(message);
     this.#open++;
     if (request === undefined) this.end(code.invalidArgument, 'malformed request');
+    else if (request.worker !== (this.asker ?? request.worker))
+      this.end(code.permissionDenied, `worker ${this.asker} asks in the name of ${request.worker}`);
     else if (this.#open <= MOST_OPEN_REQUESTS) this.consider(request);
     else this.end(code.resourceExhausted, `more than ${MOST_OPEN_REQUESTS} open requests`);
   }

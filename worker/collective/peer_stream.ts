@@ -12,6 +12,7 @@ import { answers, type FrameHeader } from './frame.js';
 import { FrameReader } from './frame_reader.js';
 import { type Greeting, PeerCall } from './peer_call.js';
 import { pidOnOurHost } from './peer_memory.js';
+import type { PeerSecurity } from './peer_security.js';
 import { MOST_PAYLOAD_BYTES } from './peer_service.js';
 import { CHUNK_BYTES } from './segments.js';
 
@@ -100,6 +101,7 @@ export class PeerStream {
     readonly peer: Peer,
     private readonly own: StreamIdentity,
     private readonly drops: DropCounter,
+    private readonly security?: PeerSecurity,
   ) {}
 
   want(pulls: readonly Pull[]): void {
@@ -184,11 +186,13 @@ export class PeerStream {
       frameRefused: (reason) => this.#refuseFrame(reason),
     });
     this.#reader = reader;
-    this.#call = new PeerCall(this.peer.peerAddress, {
-      greeted: (greeting) => this.#greeted(greeting),
-      data: (bytes) => reader.push(bytes),
-      broke: (reason) => this.#broke(reason),
-    });
+    const events = {
+      greeted: (greeting: Greeting) => this.#greeted(greeting),
+      data: (bytes: Buffer) => reader.push(bytes),
+      broke: (reason: string) => this.#broke(reason),
+    };
+    const { peerAddress, worker } = this.peer;
+    this.#call = new PeerCall(peerAddress, events, this.security?.clientFor(worker));
     this.#attemptTimer = setTimeout(() => this.#broke('no answer'), ATTEMPT_TIMEOUT_MS);
     this.#send();
   }

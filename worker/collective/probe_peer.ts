@@ -1,6 +1,7 @@
 /** How fast bytes come from a peer: a few bounded reads of bytes that mean nothing, through its Peer service, by the code that pulls gradients. */
 import type { FrameHeader } from './frame.js';
 import { FrameReader } from './frame_reader.js';
+import type { Security } from './http2/client_call.js';
 import { PeerCall } from './peer_call.js';
 import { MOST_PAYLOAD_BYTES, PROBE_BYTES } from './peer_service.js';
 
@@ -15,6 +16,8 @@ export interface ProbeOptions {
   readonly worker: string;
   readonly incarnation: string;
   readonly signal: AbortSignal;
+  /** Undefined: without TLS. */
+  readonly security?: Security | undefined;
 }
 
 /** Bytes a second from the first chunk of a read to its last. Rejects with a reason of one line, after five seconds at the latest. */
@@ -45,17 +48,18 @@ class Probe {
   ) {}
 
   begin(): void {
-    const { address, signal } = this.options;
+    const { address, signal, security } = this.options;
     this.#timer = setTimeout(
       () => this.#fail(`it did not send ${READS * PROBE_BYTES} bytes in ${LIMIT_MS / 1000} s`),
       LIMIT_MS,
     );
     signal.addEventListener('abort', this.#stop, { once: true });
-    this.#call = new PeerCall(address, {
+    const heard = {
       greeted: () => undefined,
-      data: (bytes) => this.#reader.push(bytes),
-      broke: (reason) => this.#fail(reason),
-    });
+      data: (bytes: Buffer) => this.#reader.push(bytes),
+      broke: (reason: string) => this.#fail(reason),
+    };
+    this.#call = new PeerCall(address, heard, security);
     this.#ask();
   }
 

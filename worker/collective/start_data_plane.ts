@@ -1,6 +1,8 @@
 /** The main thread's side of the data plane: starts the thread and passes messages. */
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
+import type { Credentials } from '../../shared/identity/credential_files.js';
+import type { CredentialSource } from '../../shared/identity/kept_credentials.js';
 import type { DataPlane, DataPlaneCommand, DataPlaneEvent } from './data_plane.js';
 import type { FromThread, ThreadOptions, ToThread } from './thread_messages.js';
 
@@ -15,6 +17,8 @@ export interface DataPlaneOptions {
   readonly incarnation: string;
   /** Whether workers on this host read each other's exchange memory where it is, the default, or send it to each other. */
   readonly sameHost?: boolean;
+  /** With them only workers of the same cluster are talked to, over TLS. */
+  readonly credentials?: CredentialSource | undefined;
   readonly onEvent: (event: DataPlaneEvent) => void;
   readonly log: (level: 'info' | 'warn', line: string) => void;
   /** The thread died of a broken invariant. Without it the error is thrown where nothing catches it, which ends the daemon. */
@@ -30,7 +34,8 @@ function threadFile(): string {
 /** Resolves when the Peer service listens; rejects when it cannot. */
 export function startDataPlane(options: DataPlaneOptions): Promise<DataPlane> {
   const { host, port = 0, worker: name, incarnation, sameHost = true } = options;
-  const workerData: ThreadOptions = { host, port, worker: name, incarnation, sameHost };
+  const credentials = options.credentials?.current;
+  const workerData: ThreadOptions = { host, port, worker: name, incarnation, sameHost, credentials };
   // Without the daemon's own flags: some of them (--input-type) forbid a file to be run. Descriptors are closed by those who opened them.
   const worker = new Worker(threadFile(), { workerData, execArgv: [], trackUnmanagedFds: false });
   return new Promise((resolve, reject) => {
@@ -41,7 +46,9 @@ export function startDataPlane(options: DataPlaneOptions): Promise<DataPlane> {
       if (message.event.kind === 'listening') {
         worker.off('error', reject);
         worker.on('error', options.onFailed ?? throwUncaught);
-        resolve(new ThreadedDataPlane(worker, message.event.port));
+        const plane = new ThreadedDataPlane(worker, message.event.port);
+        options.credentials?.onChange((next) => plane.replaceCredentials(next));
+        resolve(plane);
       }
       options.onEvent(message.event);
     });
@@ -67,6 +74,10 @@ class ThreadedDataPlane implements DataPlane {
 
   tell(command: DataPlaneCommand): void {
     this.#post({ kind: 'command', command });
+  }
+
+  replaceCredentials(credentials: Credentials): void {
+    this.#post({ kind: 'credentials', credentials });
   }
 
   async close(): Promise<void> {

@@ -1,10 +1,12 @@
 /** The data plane's own thread: carries out the commands of the daemon's main thread, and serves the peers. */
 import { parentPort, workerData } from 'node:worker_threads';
+import type { Credentials } from '../../shared/identity/credential_files.js';
 import { keepFreedMemory } from './allocator.js';
 import type { DataPlaneCommand, DataPlaneEvent, Peer } from './data_plane.js';
 import { DropCounter } from './drop_counter.js';
 import { JobExchange, type Surroundings } from './job_exchange.js';
 import { hostHeader } from './peer_memory.js';
+import { PeerSecurity } from './peer_security.js';
 import { PeerServer } from './peer_server.js';
 import { PeerStream, type Pull, type PullOwner } from './peer_stream.js';
 import type { FromThread, ThreadOptions, ToThread } from './thread_messages.js';
@@ -14,15 +16,18 @@ class DataThread implements Surroundings {
   /** By worker name. */
   readonly #streams = new Map<string, PeerStream>();
   readonly #server: PeerServer;
+  readonly #security: PeerSecurity | undefined;
   readonly #drops = new DropCounter((line) => this.log('warn', line));
 
   constructor(
     private readonly options: ThreadOptions,
     private readonly post: (message: FromThread) => void,
   ) {
-    const { incarnation, sameHost } = options;
+    const { incarnation, sameHost, credentials } = options;
     const servingOf = (job: string): JobExchange | undefined => this.#jobs.get(job);
-    this.#server = new PeerServer({ incarnation, host: sameHost ? hostHeader() : '', servingOf });
+    this.#security = credentials === undefined ? undefined : new PeerSecurity(credentials);
+    const host = sameHost ? hostHeader() : '';
+    this.#server = new PeerServer({ incarnation, host, servingOf, security: this.#security });
   }
 
   async start(): Promise<void> {
@@ -87,7 +92,7 @@ class DataThread implements Surroundings {
   }
 
   want(peer: Peer, pulls: readonly Pull[]): void {
-    const stream = this.#streams.get(peer.worker) ?? new PeerStream(peer, this.options, this.#drops);
+    const stream = this.#streams.get(peer.worker) ?? new PeerStream(peer, this.options, this.#drops, this.#security);
     this.#streams.set(peer.worker, stream);
     stream.want(pulls);
   }
@@ -125,6 +130,12 @@ class DataThread implements Surroundings {
     this.post({ kind: 'log', level, line });
   }
 
+  /** Connections that are open stay so. */
+  replaceCredentials(credentials: Credentials): void {
+    this.#security?.replace(credentials);
+    this.#server.certificatesChanged();
+  }
+
   shutDown(): void {
     for (const job of this.#jobs.values()) job.close();
     this.closeUnusedStreams();
@@ -140,6 +151,7 @@ const options: ThreadOptions = workerData;
 const thread = new DataThread(options, (message) => port.postMessage(message));
 port.on('message', (message: ToThread) => {
   if (message.kind === 'command') thread.obey(message.command);
+  else if (message.kind === 'credentials') thread.replaceCredentials(message.credentials);
   else {
     thread.shutDown();
     port.close();

@@ -1,10 +1,12 @@
 /** Gets an archive of code from whoever leads, tries again, and gives up with one clear error. */
-import { type ClientReadableStream, credentials, type ServiceError, status } from '@grpc/grpc-js';
+import { type ClientReadableStream, type ServiceError, status } from '@grpc/grpc-js';
 import { BundleError } from '../../shared/bundle/bundle_error.js';
 import { MAX_PACKED_BYTES } from '../../shared/bundle/limits.js';
 import { sha256Of } from '../../shared/bundle/pack.js';
 import { BackOff } from '../../shared/etcd/back_off.js';
 import type { Leader } from '../../shared/etcd/leader_watch.js';
+import { channelCredentials, TLS_CHANNEL_OPTIONS } from '../../shared/identity/grpc_credentials.js';
+import type { CredentialSource } from '../../shared/identity/kept_credentials.js';
 import { bundlePiece, bundleReference } from '../../shared/wire/bundles.js';
 import { BundlesClient } from '../../shared/wire/services.js';
 
@@ -17,6 +19,7 @@ const channelOptions = {
   'grpc.keepalive_timeout_ms': 2_000,
   'grpc.use_local_subchannel_pool': 1,
   'grpc.enable_http_proxy': 0,
+  ...TLS_CHANNEL_OPTIONS,
 };
 
 /** The archive could not be fetched now; another time it might. */
@@ -29,16 +32,17 @@ export async function fetchBundle(
   sha256: string,
   leader: () => Leader | undefined,
   signal: AbortSignal,
+  credentials?: CredentialSource,
 ): Promise<Buffer> {
   const untilMs = performance.now() + FETCH_MS;
   const backOff = new BackOff({ firstMs: 100, maxMs: 2_000 });
   let problem = 'no coordinator leads';
   while (!signal.aborted && performance.now() < untilMs) {
-    const address = leader()?.address;
-    if (address !== undefined) {
-      const outcome = await attempt(sha256, address, signal);
+    const now = leader();
+    if (now !== undefined) {
+      const outcome = await attempt(sha256, now, signal, credentials);
       if (outcome instanceof Buffer) return outcome;
-      problem = `${address}: ${outcome}`;
+      problem = `${now.address}: ${outcome}`;
     }
     await backOff.wait(signal);
   }
@@ -46,8 +50,14 @@ export async function fetchBundle(
 }
 
 /** The archive, or why it did not come. */
-async function attempt(sha256: string, address: string, signal: AbortSignal): Promise<Buffer | string> {
-  const client = new BundlesClient(address, credentials.createInsecure(), channelOptions);
+async function attempt(
+  sha256: string,
+  { name, address }: Leader,
+  signal: AbortSignal,
+  credentials: CredentialSource | undefined,
+): Promise<Buffer | string> {
+  const expected = { role: 'coordinator', name } as const;
+  const client = new BundlesClient(address, channelCredentials(credentials?.current, expected), channelOptions);
   try {
     const archive = await received(openFetch(client, sha256), signal);
     return sha256Of(archive) === sha256 ? archive : 'what came has another sha256';

@@ -2,9 +2,11 @@
  * The pre-flight: how fit this machine is, measured one thing after the other so that nothing disturbs what comes next. Each part has a
  * deadline, and what goes wrong in it is part of what is found. `lockstep doctor` looks at the same parts.
  */
+import type { Credentials } from '../../shared/identity/credential_files.js';
 import { hostOf } from '../../shared/peer_address.js';
 import type { Preflight } from '../../shared/wire/jobs.js';
 import type { MeasuredPeer } from '../../shared/wire/session.js';
+import { PeerSecurity } from '../collective/peer_security.js';
 import { probePeer } from '../collective/probe_peer.js';
 import { probeDisk } from './disk_probe.js';
 import { type EngineFound, engineProblemOf, probeEngine } from './engine_probe.js';
@@ -23,6 +25,8 @@ export interface PreflightOptions {
   readonly incarnation: string;
   /** Of this worker. */
   readonly peerAddress: string;
+  /** As they are now; undefined without TLS. */
+  readonly credentials?: () => Credentials | undefined;
 }
 
 export interface MeasureRequest {
@@ -77,13 +81,15 @@ function engineFields(engine: EngineFound) {
 /** How fast test bytes come from a peer. */
 export async function bandwidthTo(
   { worker, peerAddress }: MeasuredPeer,
-  self: Pick<PreflightOptions, 'worker' | 'incarnation' | 'peerAddress'>,
+  self: Pick<PreflightOptions, 'worker' | 'incarnation' | 'peerAddress' | 'credentials'>,
   signal: AbortSignal,
 ): Promise<Preflight['peers'][number]> {
   const sameHost = hostOf(peerAddress) === hostOf(self.peerAddress);
   try {
     const { worker: asks, incarnation } = self;
-    const bytesPerSecond = await probePeer({ address: peerAddress, worker: asks, incarnation, signal });
+    const credentials = self.credentials?.();
+    const security = credentials && new PeerSecurity(credentials).clientFor(worker);
+    const bytesPerSecond = await probePeer({ address: peerAddress, worker: asks, incarnation, signal, security });
     return { worker, sameHost, bytesPerSecond, problem: '' };
   } catch (error) {
     return { worker, sameHost, bytesPerSecond: 0, problem: error instanceof Error ? error.message : String(error) };

@@ -1,6 +1,8 @@
 /** The worker's session: a stream to whoever leads, opened anew whenever it breaks or another one leads. */
-import { type ClientDuplexStream, credentials, type StatusObject } from '@grpc/grpc-js';
+import type { ClientDuplexStream, StatusObject } from '@grpc/grpc-js';
 import type { Leader } from '../../shared/etcd/leader_watch.js';
+import { channelCredentials, TLS_CHANNEL_OPTIONS } from '../../shared/identity/grpc_credentials.js';
+import type { CredentialSource } from '../../shared/identity/kept_credentials.js';
 import type { Logger } from '../../shared/logger.js';
 import { WireError } from '../../shared/wire/codec.js';
 import { SessionClient as Stub } from '../../shared/wire/services.js';
@@ -24,6 +26,7 @@ const channelOptions = {
   'grpc.initial_reconnect_backoff_ms': 50,
   'grpc.max_reconnect_backoff_ms': 500,
   'grpc.enable_http_proxy': 0,
+  ...TLS_CHANNEL_OPTIONS,
 };
 
 export interface SessionEvents {
@@ -37,6 +40,7 @@ type Stream = ClientDuplexStream<unknown, unknown>;
 export class SessionClient {
   readonly #events: SessionEvents;
   readonly #log: Logger;
+  readonly #credentials: CredentialSource | undefined;
   #leader: Leader | undefined;
   #stub: InstanceType<typeof Stub> | undefined;
   #stream: Stream | undefined;
@@ -45,9 +49,10 @@ export class SessionClient {
   #retryMs = FIRST_RETRY_MS;
   #closed = false;
 
-  constructor(events: SessionEvents, log: Logger) {
+  constructor(events: SessionEvents, log: Logger, credentials?: CredentialSource) {
     this.#events = events;
     this.#log = log;
+    this.#credentials = credentials;
   }
 
   /** Whoever leads now; the session moves there. */
@@ -79,7 +84,8 @@ export class SessionClient {
     clearTimeout(this.#retry);
     const leader = this.#leader;
     if (leader === undefined || this.#closed) return;
-    const stub = new Stub(leader.address, credentials.createInsecure(), channelOptions);
+    const expected = { role: 'coordinator', name: leader.name } as const;
+    const stub = new Stub(leader.address, channelCredentials(this.#credentials?.current, expected), channelOptions);
     this.#stub = stub;
     const stream: Stream = stub['connect']?.();
     this.#stream = stream;

@@ -12,9 +12,17 @@ import {
   union,
   WireError,
 } from '../../../shared/wire/codec.js';
+import * as identity from '../../../shared/wire/identity.js';
 import * as jobs from '../../../shared/wire/jobs.js';
 import { pullRequest } from '../../../shared/wire/peer.js';
-import { BundlesClient, JobsClient, PeerClient, SessionClient } from '../../../shared/wire/services.js';
+import {
+  BundlesClient,
+  JobsClient,
+  JoinClient,
+  PeerClient,
+  SessionClient,
+  TokensClient,
+} from '../../../shared/wire/services.js';
 import * as session from '../../../shared/wire/session.js';
 import { wireValues } from './wire_values.js';
 
@@ -76,6 +84,14 @@ const cases: readonly Case[] = [
     codec: bundles.uploadMessage,
     throughBytes: request(BundlesClient.service, 'Upload'),
   },
+  {
+    name: 'identity.CreateTokenRequest',
+    codec: identity.createTokenRequest,
+    throughBytes: request(TokensClient.service, 'Create'),
+  },
+  { name: 'identity.JoinToken', codec: identity.joinToken, throughBytes: response(TokensClient.service, 'Create') },
+  { name: 'identity.JoinRequest', codec: identity.joinRequest, throughBytes: request(JoinClient.service, 'Join') },
+  { name: 'identity.JoinAnswer', codec: identity.joinAnswer, throughBytes: response(JoinClient.service, 'Join') },
   { name: 'peer.PullRequest', codec: pullRequest, throughBytes: request(PeerClient.service, 'Pull') },
 ];
 

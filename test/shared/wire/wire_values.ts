@@ -28,7 +28,8 @@ function typeOf(name: string): MessageType {
 }
 
 function resolve(typeName: string, owner: string): string {
-  const scopes = ['lockstep.', 'lockstep.jobs.', 'lockstep.bundles.', 'lockstep.session.', 'lockstep.peer.'];
+  const packages = ['', 'jobs.', 'bundles.', 'session.', 'peer.', 'identity.'];
+  const scopes = packages.map((name) => `lockstep.${name}`);
   const candidates = scopes.map((scope) => scope + typeName);
   const found = candidates.find((name) => packageDefinition[name] !== undefined);
   if (found === undefined) throw new Error(`${typeName} in ${owner} is not known`);

@@ -1,4 +1,5 @@
 /** Data planes with real threads, real gRPC and real memory files, and what their sums must be. */
+import type { CredentialSource } from '../../../shared/identity/kept_credentials.js';
 import { blocksFor, childrenOf, coverOf, nodeKey, rootOf, type TreeNode } from '../../../shared/tree.js';
 import {
   type DataPlane,
@@ -131,7 +132,12 @@ export class TestWorker {
     readonly host: string,
   ) {}
 
-  static async start(name: string, sameHost: boolean, host = '127.0.0.1'): Promise<TestWorker> {
+  static async start(
+    name: string,
+    sameHost: boolean,
+    host = '127.0.0.1',
+    credentials?: CredentialSource,
+  ): Promise<TestWorker> {
     await ensureBuilt();
     const incarnation = `${name}-1`;
     const worker = new TestWorker(name, incarnation, host);
@@ -140,6 +146,7 @@ export class TestWorker {
       worker: name,
       incarnation,
       sameHost,
+      credentials,
       onEvent: (event) => worker.#heard(event),
       log: (_level, line) => worker.logs.push(line),
     });

@@ -5,7 +5,8 @@
  * is read into the same memory and handed on from there, which takes two thirds of the time (docs/data_plane.md). Any HTTP/2 server can be
  * at the other end. https://www.rfc-editor.org/rfc/rfc9113
  */
-import { connect, type Socket } from 'node:net';
+import { connect, type OnReadOpts, type Socket } from 'node:net';
+import { type ConnectionOptions, connect as connectSecurely } from 'node:tls';
 import {
   contentOf,
   DEFAULT_WINDOW_BYTES,
@@ -55,6 +56,9 @@ export interface ClientCallEvents {
   over(reason: string): void;
 }
 
+/** What TLS needs to know. Its records are decrypted into the same memory that plain bytes are read into. */
+export type Security = Pick<ConnectionOptions, 'secureContext' | 'checkServerIdentity' | 'servername'>;
+
 export class ClientCall {
   readonly #socket: Socket;
   readonly #cutter: FrameCutter;
@@ -71,11 +75,12 @@ export class ClientCall {
   #lastHeaders = false;
   readonly #pings: (() => void)[] = [];
 
-  /** `address` is HOST:PORT. */
+  /** `address` is HOST:PORT. Without `security` nothing is encrypted. */
   constructor(
     address: string,
     headers: Headers,
     private readonly events: ClientCallEvents,
+    security?: Security,
   ) {
     this.#cutter = new FrameCutter({
       data: (bytes) => this.events.data(bytes),
@@ -83,11 +88,13 @@ export class ClientCall {
       tooLong: () => this.#end('a frame is longer than was allowed'),
     });
     const onread = { buffer: readBuffer, callback: (count: number, bytes: Uint8Array) => this.#read(count, bytes) };
-    this.#socket = connect({ ...hostAndPort(address), noDelay: true, onread });
+    this.#socket = socketTo(address, onread, security);
     this.#socket.on('error', (error) => this.#end(error.message));
     this.#socket.on('end', () => this.#end('connection closed'));
     this.#socket.on('close', () => this.#end('connection dropped'));
-    this.#socket.on('connect', () => this.#ifGoing(() => this.events.connected()));
+    this.#socket.on(security === undefined ? 'connect' : 'secureConnect', () =>
+      this.#ifGoing(() => this.events.connected()),
+    );
     this.#socket.write(PREFACE);
     this.#socket.write(encodeSettings(SETTINGS));
     this.#socket.write(encodeWindowUpdate(0, CONNECTION_WINDOW_BYTES - DEFAULT_WINDOW_BYTES));
@@ -224,6 +231,18 @@ export class ClientCall {
     else if (stream === STREAM) this.#streamWindow += bytes;
     this.#flush();
   }
+}
+
+function socketTo(address: string, onread: OnReadOpts, security: Security | undefined): Socket {
+  if (security === undefined) return connect({ ...hostAndPort(address), noDelay: true, onread });
+  // Its types do not know onread, which it passes on to the socket that it makes.
+  const options: ConnectionOptions & { onread: OnReadOpts } = {
+    ...hostAndPort(address),
+    ...security,
+    ALPNProtocols: ['h2'],
+    onread,
+  };
+  return connectSecurely(options).setNoDelay(true);
 }
 
 function hostAndPort(address: string): { host: string; port: number } {

@@ -2,8 +2,8 @@ import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { RotatingLog } from '../../cli/rotating_log.js';
 import { newRunFolder } from '../../cli/run_folder.js';
+import { RotatingLog } from '../../shared/rotating_log.js';
 
 let folder = '';
 beforeEach(() => {

@@ -2,6 +2,7 @@
 import { closeSync, fstatSync, openSync, renameSync, writeSync } from 'node:fs';
 
 const DEFAULT_MAX_BYTES = 16 * 1024 * 1024;
+const ANYBODY_READS = 0o666;
 
 export class RotatingLog {
   #fd: number | undefined;
@@ -10,8 +11,10 @@ export class RotatingLog {
   constructor(
     readonly path: string,
     private readonly maxBytes = DEFAULT_MAX_BYTES,
+    /** Of the file that is made, less the umask. */
+    private readonly mode = ANYBODY_READS,
   ) {
-    this.#fd = openSync(path, 'a');
+    this.#fd = openSync(path, 'a', mode);
     this.#bytes = fstatSync(this.#fd).size;
   }
 
@@ -21,7 +24,7 @@ export class RotatingLog {
     if (this.#bytes > 0 && this.#bytes + chunk.length > this.maxBytes) {
       closeSync(this.#fd);
       renameSync(this.path, `${this.path}.1`);
-      this.#fd = openSync(this.path, 'a');
+      this.#fd = openSync(this.path, 'a', this.mode);
       this.#bytes = 0;
     }
     writeSync(this.#fd, chunk);

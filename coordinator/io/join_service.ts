@@ -1,0 +1,132 @@
+/** Where a new machine gets its first certificate for a token. Anybody may connect here, so there is little to be had, and slowly. */
+import { X509Certificate } from 'node:crypto';
+import {
+  Server,
+  type ServerUnaryCall,
+  type sendUnaryData,
+  status,
+  type UntypedServiceImplementation,
+} from '@grpc/grpc-js';
+import { type Authority, issue, validForDays } from '../../shared/certificates/authority.js';
+import { parseJoinToken } from '../../shared/identity/join_token.js';
+import type { Logger } from '../../shared/logger.js';
+import { WireError } from '../../shared/wire/codec.js';
+import * as wire from '../../shared/wire/identity.js';
+import { JoinClient } from '../../shared/wire/services.js';
+import type { AuditLog } from './audit_log.js';
+import type { JoinTokens } from './join_tokens.js';
+import { type Refusal, Refused, refusal, refused } from './refusal.js';
+
+const MOST_MESSAGE_BYTES = 32 * 1024;
+const MOST_STREAMS = 4;
+/** Attempts, of everybody together: so many at once, and then one in each such time. */
+const MOST_AT_ONCE = 10;
+const NEXT_MS = 1_000;
+const CERTIFICATE_DAYS = 90;
+
+export interface JoinServiceOptions {
+  readonly tokens: JoinTokens;
+  readonly authority: () => Authority;
+  readonly audit: Pick<AuditLog, 'record'>;
+  readonly log: Pick<Logger, 'warn'>;
+  /** A parameter for tests only. */
+  readonly nowMs?: () => number;
+}
+
+export function joinServer(options: JoinServiceOptions): Server {
+  const server = new Server({
+    'grpc.max_receive_message_length': MOST_MESSAGE_BYTES,
+    'grpc.max_concurrent_streams': MOST_STREAMS,
+    'grpc.max_connection_age_ms': 30_000,
+    'grpc.keepalive_time_ms': 5_000,
+    'grpc.keepalive_timeout_ms': 5_000,
+  });
+  server.addService(JoinClient.service, new JoinService(options).implementation);
+  return server;
+}
+
+export class JoinService {
+  readonly #nowMs: () => number;
+  #attempts = MOST_AT_ONCE;
+  #countedMs: number;
+
+  constructor(private readonly options: JoinServiceOptions) {
+    this.#nowMs = options.nowMs ?? (() => performance.now());
+    this.#countedMs = this.#nowMs();
+  }
+
+  get implementation(): UntypedServiceImplementation {
+    return {
+      join: (call: ServerUnaryCall<unknown, unknown>, reply: sendUnaryData<unknown>) => {
+        this.#join(call).then(
+          (answer) => reply(null, wire.joinAnswer.encode(answer, 'JoinAnswer')),
+          (error) => reply(this.#refusalOf(error), null),
+        );
+      },
+    };
+  }
+
+  async #join(call: ServerUnaryCall<unknown, unknown>): Promise<wire.JoinAnswer> {
+    if (!this.#mayTry()) throw refused(status.RESOURCE_EXHAUSTED, 'too many attempts to join; try again in a while');
+    const { token: text, request } = wire.joinRequest.decode(call.request, 'JoinRequest');
+    const token = parseJoinToken(text);
+    if (token === undefined) throw this.#refuse(call, '', 'that is no join token');
+    const { worker } = token;
+    const found = await this.options.tokens.find(token);
+    if (typeof found === 'string') throw this.#refuse(call, worker, found);
+    const authority = this.options.authority();
+    const certificate = await this.#certificate(authority, worker, request);
+    // Last, so that what goes wrong before does not use up the token.
+    if (!(await this.options.tokens.use(found))) throw this.#refuse(call, worker, 'the token was used already');
+    this.#note(call, worker, 'OK', new X509Certificate(certificate).serialNumber);
+    return { certificate, ca: authority.certificate };
+  }
+
+  async #certificate(authority: Authority, name: string, request: string): Promise<string> {
+    try {
+      const subject = { kind: 'identity', identity: { role: 'worker', name } } as const;
+      return await issue(authority, request, subject, validForDays(CERTIFICATE_DAYS));
+    } catch (error) {
+      this.options.log.warn('a certificate could not be made', { worker: name, error: String(error) });
+      throw refused(status.INVALID_ARGUMENT, 'no certificate can be made of this request');
+    }
+  }
+
+  #mayTry(): boolean {
+    const passed = Math.floor((this.#nowMs() - this.#countedMs) / NEXT_MS);
+    this.#countedMs += passed * NEXT_MS;
+    this.#attempts = Math.min(MOST_AT_ONCE, this.#attempts + passed);
+    if (this.#attempts === 0) return false;
+    this.#attempts -= 1;
+    return true;
+  }
+
+  #refuse(call: ServerUnaryCall<unknown, unknown>, worker: string, reason: string): Refused {
+    this.#note(call, worker, status[status.PERMISSION_DENIED], undefined, reason);
+    return refused(status.PERMISSION_DENIED, reason);
+  }
+
+  #note(
+    call: ServerUnaryCall<unknown, unknown>,
+    worker: string,
+    outcome: string,
+    certificate?: string,
+    reason?: string,
+  ): void {
+    this.options.audit.record({
+      who: 'somebody with a token',
+      from: call.getPeer(),
+      call: 'Join.Join',
+      on: { ...(worker === '' ? {} : { worker }), ...(certificate === undefined ? {} : { certificate }) },
+      outcome,
+      reason,
+    });
+  }
+
+  #refusalOf(error: unknown): Refusal {
+    if (error instanceof Refused) return error.refusal;
+    if (error instanceof WireError) return refusal(status.INVALID_ARGUMENT, error.message);
+    this.options.log.warn('a machine could not join', { error: String(error) });
+    return refusal(status.ABORTED, 'the cluster cannot look at tokens now; try again');
+  }
+}

@@ -1,0 +1,46 @@
+/** The port where new machines get their first certificate, on a coordinator that has the authority's key. */
+import { createPrivateKey, X509Certificate } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import type { Server } from '@grpc/grpc-js';
+import { type Authority, fingerprintOf } from '../../shared/certificates/authority.js';
+import { ConfigError } from '../../shared/config.js';
+import { joinServerCredentials } from '../../shared/identity/grpc_credentials.js';
+import type { CredentialSource } from '../../shared/identity/kept_credentials.js';
+import { type JoinServiceOptions, joinServer } from './join_service.js';
+import { listen } from './listen.js';
+
+export interface JoiningOptions extends Omit<JoinServiceOptions, 'authority'> {
+  readonly credentials: CredentialSource;
+  /** Path of the authority's key. */
+  readonly caKey: string;
+  /** host:port */
+  readonly address: string;
+}
+
+export interface Joining {
+  readonly server: Server;
+  readonly port: number;
+  /** Digest of the authority's certificate. */
+  readonly fingerprint: () => Buffer;
+}
+
+/** Throws a ConfigError if the key cannot be used, or an error if the port cannot. */
+export async function startJoining({ credentials, caKey, address, ...options }: JoiningOptions): Promise<Joining> {
+  // While an authority is replaced there are several; the first is the one that signs.
+  const authority = (): Authority => ({ certificate: credentials.current.ca, key: readFileSync(caKey, 'utf8') });
+  const problem = problemOf(authority);
+  if (problem !== undefined) throw new ConfigError(`tls.ca_key: ${caKey}: ${problem}`);
+  const server = joinServer({ ...options, authority });
+  const port = await listen(server, address, joinServerCredentials(credentials));
+  return { server, port, fingerprint: () => fingerprintOf(credentials.current.ca) };
+}
+
+function problemOf(authority: () => Authority): string | undefined {
+  try {
+    const { certificate, key } = authority();
+    const fits = new X509Certificate(certificate).checkPrivateKey(createPrivateKey(key));
+    return fits ? undefined : 'is not the key of the first certificate in tls.ca';
+  } catch (error) {
+    return `cannot be read: ${error instanceof Error ? error.message : String(error)}`;
+  }
+}
