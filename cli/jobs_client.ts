@@ -115,6 +115,7 @@ export interface JobsClientOptions {
 /** Which of the prints of a job; without `tail`, all that are kept. */
 export interface LogSelection {
   readonly worker?: string | undefined;
+  readonly attempt?: number | undefined;
   readonly tail?: number | undefined;
 }
 
@@ -213,18 +214,16 @@ export class JobsClient {
     }
   }
 
-  /** What the user's code printed. After a reconnect, entries that are not newer than the last one are taken as seen. */
+  /** What the user's code printed, each line once: a new stream begins anew, also with a new leader, and what was seen is passed over. */
   async *logs(reference: string, follow: boolean, selection: LogSelection = {}): AsyncGenerator<LogEntry> {
-    let seenMs = -1;
-    let skipToMs = -1;
-    const open = () => {
-      skipToMs = seenMs;
-      const { worker = '', tail } = selection;
-      return this.#stream(calls.logs, { job: reference, follow, worker, tail: seenMs < 0 ? tail : undefined });
-    };
+    const { worker = '', attempt, tail } = selection;
+    const seen = new Map<string, number>();
+    const open = () =>
+      this.#stream(calls.logs, { job: reference, follow, worker, attempt, tail: seen.size === 0 ? tail : undefined });
     for await (const entry of this.#steadily(open)) {
-      if (entry.timeMs <= skipToMs) continue;
-      seenMs = Math.max(seenMs, entry.timeMs);
+      const source = `${entry.worker} ${entry.incarnation}`;
+      if (entry.number <= (seen.get(source) ?? 0)) continue;
+      seen.set(source, entry.number);
       yield entry;
     }
   }

@@ -31,6 +31,7 @@ const MAX_STEPS = 1_000_000_000;
 const MAX_DRAIN_SECONDS = 86_400;
 const DEFAULT_DRAIN_SECONDS = 300;
 const MAX_LOG_LINES = 1_000_000;
+const MAX_ATTEMPTS = 1_000_000;
 const MAX_INTERVAL_SECONDS = 3600;
 
 const sharedFolderHelp = 'send no code: every worker sees the folder of the job file at the same path';
@@ -117,6 +118,11 @@ function commands(
   asking(program.command('logs <job>').description("show what the task's code printed"))
     .option('-f, --follow', 'go on until the job has ended')
     .option('--worker <name>', 'only what this worker printed')
+    .option(
+      '--attempt <n>',
+      'only what the n-th engine that a worker had for the job printed',
+      wholeNumberOption(1, MAX_ATTEMPTS),
+    )
     .option('--tail <n>', 'begin with the newest so many lines', wholeNumberOption(0, MAX_LOG_LINES))
     .action((job, options) => finish(logs(context, job, options)));
   asking(program.command('events <job>').description('show what happened to a job'))

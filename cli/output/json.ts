@@ -52,8 +52,9 @@ export function checkpointJson(checkpoint: Checkpoint): JsonObject {
   return fieldsToJson(checkpoint);
 }
 
-export function logJson(entry: LogEntry): JsonObject {
-  return fieldsToJson(entry);
+export function logJson(job: string, entry: LogEntry): JsonObject {
+  const { timeMs, worker, attempt, generation, step, stream, text } = entry;
+  return { time_ms: timeMs, job, worker, attempt, generation, step, stream, text };
 }
 
 export function auditJson(report: AuditReport): JsonObject {

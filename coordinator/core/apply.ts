@@ -9,6 +9,7 @@ import { emitEnd } from './ending.js';
 import type { At, CoordinatorEvent } from './event.js';
 import { finished } from './finishing.js';
 import { answerPrepare } from './formation.js';
+import { addLines, endCollecting } from './job_logs.js';
 import { cancel, newRun, resume, submit } from './jobs.js';
 import * as membership from './membership.js';
 import { changeNode, endDrains } from './nodes.js';
@@ -18,7 +19,7 @@ import { restoreFailed } from './restoring.js';
 import * as saving from './saving.js';
 import { schedule, scheduleByTime } from './schedule.js';
 import { type CoordinatorState, isTerminal, type JobRun, type Worker } from './state.js';
-import { addLog, type Turn } from './turn.js';
+import type { Turn } from './turn.js';
 import { retryWrites, writeFailed, writeStored } from './writes.js';
 
 export function apply(state: CoordinatorState, at: At<CoordinatorEvent>): readonly CoordinatorCommand[] {
@@ -39,6 +40,7 @@ function elected(
   const leading = { term: event.term, eventCounter: 0, operationCounter: 0, saveCounter: 0 };
   state.leading = leading;
   state.jobs.clear();
+  state.logBytes = 0;
   state.writes.clear();
   state.doubtfulSubmits.clear();
   state.nodes.clear();
@@ -56,6 +58,7 @@ function elected(
       adopting ? { kind: 'adopting', deadlineMs } : { kind: 'gathering', sinceMs: nowMs },
     );
     run.lastCommitMs = nowMs;
+    run.logs.collectsUntilMs = deadlineMs;
     run.checkpoints = checkpoints.get(record.job) ?? [];
     run.saving.lastMs = saving.savedMs({ nowMs, wallMs }, run);
     state.jobs.set(record.job, run);
@@ -145,6 +148,7 @@ function handle(turn: Turn, event: Exclude<CoordinatorEvent, { kind: 'elected' |
       membership.checkDeadlines(turn);
       endDrains(turn);
       account(turn);
+      endCollecting(turn);
       retryWrites(turn);
       scheduleByTime(turn);
       membership.settleJobs(turn);
@@ -195,7 +199,7 @@ function jobMessage(
   message: Exclude<WorkerMessage, { kind: 'hello' | 'heartbeat' | 'unloaded' | 'leaving' }>,
 ): boolean {
   if (message.kind === 'logLines') {
-    for (const line of message.lines) addLog(turn, run, { worker: worker.worker, ...line });
+    addLines(turn, run, worker, message.lines);
     return false;
   }
   if (worker.job !== message.job || isTerminal(run.record.state)) return false;

@@ -85,6 +85,7 @@ function record(turn: Turn, run: JobRun): void {
     candidates,
     last: run.lastRecord,
     checkpoint: newestWhole(run.checkpoints),
+    attempts: run.attempts,
   });
   const committed = plan?.record.committed ?? 0;
   if ((committed === 0 || plan?.restores !== undefined) && savesBeyond(turn, run, committed)) {

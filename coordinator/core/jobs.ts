@@ -3,6 +3,7 @@ import type { ResumeRequest, SubmitRequest } from '../../shared/wire/jobs.js';
 import { NOTHING_SPENT } from './accounting.js';
 import { endJob } from './ending.js';
 import type { CoordinatorEvent } from './event.js';
+import { newLogs } from './job_logs.js';
 import { settle } from './membership.js';
 import { advanceSaving } from './saving.js';
 import { type GenerationRecord, isTerminal, type JobRecord, type JobRun, type Pending } from './state.js';
@@ -32,9 +33,8 @@ export function newRun(record: JobRecord, last: GenerationRecord | undefined, fo
     lastCommitMs: 0,
     stepTimesMs: [],
     events: [],
-    logs: [],
-    logBytes: 0,
-    logsDropped: 0,
+    logs: newLogs(),
+    attempts: new Map(Object.entries(last?.attempts ?? {})),
     cancelRequests: [],
     ending: false,
     checkpoints: [],

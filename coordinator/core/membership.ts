@@ -75,6 +75,7 @@ function takeBack(turn: Turn, worker: Worker): void {
     return;
   }
   run.generation = Math.max(run.generation, worker.holding?.generation ?? 0);
+  run.attempts.set(worker.worker, Math.max(run.attempts.get(worker.worker) ?? 0, worker.holding?.attempt ?? 0));
   forgetDigests(run, worker); // It sends its last one again.
   takeBackSnapshot(turn, run, worker);
   // The leader that heard `loaded` may be gone without having stored the facts.

@@ -1,8 +1,9 @@
 /** Everything that a coordinator knows. Only apply.ts and what it calls change it. */
 import type { ShardFacts } from '../../shared/checkpoint/manifest.js';
-import type { JobEvent, JobSpec, JobState, LogEntry, Machine, Spent } from '../../shared/wire/jobs.js';
+import type { JobEvent, JobSpec, JobState, Machine, Spent } from '../../shared/wire/jobs.js';
 import type { CoordinatorMessage, EngineFacts, Holding, Member, WorkerMessage } from '../../shared/wire/session.js';
 import type { Usages } from './fair_share.js';
+import type { JobLogs } from './job_logs.js';
 
 export type PreparedAnswer = Extract<WorkerMessage, { kind: 'prepared' }>;
 
@@ -83,6 +84,8 @@ export interface GenerationRecord {
   readonly term: number;
   readonly committed: number;
   readonly roster: readonly Member[];
+  /** Engines that each worker has started for the job until then. */
+  readonly attempts: Readonly<Record<string, number>>;
 }
 
 export interface Worker {
@@ -234,10 +237,10 @@ export interface JobRun {
   lastCommitMs: number;
   readonly stepTimesMs: number[];
   readonly events: JobEvent[];
-  readonly logs: LogEntry[];
-  logBytes: number;
-  /** Lines that were dropped from the front of `logs`. */
-  logsDropped: number;
+  /** Changed by job_logs.ts only. */
+  readonly logs: JobLogs;
+  /** Engines that each worker was told to start for the job. */
+  readonly attempts: Map<string, number>;
   /** Requests that wait for the end of the job to be stored. */
   readonly cancelRequests: string[];
   /** The end that is being stored. */
@@ -345,7 +348,9 @@ export interface Settings {
   /** An asked snapshot that nobody has taken for so long is given up. */
   readonly askMs: number;
   readonly eventLimit: number;
+  /** Of what a job printed, and of what all have printed. */
   readonly logBytesLimit: number;
+  readonly allLogBytesLimit: number;
   readonly scheduling: SchedulingSettings;
   /** In whatever currency; 0: unknown. */
   readonly pricePerWorkerHour: number;
@@ -378,6 +383,8 @@ export interface CoordinatorState {
   readonly failures: Map<string, readonly number[]>;
   /** By user. */
   readonly usages: Usages;
+  /** Bytes of the logs of all jobs. */
+  logBytes: number;
   /** Until when waiting and usage are accounted for. */
   accountedMs: number;
   /** When it was decided last who gets which workers. */
@@ -404,6 +411,7 @@ export const DEFAULT_SETTINGS: Omit<Settings, 'name'> = {
   askMs: 60_000,
   eventLimit: 10_000,
   logBytesLimit: 1_048_576,
+  allLogBytesLimit: 67_108_864,
   pricePerWorkerHour: 0,
   scheduling: { spares: 0, quota: Number.POSITIVE_INFINITY, quotas: new Map(), quarantineAfter: 0 },
 };
@@ -420,6 +428,7 @@ export function initialState(settings: Settings): CoordinatorState {
     drains: new Map(),
     failures: new Map(),
     usages: new Map(),
+    logBytes: 0,
     accountedMs: 0,
     scheduledMs: 0,
     writes: new Map(),

@@ -1,5 +1,5 @@
 /** One turn of the core: an event comes in, commands go out. What every part of the core uses to speak. */
-import type { JobEvent, LogEntry } from '../../shared/wire/jobs.js';
+import type { JobEvent } from '../../shared/wire/jobs.js';
 import type { CoordinatorMessage } from '../../shared/wire/session.js';
 import type { CoordinatorCommand } from './command.js';
 import type { CheckpointRecord, CoordinatorState, JobRun, Leading, Pending, Put, Worker } from './state.js';
@@ -40,17 +40,6 @@ export function emit(turn: Turn, run: JobRun, body: EventBody): void {
   run.events.push(event);
   if (run.events.length > turn.state.settings.eventLimit) {
     run.events.splice(0, Math.ceil(turn.state.settings.eventLimit / 10));
-  }
-  turn.commands.push({ kind: 'publish', job: run.record.job });
-}
-
-/** Keeps the newest lines within the bound. */
-export function addLog(turn: Turn, run: JobRun, entry: LogEntry): void {
-  run.logs.push(entry);
-  run.logBytes += entry.text.length;
-  while (run.logBytes > turn.state.settings.logBytesLimit) {
-    run.logBytes -= run.logs.shift()?.text.length ?? 0;
-    run.logsDropped += 1;
   }
   turn.commands.push({ kind: 'publish', job: run.record.job });
 }

@@ -1,6 +1,6 @@
 /** What users can read, as pure functions of the state. */
 import { medianOf } from '../../shared/median.js';
-import type { AuditReport, Checkpoint, Job, JobEvent, LogEntry, Node } from '../../shared/wire/jobs.js';
+import type { AuditReport, Checkpoint, Job, JobEvent, Node } from '../../shared/wire/jobs.js';
 import { assignedTo } from './assignment.js';
 import { compareNames } from './name_order.js';
 import { cordonedOf } from './nodes.js';
@@ -155,39 +155,6 @@ export function eventIndexFrom(run: JobRun, sequence: number): number {
 /** The first event at or after a sequence number. */
 export function eventFrom(run: JobRun, sequence: number): JobEvent | undefined {
   return run.events[eventIndexFrom(run, sequence)];
-}
-
-/**
- * The first log line of a worker, or of any if it is empty, that is kept at or after number `line` of the job, and its number. Without
- * one, the number is where the next search begins.
- */
-export function logFrom(
-  run: JobRun,
-  line: number,
-  worker: string,
-): { readonly entry: LogEntry | undefined; readonly line: number } {
-  const end = run.logsDropped + run.logs.length;
-  for (let kept = Math.max(line, run.logsDropped); kept < end; kept++) {
-    const entry = run.logs[kept - run.logsDropped];
-    if (entry !== undefined && isOf(entry, worker)) return { entry, line: kept };
-  }
-  return { entry: undefined, line: Math.max(line, end) };
-}
-
-/** Number of the first of the newest `count` lines of a worker, or of any if it is empty. */
-export function logTail(run: JobRun, worker: string, count: number): number {
-  let left = count;
-  let index = run.logs.length;
-  while (index > 0 && left > 0) {
-    index -= 1;
-    const entry = run.logs[index];
-    if (entry !== undefined && isOf(entry, worker)) left -= 1;
-  }
-  return run.logsDropped + index;
-}
-
-function isOf(entry: LogEntry, worker: string): boolean {
-  return worker === '' || entry.worker === worker;
 }
 
 export function hasEnded(run: JobRun): boolean {

@@ -56,6 +56,7 @@ const generationRecord = z.object({
   term: count,
   committed: count,
   roster: z.array(stored(member, 'roster')),
+  attempts: z.record(z.string(), count).default({}),
 });
 
 const checkpointsRecord = z.object({

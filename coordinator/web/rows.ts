@@ -4,6 +4,7 @@ import type { CheckpointRow, JobDetail, JobRow, LogRow, NodeRow } from '../../sh
 import type { JobSpec } from '../../shared/wire/jobs.js';
 import type { Member } from '../../shared/wire/session.js';
 import { spentOf } from '../core/accounting.js';
+import { isReadable, nextLine } from '../core/job_logs.js';
 import { compareNames } from '../core/name_order.js';
 import { cordonedOf } from '../core/nodes.js';
 import { totalSteps } from '../core/progress.js';
@@ -163,20 +164,23 @@ export function checkpointRows(run: JobRun): readonly CheckpointRow[] {
 /** The newest lines from number `line` on, as many as a page shows. */
 export function logRows(run: JobRun, line: number): readonly LogRow[] {
   const rows: LogRow[] = [];
-  const first = Math.max(line - run.logsDropped, 0);
+  if (!isReadable(run)) return rows;
+  const { lines, dropped } = run.logs;
+  const first = Math.max(line - dropped, 0);
   let characters = 0;
-  for (let index = run.logs.length - 1; index >= first && rows.length < LOG_LINES; index--) {
-    const entry = run.logs[index];
+  for (let index = lines.length - 1; index >= first && rows.length < LOG_LINES; index--) {
+    const entry = lines[index];
     if (entry === undefined) break;
+    const { timeMs, worker, attempt, stream } = entry;
     const text = entry.text.slice(0, LINE_CHARACTERS);
     characters += text.length;
     if (characters > LOG_CHARACTERS) break;
-    rows.push({ ...entry, line: run.logsDropped + index, text });
+    rows.push({ line: dropped + index, timeMs, worker, attempt, stream, text });
   }
   return rows.reverse();
 }
 
-/** Number of the line that is logged next. */
+/** Number of the first line that has not been shown. */
 export function nextLogLine(run: JobRun): number {
-  return run.logsDropped + run.logs.length;
+  return isReadable(run) ? nextLine(run) : 0;
 }

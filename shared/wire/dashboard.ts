@@ -111,6 +111,8 @@ export interface LogRow {
   readonly line: number;
   readonly timeMs: number;
   readonly worker: string;
+  /** Which of the engines that the worker has had for the job. */
+  readonly attempt: number;
   readonly stream: string;
   readonly text: string;
 }

@@ -131,8 +131,24 @@ export const checkpointList = message({ checkpoints: list(checkpoint) });
 
 export const cancelRequest = message({ job: id, checkpoint: bool });
 export const watchRequest = message({ job: id, fromSequence: uint53, follow: bool });
-export const logsRequest = message({ job: id, follow: bool, worker: id, tail: optional(uint32) });
-export const logEntry = message({ timeMs: uint53, worker: id, stream: text(16), text: text(65_536) });
+export const logsRequest = message({
+  job: id,
+  follow: bool,
+  worker: id,
+  tail: optional(uint32),
+  attempt: optional(uint32),
+});
+export const logEntry = message({
+  timeMs: uint53,
+  worker: id,
+  stream: text(16),
+  text: text(65_536),
+  attempt: uint32,
+  generation: uint53,
+  step: uint53,
+  number: uint53,
+  incarnation: id,
+});
 export type LogEntry = Infer<typeof logEntry>;
 
 /** What a worker has. */

@@ -65,10 +65,22 @@ export const holding = message({
   engineStart: uint32,
   started: bool,
   snapshot: optional(snapshotFacts),
+  attempt: uint32,
 });
 export type Holding = Infer<typeof holding>;
 
 export const treeNode = message({ lo: uint32, length: uint32 });
+
+export const logLine = message({
+  timeMs: uint53,
+  stream: text(16),
+  text: text(65_536),
+  attempt: uint32,
+  generation: uint53,
+  step: uint53,
+  number: uint53,
+});
+export type LogLine = Infer<typeof logLine>;
 
 export const workerMessage = union('message', {
   hello: message({
@@ -125,7 +137,7 @@ export const workerMessage = union('message', {
   peerLost: message({ job: id, generation: uint53, worker: id, reason: line }),
   logLines: message({
     job: id,
-    lines: list(message({ timeMs: uint53, stream: text(16), text: text(65_536) }), 1024),
+    lines: list(logLine, 1024),
   }),
   unloaded: message({ job: id }),
   healed: message({ job: id, generation: uint53, committed: uint53 }),
@@ -169,7 +181,7 @@ export const coordinatorMessage = union(
   'message',
   {
     welcome: message({ coordinator: id, heartbeatMs: uint32 }),
-    load: message({ job: id, spec: jobSpec, bundle: path, output: path }),
+    load: message({ job: id, spec: jobSpec, bundle: path, output: path, attempt: uint32 }),
     prepare: message({ job: id, generation: uint53 }),
     start: message({
       job: id,

@@ -268,7 +268,7 @@ describe('text from elsewhere', () => {
   });
 
   it('is shown with the name of its worker before every line', () => {
-    expect(logLine('w1', 'one\ntwo\n')).toBe('[w1] one\n[w1] two');
-    expect(logLine('w1', '')).toBe('[w1] ');
+    expect(logLine({ worker: 'w1', attempt: 1, text: 'one\ntwo\n' })).toBe('[w1] one\n[w1] two');
+    expect(logLine({ worker: 'w1', attempt: 2, text: '' })).toBe('[w1#2] ');
   });
 });

@@ -9,6 +9,7 @@ import { nodeKey } from '../../shared/tree.js';
 import type { CoordinatorMessage, WorkerMessage } from '../../shared/wire/session.js';
 import type { ModelDescription, WorkerCommand } from '../../worker/core/command.js';
 import type { WorkerEvent } from '../../worker/core/event.js';
+import { JOBS_KEPT } from '../../worker/core/prints.js';
 import type { Healing, JobRun } from '../../worker/core/state.js';
 import { REPORTS_KEPT } from '../../worker/core/step.js';
 import { stateDigest } from './checkpoint/image.js';
@@ -17,6 +18,7 @@ import type { CoordinatorHost } from './coordinator_host.js';
 import type { Etcd } from './etcd.js';
 import { digestOf } from './hashing.js';
 import { JobHistory, type Lineage } from './lineage.js';
+import { checkLogs } from './log_oracle.js';
 import { gradientOf } from './memory.js';
 import type { JobPlan } from './scenario.js';
 import type { WorkerHost } from './worker_host.js';
@@ -25,7 +27,6 @@ import { Violation, type World } from './world.js';
 const MOST_WRITES = 60;
 const MOST_COMMANDS_AT_ENGINE = 40;
 const TIMES_KEPT = 101;
-const LINES_KEPT = 2_000;
 const LONGEST_REST_MS = 70_000;
 /** Of saves: those that are awaited, and those that a leader which is gone has asked for. */
 const MOST_SAVE_ACTS = 60;
@@ -447,7 +448,8 @@ export class Oracle {
       run.reports.length > REPORTS_KEPT + 2 ||
       run.stepTimesMs.length > TIMES_KEPT ||
       checkpoints.saves.underWay > MOST_SAVE_ACTS ||
-      state.lines.length > LINES_KEPT;
+      state.prints.size > JOBS_KEPT ||
+      [...state.prints.values()].some(({ characters, limit }) => characters > limit);
     if (over) this.#broken('I11', name, 'a queue of the worker has outgrown its bound');
   }
 
@@ -503,6 +505,7 @@ export class Oracle {
       if (command.kind === 'send') this.#coordinatorSends(host, command.message);
       else if (command.kind === 'publish') this.#checkEvents(host, command.job);
     }
+    if (event.kind === 'session_message' && event.message.kind === 'logLines') checkLogs(host, event.message.job);
     if (state.writes.size > MOST_WRITES) this.#broken('I11', name, `${state.writes.size} writes wait`);
   }
 

@@ -77,5 +77,6 @@ export function holdingOf(run: JobRun): Holding {
     engineStart: run.engineStart,
     started: run.started,
     snapshot: snapshotOf(run),
+    attempt: run.attempt,
   };
 }

@@ -51,7 +51,16 @@ function runFrom(saved: CheckpointRecord): readonly CoordinatorCommand[] {
   const machine = { labels: new Map(), cpus: 1, gpus: 0, memoryBytes: 2 ** 30 };
   say({ kind: 'hello', worker: 'w1', incarnation: 'w1#1', host: 'h', pid: 1, peerAddress: 'h:1', term: 0, machine });
   say({ kind: 'loaded', job: 'new', facts, engineStart: 1 });
-  const holding = { job: 'new', generation: 0, committed: 0, hasState: true, facts, engineStart: 1, started: false };
+  const holding = {
+    job: 'new',
+    generation: 0,
+    committed: 0,
+    hasState: true,
+    facts,
+    engineStart: 1,
+    started: false,
+    attempt: 1,
+  };
   say({ kind: 'prepared', job: 'new', generation: 1, holding, nodes: [], hasReduced: false });
   return commands;
 }

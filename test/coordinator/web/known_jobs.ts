@@ -10,7 +10,7 @@ import {
   type JobRun,
 } from '../../../coordinator/core/state.js';
 import { parseJobSpec } from '../../../shared/job_spec.js';
-import type { JobEvent } from '../../../shared/wire/jobs.js';
+import type { JobEvent, LogEntry } from '../../../shared/wire/jobs.js';
 import { knownWorker } from '../core/known_worker.js';
 
 export const SPEC = parseJobSpec('{version: 1, name: x, task: "a.py:A", steps: 1000000, batch: 4, microbatches: 2}');
@@ -37,6 +37,11 @@ export function addJob(state: CoordinatorState, job: string): JobRun {
 
 export function addWorker(state: CoordinatorState, name: string, job?: string): void {
   enter(state, knownWorker(name, job));
+}
+
+export function logEntry(timeMs: number, text: string): LogEntry {
+  const printed = { timeMs, worker: 'w1', stream: 'stdout', text, attempt: 1, generation: 1, step: 0 };
+  return { ...printed, number: timeMs, incarnation: 'w1#1' };
 }
 
 export type StepCommitted = Extract<JobEvent, { kind: 'stepCommitted' }>;
