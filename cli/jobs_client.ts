@@ -1,6 +1,5 @@
 /** The Jobs service as the command line uses it: finds the leader, tries again, and gives up with one clear error. */
 import { userInfo } from 'node:os';
-import { setTimeout as delay } from 'node:timers/promises';
 import { type ClientReadableStream, credentials, Metadata, type StatusObject, status } from '@grpc/grpc-js';
 import { bundleReference, bundleState } from '../shared/wire/bundles.js';
 import type { MessageCodec } from '../shared/wire/codec.js';
@@ -125,6 +124,11 @@ export class JobsClient {
   readonly #requestMs: number;
   readonly #user: string;
   readonly #clients = new Map<string, InstanceType<typeof WireClient>>();
+  /** Ends what is under way. One listener of the signal serves all, however many calls there are. */
+  readonly #underWay = new Set<() => void>();
+  readonly #abort = (): void => {
+    for (const end of this.#underWay) end();
+  };
   #address: string;
   #nextServer = 0;
 
@@ -134,6 +138,7 @@ export class JobsClient {
     this.#requestMs = options.requestMs ?? REQUEST_MS;
     this.#user = options.user ?? userOfProcess();
     this.#address = options.servers[0] ?? '';
+    options.signal.addEventListener('abort', this.#abort);
   }
 
   async submit(request: Omit<SubmitRequest, 'user'>): Promise<string> {
@@ -229,6 +234,7 @@ export class JobsClient {
   }
 
   close(): void {
+    this.#signal.removeEventListener('abort', this.#abort);
     for (const client of this.#clients.values()) client.close();
     this.#clients.clear();
   }
@@ -278,14 +284,14 @@ export class JobsClient {
         new Metadata(),
         { deadline: Date.now() + timeoutMs },
         (error, answer) => {
-          this.#signal.removeEventListener('abort', abort);
+          this.#underWay.delete(cancel);
           if (error !== null) reject(error);
           else resolve(call.answer.decode(answer, call.method));
         },
       );
-      const abort = (): void => running.cancel();
-      this.#signal.addEventListener('abort', abort);
-      if (this.#signal.aborted) abort();
+      const cancel = (): void => running.cancel();
+      this.#underWay.add(cancel);
+      if (this.#signal.aborted) cancel();
     });
   }
 
@@ -302,15 +308,15 @@ export class JobsClient {
     // Only the status says how a stream ended: 'end' comes in any case.
     const ended = new Promise<StatusObject>((resolve) => stream.once('status', resolve));
     stream.on('error', () => {});
-    const abort = (): void => stream.cancel();
-    this.#signal.addEventListener('abort', abort);
-    if (this.#signal.aborted) abort();
+    const cancel = (): void => stream.cancel();
+    this.#underWay.add(cancel);
+    if (this.#signal.aborted) cancel();
     try {
       for await (const answer of stream) yield call.answer.decode(answer, call.method);
       const how = await ended;
       if (how.code !== status.OK) throw Object.assign(new Error(how.details), how);
     } finally {
-      this.#signal.removeEventListener('abort', abort);
+      this.#underWay.delete(cancel);
       stream.cancel();
     }
   }
@@ -326,7 +332,19 @@ export class JobsClient {
       const leader = failure.kind === 'not_leader' ? failure.address : undefined;
       this.#address = leader === undefined || leader === this.#address ? this.#otherServer() : leader;
     }
-    await delay(pauseMs, undefined, { signal: this.#signal }).catch(() => {});
+    await this.#pause(pauseMs);
+  }
+
+  #pause(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      const end = (): void => {
+        this.#underWay.delete(end);
+        clearTimeout(timer);
+        resolve();
+      };
+      const timer = setTimeout(end, ms);
+      this.#underWay.add(end);
+    });
   }
 
   #otherServer(): string {

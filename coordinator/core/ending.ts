@@ -2,7 +2,7 @@
 import { assignedTo } from './assignment.js';
 import { release } from './release.js';
 import { isTerminal, type JobRecord, type JobRun } from './state.js';
-import { emit, type Turn, write } from './turn.js';
+import { emit, logJob, type Turn, write } from './turn.js';
 
 type End = Pick<JobRecord, 'state' | 'reason' | 'traceback'>;
 
@@ -37,6 +37,7 @@ export function finishJob(turn: Turn, run: JobRun, weightsDigest: string, metric
 export function announceEnd(turn: Turn, run: JobRun, record: JobRecord): void {
   run.record = record;
   emitEnd(turn, run);
+  logJob(turn, run, 'info', `job ${record.state}`, record.reason === '' ? {} : { reason: record.reason });
   for (const request of run.cancelRequests.splice(0)) {
     turn.commands.push({ kind: 'reply', request, job: record.job });
   }

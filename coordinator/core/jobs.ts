@@ -7,7 +7,7 @@ import { newLogs } from './job_logs.js';
 import { settle } from './membership.js';
 import { advanceSaving } from './saving.js';
 import { type GenerationRecord, isTerminal, type JobRecord, type JobRun, type Pending } from './state.js';
-import { emit, type Turn, write } from './turn.js';
+import { emit, logJob, type Turn, write } from './turn.js';
 
 const MAX_JOBS = 10_000;
 const MAX_DOUBTFUL_SUBMITS = 1_000;
@@ -183,6 +183,7 @@ export function submitStored(
   run.saving.lastMs = turn.nowMs;
   turn.state.jobs.set(record.job, run);
   emit(turn, run, { kind: 'jobQueued', name: record.spec.name });
+  logJob(turn, run, 'info', 'job queued', { job_name: record.spec.name, user: record.user });
   for (const request of requests) turn.commands.push({ kind: 'reply', request, job: record.job });
   settle(turn);
 }

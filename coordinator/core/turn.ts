@@ -53,6 +53,18 @@ export function log(
   turn.commands.push({ kind: 'log', level, message, fields });
 }
 
+/** A line about a job, with where it stands. */
+export function logJob(
+  turn: Turn,
+  run: JobRun,
+  level: 'info' | 'warn' | 'error',
+  message: string,
+  fields: Readonly<Record<string, string | number>> = {},
+): void {
+  const { job, progress } = run.record;
+  log(turn, level, message, { job, step: progress.committed, generation: run.generation, ...fields });
+}
+
 /** Begins a write; `pending` is what is done when etcd has it. */
 export function write(turn: Turn, pending: Pending): void {
   turn.leading.operationCounter += 1;

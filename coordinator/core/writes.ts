@@ -52,7 +52,9 @@ function proceed(turn: Turn, pending: Pending): void {
 export function writeFailed(turn: Turn, operation: string, reason: string): void {
   const entry = turn.state.writes.get(operation);
   if (entry === undefined) return;
-  log(turn, 'error', 'etcd did not store a write', { operation, write: entry.pending.kind, reason });
+  const { pending } = entry;
+  const about = 'job' in pending ? { job: pending.job } : {};
+  log(turn, 'error', 'etcd did not store a write', { ...about, operation, write: pending.kind, reason });
   if (entry.pending.kind === 'submit') {
     turn.state.writes.delete(operation);
     submitFailed(turn, entry.pending, reason);

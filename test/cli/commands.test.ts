@@ -295,7 +295,32 @@ describe('logs', () => {
     const own = objects((await ask(['logs', printed, '--json', '--worker', 'w2'])).out);
     expect(own).toEqual(all.filter((entry) => entry['worker'] === 'w2'));
     expect((await ask(['logs', printed, '--worker', 'w2'])).out).toContain('[w2] step 5\n');
-    expect(await ask(['logs', printed, '--worker', 'nobody'])).toMatchObject({ code: 0, out: '' });
+  });
+
+  it('as JSON say where each line comes from', async () => {
+    const [first] = objects((await ask(['logs', printed, '--json', '--worker', 'w2'])).out);
+    expect(first).toEqual({
+      time_ms: expect.any(Number),
+      ...{ job: printed, worker: 'w2', attempt: 1, generation: 1, step: expect.any(Number) },
+      ...{ stream: 'stdout', text: 'step 0' },
+    });
+  });
+
+  it('of one attempt', async () => {
+    const all = (await ask(['logs', printed])).out;
+    expect(await ask(['logs', 'chatty', '--attempt', '1'])).toEqual({ code: 0, out: all, errors: [] });
+    expect((await ask(['logs', printed, '--attempt', '0'])).code).toBe(2);
+  });
+
+  it('that there cannot be end with 3, and say what there is', async () => {
+    expect(await ask(['logs', printed, '--worker', 'nobody'])).toEqual({
+      ...{ code: 3, out: '' },
+      errors: [`job ${printed} was never given to worker nobody: it was given to w1, w2`],
+    });
+    expect(await ask(['logs', printed, '--worker', 'w1', '--attempt', '2', '-f'])).toEqual({
+      ...{ code: 3, out: '' },
+      errors: [`worker w1 has not made attempt 2 of job ${printed}: there were 1`],
+    });
   });
 
   it('from the newest lines on', async () => {

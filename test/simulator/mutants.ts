@@ -323,4 +323,22 @@ export const MUTANTS: readonly Mutant[] = [
     find: 'progress: chosen.progress,',
     replace: '',
   },
+  {
+    name: 'a new leader is not told what was printed before',
+    file: 'worker/core/session.js',
+    find: 'replayPrints(turn);',
+    replace: '',
+  },
+  {
+    name: 'lines that are said again are taken again',
+    file: 'coordinator/core/job_logs.js',
+    find: 'if (line.number <= number)',
+    replace: 'if (false)',
+  },
+  {
+    name: 'an attempt that the old leader gave is given again',
+    file: 'coordinator/core/jobs.js',
+    find: 'attempts: new Map(Object.entries(last?.attempts ?? {})),',
+    replace: 'attempts: new Map(),',
+  },
 ];
