@@ -30,6 +30,8 @@ import {
   resumeRequest,
   type SubmitRequest,
   submitRequest,
+  type Usage,
+  usage,
   watchRequest,
 } from '../shared/wire/jobs.js';
 import { BundlesClient, JobsClient as WireClient } from '../shared/wire/services.js';
@@ -69,6 +71,7 @@ type MethodName =
   | 'Cancel'
   | 'Logs'
   | 'Nodes'
+  | 'ClusterUsage'
   | 'Audit'
   | 'Resume'
   | 'Checkpoints'
@@ -91,6 +94,7 @@ const calls = {
   cancel: { method: 'Cancel', request: cancelRequest, answer: job },
   logs: { method: 'Logs', request: logsRequest, answer: logEntry },
   nodes: { method: 'Nodes', request: empty, answer: nodeList },
+  usage: { method: 'ClusterUsage', request: empty, answer: usage },
   audit: { method: 'Audit', request: jobReference, answer: auditReport },
   resume: { method: 'Resume', request: resumeRequest, answer: jobReference },
   checkpoints: { method: 'Checkpoints', request: jobReference, answer: checkpointList },
@@ -179,6 +183,10 @@ export class JobsClient {
   /** With the coordinator's clock. */
   nodesAndTime(): Promise<{ readonly nodes: readonly Node[]; readonly timeMs: number }> {
     return this.#ask(calls.nodes, {});
+  }
+
+  usage(): Promise<Usage> {
+    return this.#ask(calls.usage, {});
   }
 
   cordon(worker: string, reason: string): Promise<Node> {

@@ -12,6 +12,7 @@ import { events, logs, watch } from './commands/streams.js';
 import { clone, resume, submit } from './commands/submit.js';
 import { top } from './commands/top.js';
 import { up } from './commands/up.js';
+import { showUsage } from './commands/usage.js';
 import { verify } from './commands/verify.js';
 import { SHELLS } from './completion/scripts.js';
 import type { Context } from './context.js';
@@ -161,6 +162,9 @@ function commands(
   asking(program.command('audit <job>').description('compare the samples that were consumed with the plan')).action(
     (job, options) => finish(auditJob(context, job, options)),
   );
+  asking(
+    program.command('usage').description('show where the worker-hours of the cluster went, and who had them'),
+  ).action((options) => finish(showUsage(context, options)));
   asking(program.command('top').description('show jobs and workers as they are now, until Ctrl-C'))
     .option('--once', 'show them once')
     .option('--interval <seconds>', 'between two looks', wholeNumberOption(1, MAX_INTERVAL_SECONDS), 1)

@@ -1,6 +1,7 @@
 /** The coordinator as a deterministic machine: an event in, commands out. */
 import type { WorkerMessage } from '../../shared/wire/session.js';
-import { account } from './accounting.js';
+import { account, accountCopy } from './accounting.js';
+import { adoptAccounts, storeAccounts } from './accounts.js';
 import { forgetAll } from './assignment.js';
 import type { CoordinatorCommand } from './command.js';
 import { leaving } from './departure.js';
@@ -18,6 +19,7 @@ import { complain } from './reachability.js';
 import { restoreFailed } from './restoring.js';
 import * as saving from './saving.js';
 import { schedule, scheduleByTime } from './schedule.js';
+import { noClusterSpent } from './spent.js';
 import { type CoordinatorState, isTerminal, type JobRun, type Worker } from './state.js';
 import type { Turn } from './turn.js';
 import { retryWrites, writeFailed, writeStored } from './writes.js';
@@ -46,6 +48,7 @@ function elected(
   state.nodes.clear();
   for (const record of event.nodes) state.nodes.set(record.worker, record);
   state.accountedMs = nowMs;
+  state.cluster = noClusterSpent(wallMs);
   const generations = new Map(event.generations.map((record) => [record.job, record]));
   const checkpoints = new Map(event.checkpoints.map((record) => [record.job, record.checkpoints]));
   for (const record of event.jobs) {
@@ -63,6 +66,7 @@ function elected(
     run.saving.lastMs = saving.savedMs({ nowMs, wallMs }, run);
     state.jobs.set(record.job, run);
   }
+  adoptAccounts(state, { nowMs, wallMs }, event.accounts);
   const turn: Turn = { state, leading, nowMs, wallMs, commands: [] };
   for (const run of state.jobs.values()) if (isTerminal(run.record.state)) emitEnd(turn, run);
   membership.settle(turn);
@@ -148,6 +152,7 @@ function handle(turn: Turn, event: Exclude<CoordinatorEvent, { kind: 'elected' |
       membership.checkDeadlines(turn);
       endDrains(turn);
       account(turn);
+      storeAccounts(turn);
       endCollecting(turn);
       retryWrites(turn);
       scheduleByTime(turn);
@@ -232,6 +237,7 @@ function jobMessage(
       membership.refused(turn, run, message);
       break;
     case 'snapshotTaken':
+      accountCopy(run, message.copyMs);
       saving.snapshotTaken(turn, run, worker, message.snapshot);
       break;
     case 'snapshotSkipped':

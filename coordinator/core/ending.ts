@@ -1,4 +1,5 @@
 /** How a job ends: the end is in etcd before anybody hears of it, and it is the only one. */
+import { accountNow } from './accounting.js';
 import { assignedTo } from './assignment.js';
 import { release } from './release.js';
 import { isTerminal, type JobRecord, type JobRun } from './state.js';
@@ -9,6 +10,7 @@ type End = Pick<JobRecord, 'state' | 'reason' | 'traceback'>;
 function store(turn: Turn, run: JobRun, change: End & Partial<JobRecord>): void {
   if (run.ending || isTerminal(run.record.state)) return;
   run.ending = true;
+  accountNow(turn);
   const record: JobRecord = { ...run.record, ...change, spent: run.spent };
   write(turn, { kind: 'end', job: record.job, record });
 }

@@ -1,11 +1,12 @@
 /** Submitting and cancelling. Nothing is acknowledged before it is in etcd. */
 import type { ResumeRequest, SubmitRequest } from '../../shared/wire/jobs.js';
-import { NOTHING_SPENT } from './accounting.js';
+import { waitedMsOf } from './accounts.js';
 import { endJob } from './ending.js';
 import type { CoordinatorEvent } from './event.js';
 import { newLogs } from './job_logs.js';
 import { settle } from './membership.js';
 import { advanceSaving } from './saving.js';
+import { NOTHING_SPENT } from './spent.js';
 import { type GenerationRecord, isTerminal, type JobRecord, type JobRun, type Pending } from './state.js';
 import { emit, logJob, type Turn, write } from './turn.js';
 
@@ -50,8 +51,10 @@ export function newRun(record: JobRecord, last: GenerationRecord | undefined, fo
     redoing: 0,
     restoreNotBeforeMs: 0,
     spent: record.spent,
+    unclaimedSeconds: 0,
+    reported: {},
     waitsFor: '',
-    waitedMs: 0,
+    waitedMs: waitedMsOf(record.spec.workersMin, record.spent),
     backfilled: false,
     assignedMs: 0,
     sentAway: undefined,

@@ -2,8 +2,10 @@
 import type { ShardFacts } from '../../shared/checkpoint/manifest.js';
 import type { JobEvent, JobSpec, JobState, Machine, Spent } from '../../shared/wire/jobs.js';
 import type { CoordinatorMessage, EngineFacts, Holding, Member, WorkerMessage } from '../../shared/wire/session.js';
+import type { AccountsRecord } from './accounts.js';
 import type { Usages } from './fair_share.js';
 import type { JobLogs } from './job_logs.js';
+import { type ClusterSpent, noClusterSpent, type Reported } from './spent.js';
 
 export type PreparedAnswer = Extract<WorkerMessage, { kind: 'prepared' }>;
 
@@ -250,6 +252,9 @@ export interface JobRun {
   readonly saving: Saving;
   /** Changed by accounting.ts only. */
   spent: Spent;
+  /** Time of workers that trained, of which no step has said yet what became of it; and what was reported since. */
+  unclaimedSeconds: number;
+  reported: Reported;
   /** What it waits for that has not got its workers. */
   waitsFor: string;
   /** Milliseconds without any worker: nobody is to wait for ever. */
@@ -290,6 +295,7 @@ export type Pending =
   | { readonly kind: 'end'; readonly job: string; readonly record: JobRecord }
   | { readonly kind: 'progress'; readonly job: string; readonly committed: number }
   | { readonly kind: 'facts'; readonly job: string }
+  | { readonly kind: 'accounts'; readonly record: AccountsRecord }
   | {
       readonly kind: 'node';
       readonly record: NodeRecord;
@@ -316,7 +322,8 @@ export type Put =
   | { readonly kind: 'job'; readonly record: JobRecord }
   | { readonly kind: 'generation'; readonly record: GenerationRecord }
   | { readonly kind: 'checkpoints'; readonly record: CheckpointsRecord }
-  | { readonly kind: 'node'; readonly record: NodeRecord };
+  | { readonly kind: 'node'; readonly record: NodeRecord }
+  | { readonly kind: 'accounts'; readonly record: AccountsRecord };
 
 export interface Leading {
   readonly term: number;
@@ -352,6 +359,8 @@ export interface Settings {
   readonly logBytesLimit: number;
   readonly allLogBytesLimit: number;
   readonly scheduling: SchedulingSettings;
+  /** What users have had is stored so often. */
+  readonly accountsMs: number;
   /** In whatever currency; 0: unknown. */
   readonly pricePerWorkerHour: number;
 }
@@ -387,6 +396,10 @@ export interface CoordinatorState {
   logBytes: number;
   /** Until when waiting and usage are accounted for. */
   accountedMs: number;
+  /** Changed by accounting.ts only. */
+  cluster: ClusterSpent;
+  /** When they were written last. */
+  accountsStoredMs: number;
   /** When it was decided last who gets which workers. */
   scheduledMs: number;
   readonly writes: Map<string, PendingWrite>;
@@ -412,6 +425,7 @@ export const DEFAULT_SETTINGS: Omit<Settings, 'name'> = {
   eventLimit: 10_000,
   logBytesLimit: 1_048_576,
   allLogBytesLimit: 67_108_864,
+  accountsMs: 60_000,
   pricePerWorkerHour: 0,
   scheduling: { spares: 0, quota: Number.POSITIVE_INFINITY, quotas: new Map(), quarantineAfter: 0 },
 };
@@ -430,6 +444,8 @@ export function initialState(settings: Settings): CoordinatorState {
     usages: new Map(),
     logBytes: 0,
     accountedMs: 0,
+    cluster: noClusterSpent(0),
+    accountsStoredMs: 0,
     scheduledMs: 0,
     writes: new Map(),
     doubtfulSubmits: new Map(),

@@ -76,13 +76,18 @@ export function write(turn: Turn, pending: Pending): void {
  * end of a job is on its way nothing else is written of it: the end is not in the state until it is stored, and would be overwritten.
  */
 export function attempt(turn: Turn, operation: string, pending: Pending): void {
-  const isOfJob = pending.kind !== 'submit' && pending.kind !== 'end' && pending.kind !== 'node';
-  if (isOfJob && turn.state.jobs.get(pending.job)?.ending === true) {
+  if (isOfOpenJob(pending) && turn.state.jobs.get(pending.job)?.ending === true) {
     turn.state.writes.delete(operation);
     return;
   }
   turn.state.writes.set(operation, { pending, retryMs: undefined });
   turn.commands.push({ kind: 'write', term: turn.leading.term, operation, puts: putsOf(turn.state, pending) });
+}
+
+function isOfOpenJob(
+  pending: Pending,
+): pending is Extract<Pending, { readonly kind: 'generation' | 'progress' | 'facts' | 'checkpoints' }> {
+  return pending.kind !== 'submit' && pending.kind !== 'end' && pending.kind !== 'node' && pending.kind !== 'accounts';
 }
 
 function putRun(run: JobRun | undefined): readonly Put[] {
@@ -101,6 +106,8 @@ function putsOf(state: CoordinatorState, pending: Pending): readonly Put[] {
       return [{ kind: 'job', record: pending.record }];
     case 'node':
       return [{ kind: 'node', record: pending.record }];
+    case 'accounts':
+      return [{ kind: 'accounts', record: pending.record }];
     case 'generation': {
       const { record } = pending;
       return [{ kind: 'generation', record }, ...putRun(state.jobs.get(record.job))];

@@ -1,7 +1,8 @@
 /** What users can read, as pure functions of the state. */
 import { medianOf } from '../../shared/median.js';
-import type { AuditReport, Checkpoint, Job, JobEvent, Node } from '../../shared/wire/jobs.js';
+import type { AuditReport, Checkpoint, Job, JobEvent, Node, Usage } from '../../shared/wire/jobs.js';
 import { assignedTo } from './assignment.js';
+import { usageOf } from './fair_share.js';
 import { compareNames } from './name_order.js';
 import { cordonedOf } from './nodes.js';
 import { totalSteps } from './progress.js';
@@ -9,6 +10,8 @@ import { quarantineOf } from './quarantine.js';
 import { isGoing } from './release.js';
 import { newestWhole } from './retention.js';
 import { type CoordinatorState, isTerminal, type JobRun, type Worker } from './state.js';
+
+const MOST_USERS = 1_000;
 
 type NodeState = 'idle' | 'loading' | 'ready' | 'training' | 'leaving';
 
@@ -155,6 +158,23 @@ export function eventIndexFrom(run: JobRun, sequence: number): number {
 /** The first event at or after a sequence number. */
 export function eventFrom(run: JobRun, sequence: number): JobEvent | undefined {
   return run.events[eventIndexFrom(run, sequence)];
+}
+
+/** The users who have had most come first. */
+export function usageView(state: CoordinatorState, { nowMs, wallMs }: { nowMs: number; wallMs: number }): Usage {
+  const { sinceMs, jobs, unused } = state.cluster;
+  const users = [...state.usages.keys()].map((user) => ({
+    user,
+    workerSeconds: usageOf(state.usages, user, nowMs),
+  }));
+  return {
+    sinceMs,
+    timeMs: wallMs,
+    jobs,
+    ...unused,
+    pricePerWorkerHour: state.settings.pricePerWorkerHour,
+    users: users.sort((left, right) => right.workerSeconds - left.workerSeconds).slice(0, MOST_USERS),
+  };
 }
 
 export function hasEnded(run: JobRun): boolean {

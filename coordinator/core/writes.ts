@@ -26,6 +26,7 @@ function proceed(turn: Turn, pending: Pending): void {
     nodeStored(turn, pending);
     return;
   }
+  if (pending.kind === 'accounts') return;
   const run = turn.state.jobs.get(pending.job);
   if (run === undefined) return;
   switch (pending.kind) {
@@ -62,11 +63,15 @@ export function writeFailed(turn: Turn, operation: string, reason: string): void
     turn.state.writes.delete(operation);
     const message = `etcd did not store it: ${reason}`;
     turn.commands.push({ kind: 'reply_error', request: entry.pending.request, code: 'not_stored', message });
-  } else if (entry.pending.kind === 'progress' || entry.pending.kind === 'facts') {
+  } else if (isRepeated(entry.pending)) {
     turn.state.writes.delete(operation); // A newer one follows.
   } else {
     entry.retryMs = turn.nowMs + RETRY_MS;
   }
+}
+
+function isRepeated({ kind }: Pending): boolean {
+  return kind === 'progress' || kind === 'facts' || kind === 'accounts';
 }
 
 export function retryWrites(turn: Turn): void {

@@ -96,6 +96,10 @@ export class JobsService implements Requests {
         const nodes = views.nodesView(this.#driver.state, performance.now());
         reply(null, this.#encode(wire.nodeList, { nodes, timeMs: Date.now() }));
       }),
+      clusterUsage: unary((_, reply) => {
+        const now = { nowMs: performance.now(), wallMs: Date.now() };
+        reply(null, this.#encode(wire.usage, views.usageView(this.#driver.state, now)));
+      }),
       cordon: unary((request, reply) => {
         const { worker, reason } = wire.cordonRequest.decode(request, 'CordonRequest');
         this.#askOfNode(reply, (id) => ({ kind: 'cordon', request: id, worker, reason: reasonOf(reason) }));

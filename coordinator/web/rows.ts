@@ -1,15 +1,15 @@
 /** What the page shows, as pure functions of the core's state and of the histories. */
 import { medianOf } from '../../shared/median.js';
-import type { CheckpointRow, JobDetail, JobRow, LogRow, NodeRow } from '../../shared/wire/dashboard.js';
+import type { CheckpointRow, JobDetail, JobRow, LogRow, NodeRow, UsageRow } from '../../shared/wire/dashboard.js';
 import type { JobSpec } from '../../shared/wire/jobs.js';
 import type { Member } from '../../shared/wire/session.js';
-import { spentOf } from '../core/accounting.js';
 import { isReadable, nextLine } from '../core/job_logs.js';
 import { compareNames } from '../core/name_order.js';
 import { cordonedOf } from '../core/nodes.js';
 import { totalSteps } from '../core/progress.js';
 import { quarantineOf } from '../core/quarantine.js';
 import { newestWhole } from '../core/retention.js';
+import { spentOf } from '../core/spent.js';
 import type { CoordinatorState, JobRun, Worker } from '../core/state.js';
 import { hasEnded, nodeState, reasonOf } from '../core/views.js';
 import type { JobHistory } from './job_history.js';
@@ -143,6 +143,19 @@ export function jobDetail(state: CoordinatorState, run: JobRun): JobDetail {
     samplesRepeated: progress.samplesRepeated,
     metrics: record.metrics,
     traceback: record.traceback.slice(-TRACEBACK_CHARACTERS),
+  };
+}
+
+/** In so few digits, too. */
+export function usageRow({ cluster: { sinceMs, jobs, unused }, settings }: CoordinatorState): UsageRow {
+  return {
+    sinceMs,
+    jobs: spentOf((name) => short(jobs[name])),
+    idleSeconds: short(unused.idleSeconds),
+    cordonedSeconds: short(unused.cordonedSeconds),
+    quarantinedSeconds: short(unused.quarantinedSeconds),
+    leavingSeconds: short(unused.leavingSeconds),
+    pricePerWorkerHour: settings.pricePerWorkerHour,
   };
 }
 

@@ -89,8 +89,24 @@ export const spent = message({
   loadingSeconds: double,
   recoverySeconds: double,
   queuedSeconds: double,
+  checkpointSeconds: double,
+  waitingSeconds: double,
 });
 export type Spent = Infer<typeof spent>;
+
+/** Where those of the whole cluster went. */
+export const usage = message({
+  sinceMs: uint53,
+  timeMs: uint53,
+  jobs: spent,
+  idleSeconds: double,
+  cordonedSeconds: double,
+  quarantinedSeconds: double,
+  leavingSeconds: double,
+  pricePerWorkerHour: double,
+  users: list(message({ user: text(63), workerSeconds: double })),
+});
+export type Usage = Infer<typeof usage>;
 
 export const job = message({
   job: id,

@@ -143,7 +143,7 @@ export const workerMessage = union('message', {
   healed: message({ job: id, generation: uint53, committed: uint53 }),
   refused: message({ job: id, term: uint53, generation: uint53 }),
   leaving: message({}),
-  snapshotTaken: message({ job: id, snapshot: snapshotFacts }),
+  snapshotTaken: message({ job: id, snapshot: snapshotFacts, copyMs: double }),
   snapshotSkipped: message({ job: id, committed: uint53, reason: line }),
   shardWritten: message({ job: id, save: id, shard }),
   saveFailed: message({ job: id, save: id, reason: line }),

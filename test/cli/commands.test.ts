@@ -101,7 +101,7 @@ describe('every command', () => {
     },
   );
 
-  it.concurrent.each([['jobs'], ['nodes'], ['top', '--once']])(
+  it.concurrent.each([['jobs'], ['nodes'], ['usage'], ['top', '--once']])(
     '%s ends with 4 where nobody answers',
     async (...command) => {
       const { code, errors } = await ask(command, { server: '127.0.0.1:1' });
@@ -360,8 +360,39 @@ describe('top', () => {
   it('--once --json is one object', async () => {
     const told = objects((await ask(['top', '--once', '--json'])).out);
     expect(told).toEqual([
-      { event: 'top', time_ms: expect.any(Number), jobs: expect.any(Array), nodes: expect.any(Array) },
+      {
+        ...{ event: 'top', time_ms: expect.any(Number), jobs: expect.any(Array), nodes: expect.any(Array) },
+        usage: expect.objectContaining({ worker_seconds: expect.any(Number) }),
+      },
     ]);
+  });
+});
+
+describe('usage', () => {
+  it('says where the time of the workers went: all of it, and to whom', async () => {
+    const [told, ...others] = objects((await ask(['usage', '--json'])).out);
+    expect(others).toEqual([]);
+    const seconds = z.record(z.string(), z.number()).parse(told?.['jobs']);
+    const { worker_seconds: ofJobs, queued_seconds: _, ...classes } = seconds;
+    const sum = Object.values(classes).reduce((total, one) => total + one, 0);
+    expect(classes['compute_seconds']).toBeGreaterThan(0);
+    expect(sum).toBeCloseTo(ofJobs ?? 0, 6);
+    const unused = ['idle_seconds', 'cordoned_seconds', 'quarantined_seconds', 'leaving_seconds'];
+    const all = unused.reduce((total, name) => total + Number(told?.[name]), ofJobs ?? 0);
+    expect(all).toBeCloseTo(Number(told?.['worker_seconds']), 6);
+    // Two workers, since the leader began; they came a moment later.
+    const passed = (2 * (Number(told?.['time_ms']) - Number(told?.['since_ms']))) / 1000;
+    expect(all).toBeLessThanOrEqual(passed + 1);
+    expect(all).toBeGreaterThan(passed / 2);
+    expect(told).toMatchObject({ event: 'usage', users: [{ user: expect.any(String) }], price_per_worker_hour: 0 });
+  });
+
+  it('shows it as tables', async () => {
+    const { code, out } = await ask(['usage']);
+    expect(code).toBe(0);
+    expect(out).toMatch(/^since {6}20.*\nworkers {4}0\.\d\d worker-hours\n/);
+    expect(out).toMatch(/\nidle +0\.\d\d +\d+\.\d %/);
+    expect(out).toMatch(/\nuser +hours lately\n/);
   });
 });
 

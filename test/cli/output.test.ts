@@ -5,7 +5,7 @@ import { NdjsonOutput } from '../../cli/output/ndjson.js';
 import type { Output } from '../../cli/output/output.js';
 import { PlainOutput } from '../../cli/output/plain.js';
 import { Progress } from '../../cli/output/progress.js';
-import { NOTHING_SPENT } from '../../coordinator/core/accounting.js';
+import { NOTHING_SPENT } from '../../coordinator/core/spent.js';
 import { parseJobSpec } from '../../shared/job_spec.js';
 import { formatDuration, formatLoss, formatRate } from '../../shared/text/numbers.js';
 import { printable, printableLines } from '../../shared/text/printable.js';

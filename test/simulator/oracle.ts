@@ -12,6 +12,7 @@ import type { WorkerEvent } from '../../worker/core/event.js';
 import { JOBS_KEPT } from '../../worker/core/prints.js';
 import type { Healing, JobRun } from '../../worker/core/state.js';
 import { REPORTS_KEPT } from '../../worker/core/step.js';
+import { AccountingOracle } from './accounting_oracle.js';
 import { stateDigest } from './checkpoint/image.js';
 import { CheckpointOracle, type SavingBefore } from './checkpoint_oracle.js';
 import type { CoordinatorHost } from './coordinator_host.js';
@@ -45,6 +46,7 @@ export interface WorkerBefore {
 }
 
 export interface CoordinatorBefore {
+  readonly accountedMs: number;
   readonly knownSession: boolean;
   readonly saving: SavingBefore;
 }
@@ -67,6 +69,7 @@ function heldBy({ inFlight, committed }: JobRun): ReadonlySet<number> {
 
 export class Oracle {
   readonly checkpoints: CheckpointOracle;
+  readonly #accounting = new AccountingOracle();
   readonly #histories = new Map<string, JobHistory>();
   /** The history of the state that each worker holds. */
   readonly #standings = new Map<string, Standing>();
@@ -141,6 +144,7 @@ export class Oracle {
         );
       }
     }
+    this.#accounting.stored(record, before);
     const { samplesLost, samplesRepeated, committed } = record.progress;
     const lineages = this.#histories.get(record.spec.name)?.lineages ?? [];
     if (committed > Math.max(0, ...lineages.map((lineage) => lineage.committed))) {
@@ -480,7 +484,11 @@ export class Oracle {
 
   beforeCoordinator(host: CoordinatorHost, event: CoordinatorEvent): CoordinatorBefore {
     const knownSession = event.kind !== 'session_message' || host.state.sessions.has(event.session);
-    return { knownSession, saving: this.checkpoints.beforeCoordinator(host, event) };
+    return {
+      accountedMs: host.state.accountedMs,
+      knownSession,
+      saving: this.checkpoints.beforeCoordinator(host, event),
+    };
   }
 
   afterCoordinator(
@@ -500,6 +508,7 @@ export class Oracle {
       this.#broken('I5', name, `acts on ${event.message.kind} of a session that has ended`);
     }
     this.checkpoints.afterCoordinator(host, event, commands, before.saving);
+    this.#accounting.after(host, event, before.accountedMs);
     if (event.kind === 'ticked') this.#checkRest(host);
     for (const command of commands) {
       if (command.kind === 'send') this.#coordinatorSends(host, command.message);

@@ -104,7 +104,15 @@ it('all jobs together have a bound: those that ended longest ago make room, then
 it('a new leader collects for a moment, and then has all lines in the order of time, whatever came first', () => {
   const state = leader();
   const { record } = addJob(state, 'a');
-  const elected = { kind: 'elected', term: 2, jobs: [record], generations: [], checkpoints: [], nodes: [] } as const;
+  const elected = {
+    kind: 'elected',
+    term: 2,
+    jobs: [record],
+    generations: [],
+    checkpoints: [],
+    nodes: [],
+    accounts: undefined,
+  } as const;
   apply(state, { nowMs: 1_000, wallMs: 0, event: elected });
   const run = state.jobs.get('a');
   if (run === undefined) throw new Error('no job');

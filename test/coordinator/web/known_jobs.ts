@@ -1,7 +1,8 @@
 /** A leader with jobs and workers, as its core would hold them, without any of the ways there. */
-import { NOTHING_SPENT } from '../../../coordinator/core/accounting.js';
+
 import { enter } from '../../../coordinator/core/assignment.js';
 import { newRun } from '../../../coordinator/core/jobs.js';
+import { NOTHING_SPENT } from '../../../coordinator/core/spent.js';
 import {
   type CoordinatorState,
   DEFAULT_SETTINGS,
