@@ -4,15 +4,13 @@
  */
 import type { Spent } from '../../shared/wire/jobs.js';
 import { usageOf } from './fair_share.js';
-import { laterOf, spentOf } from './spent.js';
+import { laterOf } from './spent.js';
 import { type CoordinatorState, isTerminal, type JobRun } from './state.js';
 import { type Turn, write } from './turn.js';
 
 /** Those who have had most; a job more or less of the others decides nothing. */
 const MOST_USERS = 1_000;
 const MOST_JOBS = 1_000;
-/** Of a second. */
-const DIGITS = 3;
 
 /** What etcd keeps of it. */
 export interface AccountsRecord {
@@ -34,7 +32,7 @@ export function storeAccounts(turn: Turn): void {
 function accountsOf({ state, nowMs, wallMs }: Turn): AccountsRecord {
   const users = [...state.usages.keys()].map((user) => ({
     user,
-    workerSeconds: rounded(usageOf(state.usages, user, nowMs)),
+    workerSeconds: usageOf(state.usages, user, nowMs),
   }));
   const jobs = [...state.jobs.values()]
     .filter((run) => isStoredOnlyHere(run, nowMs - state.settings.accountsMs))
@@ -42,17 +40,13 @@ function accountsOf({ state, nowMs, wallMs }: Turn): AccountsRecord {
   return {
     wallMs,
     users: users.sort((left, right) => right.workerSeconds - left.workerSeconds).slice(0, MOST_USERS),
-    jobs: jobs.map(({ record, spent }) => ({ job: record.job, spent: spentOf((name) => rounded(spent[name])) })),
+    jobs: jobs.map(({ record, spent }) => ({ job: record.job, spent })),
   };
 }
 
 /** The others are stored with each of their steps, or nearly. */
 function isStoredOnlyHere({ record, progressStoredMs, ending }: JobRun, sinceMs: number): boolean {
   return !isTerminal(record.state) && !ending && progressStoredMs <= sinceMs;
-}
-
-function rounded(seconds: number): number {
-  return Number(seconds.toFixed(DIGITS));
 }
 
 /** A new leader has read it. Clocks of two machines may differ: what was used never grows by that. */

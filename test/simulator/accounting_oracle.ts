@@ -9,8 +9,6 @@ import { Violation } from './world.js';
 
 /** Of sums of many small numbers. */
 const ROUNDING = 1e-6;
-/** What is stored has three digits. */
-const STORED_ROUNDING = 2e-3;
 
 export class AccountingOracle {
   /** Worker-seconds of each leader since it began, by its own count of workers. */
@@ -43,7 +41,7 @@ export class AccountingOracle {
   stored(record: JobRecord, before: JobRecord | undefined): void {
     if (before === undefined) return;
     const [old, now] = [before.spent, record.spent];
-    const isLess = (name: 'workerSeconds' | 'queuedSeconds'): boolean => now[name] < old[name] - STORED_ROUNDING;
+    const isLess = (name: 'workerSeconds' | 'queuedSeconds'): boolean => now[name] < old[name] - ROUNDING;
     if (isLess('workerSeconds') || isLess('queuedSeconds')) {
       const from = `${old.workerSeconds} and ${old.queuedSeconds} queued`;
       const to = `${now.workerSeconds} and ${now.queuedSeconds} queued`;
@@ -74,7 +72,7 @@ function checkAdopted(
   }
   for (const { job, spent } of accounts?.jobs ?? []) {
     const run = state.jobs.get(job);
-    if (run !== undefined && run.spent.queuedSeconds < spent.queuedSeconds - STORED_ROUNDING) {
+    if (run !== undefined && run.spent.queuedSeconds < spent.queuedSeconds - ROUNDING) {
       throw new Violation('accounts', `${name}: ${job} has waited for less than what is stored`);
     }
   }

@@ -336,12 +336,6 @@ export const MUTANTS: readonly Mutant[] = [
     replace: 'if (false)',
   },
   {
-    name: 'an attempt that the old leader gave is given again',
-    file: 'coordinator/core/jobs.js',
-    find: 'attempts: new Map(Object.entries(last?.attempts ?? {})),',
-    replace: 'attempts: new Map(),',
-  },
-  {
     name: 'steps are given more worker-seconds than there were',
     file: 'coordinator/core/accounting.js',
     find: 'Math.min(1, run.unclaimedSeconds / wanted)',
