@@ -60,7 +60,7 @@ class DemoOutput implements Output {
   }
 
   log(entry: LogEntry): void {
-    if (this.verbose) say(pc.dim(`  ${logLine(entry.worker, entry.text)}`));
+    if (this.verbose) say(pc.dim(`  ${logLine(entry)}`));
   }
 
   note(): void {}

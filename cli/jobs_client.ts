@@ -1,6 +1,5 @@
 /** The Jobs service as the command line uses it: finds the leader, tries again, and gives up with one clear error. */
 import { userInfo } from 'node:os';
-import { setTimeout as delay } from 'node:timers/promises';
 import { type ClientReadableStream, Metadata, type StatusObject, status } from '@grpc/grpc-js';
 import type { Credentials } from '../shared/identity/credential_files.js';
 import { channelCredentials, TLS_CHANNEL_OPTIONS } from '../shared/identity/grpc_credentials.js';
@@ -34,6 +33,8 @@ import {
   resumeRequest,
   type SubmitRequest,
   submitRequest,
+  type Usage,
+  usage,
   watchRequest,
 } from '../shared/wire/jobs.js';
 import { BundlesClient, TokensClient, JobsClient as WireClient } from '../shared/wire/services.js';
@@ -74,6 +75,7 @@ type MethodName =
   | 'Cancel'
   | 'Logs'
   | 'Nodes'
+  | 'ClusterUsage'
   | 'Audit'
   | 'Resume'
   | 'Checkpoints'
@@ -97,6 +99,7 @@ const calls = {
   cancel: { method: 'Cancel', request: cancelRequest, answer: job },
   logs: { method: 'Logs', request: logsRequest, answer: logEntry },
   nodes: { method: 'Nodes', request: empty, answer: nodeList },
+  usage: { method: 'ClusterUsage', request: empty, answer: usage },
   audit: { method: 'Audit', request: jobReference, answer: auditReport },
   resume: { method: 'Resume', request: resumeRequest, answer: jobReference },
   checkpoints: { method: 'Checkpoints', request: jobReference, answer: checkpointList },
@@ -123,6 +126,7 @@ export interface JobsClientOptions {
 /** Which of the prints of a job; without `tail`, all that are kept. */
 export interface LogSelection {
   readonly worker?: string | undefined;
+  readonly attempt?: number | undefined;
   readonly tail?: number | undefined;
 }
 
@@ -133,6 +137,11 @@ export class JobsClient {
   readonly #user: string;
   readonly #credentials: Credentials | undefined;
   readonly #clients = new Map<string, InstanceType<typeof WireClient>>();
+  /** Ends what is under way. One listener of the signal serves all, however many calls there are. */
+  readonly #underWay = new Set<() => void>();
+  readonly #abort = (): void => {
+    for (const end of this.#underWay) end();
+  };
   #address: string;
   #nextServer = 0;
 
@@ -143,6 +152,7 @@ export class JobsClient {
     this.#user = options.user ?? userOfProcess();
     this.#credentials = options.credentials;
     this.#address = options.servers[0] ?? '';
+    options.signal.addEventListener('abort', this.#abort);
   }
 
   async submit(request: Omit<SubmitRequest, 'user'>): Promise<string> {
@@ -183,6 +193,10 @@ export class JobsClient {
   /** With the coordinator's clock. */
   nodesAndTime(): Promise<{ readonly nodes: readonly Node[]; readonly timeMs: number }> {
     return this.#ask(calls.nodes, {});
+  }
+
+  usage(): Promise<Usage> {
+    return this.#ask(calls.usage, {});
   }
 
   cordon(worker: string, reason: string): Promise<Node> {
@@ -227,23 +241,22 @@ export class JobsClient {
     }
   }
 
-  /** What the user's code printed. After a reconnect, entries that are not newer than the last one are taken as seen. */
+  /** What the user's code printed, each line once: a new stream begins anew, also with a new leader, and what was seen is passed over. */
   async *logs(reference: string, follow: boolean, selection: LogSelection = {}): AsyncGenerator<LogEntry> {
-    let seenMs = -1;
-    let skipToMs = -1;
-    const open = () => {
-      skipToMs = seenMs;
-      const { worker = '', tail } = selection;
-      return this.#stream(calls.logs, { job: reference, follow, worker, tail: seenMs < 0 ? tail : undefined });
-    };
+    const { worker = '', attempt, tail } = selection;
+    const seen = new Map<string, number>();
+    const open = () =>
+      this.#stream(calls.logs, { job: reference, follow, worker, attempt, tail: seen.size === 0 ? tail : undefined });
     for await (const entry of this.#steadily(open)) {
-      if (entry.timeMs <= skipToMs) continue;
-      seenMs = Math.max(seenMs, entry.timeMs);
+      const source = `${entry.worker} ${entry.incarnation}`;
+      if (entry.number <= (seen.get(source) ?? 0)) continue;
+      seen.set(source, entry.number);
       yield entry;
     }
   }
 
   close(): void {
+    this.#signal.removeEventListener('abort', this.#abort);
     for (const client of this.#clients.values()) client.close();
     this.#clients.clear();
   }
@@ -293,14 +306,14 @@ export class JobsClient {
         new Metadata(),
         { deadline: Date.now() + timeoutMs },
         (error, answer) => {
-          this.#signal.removeEventListener('abort', abort);
+          this.#underWay.delete(cancel);
           if (error !== null) reject(error);
           else resolve(call.answer.decode(answer, call.method));
         },
       );
-      const abort = (): void => running.cancel();
-      this.#signal.addEventListener('abort', abort);
-      if (this.#signal.aborted) abort();
+      const cancel = (): void => running.cancel();
+      this.#underWay.add(cancel);
+      if (this.#signal.aborted) cancel();
     });
   }
 
@@ -317,15 +330,15 @@ export class JobsClient {
     // Only the status says how a stream ended: 'end' comes in any case.
     const ended = new Promise<StatusObject>((resolve) => stream.once('status', resolve));
     stream.on('error', () => {});
-    const abort = (): void => stream.cancel();
-    this.#signal.addEventListener('abort', abort);
-    if (this.#signal.aborted) abort();
+    const cancel = (): void => stream.cancel();
+    this.#underWay.add(cancel);
+    if (this.#signal.aborted) cancel();
     try {
       for await (const answer of stream) yield call.answer.decode(answer, call.method);
       const how = await ended;
       if (how.code !== status.OK) throw Object.assign(new Error(how.details), how);
     } finally {
-      this.#signal.removeEventListener('abort', abort);
+      this.#underWay.delete(cancel);
       stream.cancel();
     }
   }
@@ -341,7 +354,19 @@ export class JobsClient {
       const leader = failure.kind === 'not_leader' ? failure.address : undefined;
       this.#address = leader === undefined || leader === this.#address ? this.#otherServer() : leader;
     }
-    await delay(pauseMs, undefined, { signal: this.#signal }).catch(() => {});
+    await this.#pause(pauseMs);
+  }
+
+  #pause(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      const end = (): void => {
+        this.#underWay.delete(end);
+        clearTimeout(timer);
+        resolve();
+      };
+      const timer = setTimeout(end, ms);
+      this.#underWay.add(end);
+    });
   }
 
   #otherServer(): string {

@@ -14,6 +14,7 @@ import { events, logs, watch } from './commands/streams.js';
 import { clone, resume, submit } from './commands/submit.js';
 import { top } from './commands/top.js';
 import { up } from './commands/up.js';
+import { showUsage } from './commands/usage.js';
 import { verify } from './commands/verify.js';
 import { SHELLS } from './completion/scripts.js';
 import type { Context } from './context.js';
@@ -33,6 +34,7 @@ const MAX_STEPS = 1_000_000_000;
 const MAX_DRAIN_SECONDS = 86_400;
 const DEFAULT_DRAIN_SECONDS = 300;
 const MAX_LOG_LINES = 1_000_000;
+const MAX_ATTEMPTS = 1_000_000;
 const MAX_INTERVAL_SECONDS = 3600;
 
 const sharedFolderHelp = 'send no code: every worker sees the folder of the job file at the same path';
@@ -119,6 +121,11 @@ function commands(
   asking(program.command('logs <job>').description("show what the task's code printed"))
     .option('-f, --follow', 'go on until the job has ended')
     .option('--worker <name>', 'only what this worker printed')
+    .option(
+      '--attempt <n>',
+      'only what the n-th engine that a worker had for the job printed',
+      wholeNumberOption(1, MAX_ATTEMPTS),
+    )
     .option('--tail <n>', 'begin with the newest so many lines', wholeNumberOption(0, MAX_LOG_LINES))
     .action((job, options) => finish(logs(context, job, options)));
   asking(program.command('events <job>').description('show what happened to a job'))
@@ -157,6 +164,9 @@ function commands(
   asking(program.command('audit <job>').description('compare the samples that were consumed with the plan')).action(
     (job, options) => finish(auditJob(context, job, options)),
   );
+  asking(
+    program.command('usage').description('show where the worker-hours of the cluster went, and who had them'),
+  ).action((options) => finish(showUsage(context, options)));
   asking(program.command('top').description('show jobs and workers as they are now, until Ctrl-C'))
     .option('--once', 'show them once')
     .option('--interval <seconds>', 'between two looks', wholeNumberOption(1, MAX_INTERVAL_SECONDS), 1)

@@ -134,7 +134,7 @@ function Page({ route, shown: { model, liveness }, cancel }: PageProps): JSX.Ele
   if (model.cluster === undefined)
     return model.hello?.leads === false ? null : <p class="empty">Waiting for the coordinator.</p>;
   if (route.kind === 'jobs') return <JobsPage jobs={model.jobs} nodes={model.nodes} />;
-  if (route.kind === 'nodes') return <NodesPage jobs={model.jobs} nodes={model.nodes} />;
+  if (route.kind === 'nodes') return <NodesPage jobs={model.jobs} nodes={model.nodes} usage={model.usage} />;
   const row = model.jobs.get(route.job);
   if (model.missing?.job === route.job) {
     return (

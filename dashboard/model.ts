@@ -13,6 +13,7 @@ import type {
   SeriesChange,
   SeriesColumns,
   ServerMessage,
+  UsageRow,
 } from '../shared/wire/dashboard.js';
 
 const LOGS_KEPT = 1_000;
@@ -35,6 +36,8 @@ export interface Model {
   readonly cluster: { readonly number: number } | undefined;
   readonly jobs: ReadonlyMap<string, JobRow>;
   readonly nodes: ReadonlyMap<string, NodeRow>;
+  /** Undefined until the first snapshot. */
+  readonly usage: UsageRow | undefined;
   /** The job that is looked at. */
   readonly job: JobModel | undefined;
   /** A job that was asked for and cannot be shown. */
@@ -46,6 +49,7 @@ export const NO_MODEL: Model = {
   cluster: undefined,
   jobs: new Map(),
   nodes: new Map(),
+  usage: undefined,
   job: undefined,
   missing: undefined,
 };
@@ -60,6 +64,7 @@ export function applied(model: Model, message: ServerMessage): Model {
         cluster: { number: message.number },
         jobs: new Map(message.data.jobs.map((row) => [row.job, row])),
         nodes: new Map(message.data.nodes.map((row) => [row.worker, row])),
+        usage: message.data.usage,
       };
     case 'cluster_delta':
       return {
@@ -67,6 +72,7 @@ export function applied(model: Model, message: ServerMessage): Model {
         cluster: { number: message.number },
         jobs: withRows(model.jobs, message.data.jobs, (row) => row.job),
         nodes: withRows(model.nodes, message.data.nodes, (row) => row.worker),
+        usage: message.data.usage ?? model.usage,
       };
     case 'job_snapshot':
       return { ...model, missing: undefined, job: fromSnapshot(message.number, message.data) };

@@ -54,13 +54,14 @@ function codeFolder({ codeDir, etcd, name }: WorkerConfig): string {
 }
 
 async function run(config: WorkerConfig, place: Place, isAbandoned: () => boolean): Promise<void> {
-  const log = createLogger('worker', config.name, config.log.level);
+  let driver: Driver | undefined;
+  const context = () => ({ worker: config.name, ...driver?.jobContext });
+  const log = createLogger('worker', config.name, config.log.level, context);
   const credentials = openCredentials(config, 'worker', place, log);
   const python = await findPython(config.python ?? process.env['LOCKSTEP_PYTHON']);
   const incarnation = nanoid();
   const colon = config.listen.lastIndexOf(':');
   const host = config.listen.slice(0, colon);
-  let driver: Driver | undefined;
   const dispatch = (event: WorkerEvent) => driver?.dispatch(event);
   const dataPlane = await startDataPlane({
     host,

@@ -1,5 +1,6 @@
 /** The commands that ask a coordinator one question: jobs, job, cancel, checkpoints, audit. */
-import { formatBytes, formatLoss } from '../../shared/text/numbers.js';
+import { formatBytes, formatDuration, formatLoss } from '../../shared/text/numbers.js';
+import { classesOf, costText, hoursText, sharesText } from '../../shared/text/worker_time.js';
 import type { Checkpoint, Job } from '../../shared/wire/jobs.js';
 import type { Context } from '../context.js';
 import { type ExitCode, exitCodes } from '../exit_codes.js';
@@ -69,33 +70,25 @@ function jobRow(job: Job): readonly string[] {
   return [job.job, job.spec.name, job.user, job.state, stepText(job), loss, job.workers.join(' ')];
 }
 
-const SECONDS_PER_HOUR = 3600;
-
 /** "3.21 worker-hours: compute 81 %, exchange 9 %, ..." */
 function spentText({ spent }: Job): string {
-  const { workerSeconds } = spent;
-  if (workerSeconds === 0) return '';
-  const parts: readonly (readonly [string, number])[] = [
-    ['compute', spent.computeSeconds],
-    ['exchange', spent.exchangeSeconds],
-    ['apply', spent.applySeconds],
-    ['loading', spent.loadingSeconds],
-    ['recovery', spent.recoverySeconds],
-  ];
-  const named = parts.reduce((sum, [, seconds]) => sum + seconds, 0);
-  const shares = [...parts, ['other', Math.max(0, workerSeconds - named)] as const].map(
-    ([name, seconds]) => `${name} ${Math.round((100 * seconds) / workerSeconds)} %`,
-  );
-  return `${(workerSeconds / SECONDS_PER_HOUR).toFixed(2)} worker-hours: ${shares.join(', ')}`;
+  if (spent.workerSeconds === 0) return '';
+  return `${hoursText(spent.workerSeconds)} worker-hours: ${sharesText(classesOf(spent))}`;
 }
 
 /** So far, and at the end if it goes on as now. */
-function costText({ spent, pricePerWorkerHour, secondsLeft, workers }: Job): string {
+function costOf({ spent, pricePerWorkerHour, secondsLeft, workers }: Job): string {
   if (pricePerWorkerHour === 0) return '';
-  const cost = (workerSeconds: number): string => ((workerSeconds / SECONDS_PER_HOUR) * pricePerWorkerHour).toFixed(2);
-  const soFar = cost(spent.workerSeconds);
+  const soFar = costText(spent.workerSeconds, pricePerWorkerHour);
   if (secondsLeft === undefined) return soFar;
-  return `${soFar}, about ${cost(spent.workerSeconds + workers.length * secondsLeft)} at the end`;
+  const atEnd = costText(spent.workerSeconds + workers.length * secondsLeft, pricePerWorkerHour);
+  return `${soFar}, about ${atEnd} at the end`;
+}
+
+/** Nobody pays for it. */
+function queuedText({ spent, spec }: Job): string {
+  const seconds = spent.queuedSeconds / spec.workersMin;
+  return seconds < 1 ? '' : `${formatDuration(seconds)} without workers`;
 }
 
 function jobText(job: Job): string {
@@ -111,7 +104,8 @@ function jobText(job: Job): string {
     ['loss', job.loss === undefined ? '' : formatLoss(job.loss)],
     ['workers', job.workers.join(' ')],
     ['spent', spentText(job)],
-    ['cost', costText(job)],
+    ['queued', queuedText(job)],
+    ['cost', costOf(job)],
     ['generation', String(job.generation)],
     ['weights', job.weightsDigest],
     ['output', job.output],

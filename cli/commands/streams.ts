@@ -42,14 +42,16 @@ export function events(context: Context, job: string, options: EventsOptions): P
 export interface LogsOptions extends JsonOption, ServerOption {
   readonly follow?: true;
   readonly worker?: string;
+  readonly attempt?: number;
   readonly tail?: number;
 }
 
 export function logs(context: Context, job: string, options: LogsOptions): Promise<ExitCode> {
   return withClient(context, options, async (client) => {
-    const { worker, tail } = options;
-    for await (const entry of client.logs(job, options.follow === true, { worker, tail })) {
-      const line = options.json ? JSON.stringify(logJson(entry)) : logLine(entry.worker, entry.text);
+    const { worker, attempt, tail } = options;
+    const { job: id } = await client.get(job);
+    for await (const entry of client.logs(id, options.follow === true, { worker, attempt, tail })) {
+      const line = options.json ? JSON.stringify(logJson(id, entry)) : logLine(entry);
       context.write(`${line}\n`);
     }
     return exitCodes.ok;

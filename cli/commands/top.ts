@@ -4,7 +4,7 @@ import type { Context } from '../context.js';
 import { CliError, type ExitCode, exitCodes } from '../exit_codes.js';
 import type { JobsClient } from '../jobs_client.js';
 import { type JsonOption, type ServerOption, withClient } from '../options.js';
-import { jobJson, nodeJson } from '../output/json.js';
+import { jobJson, nodeJson, usageJson } from '../output/json.js';
 import { ratesBetween, type Snapshot, topText } from '../output/top_table.js';
 
 /** The alternate screen, without a cursor; what was there before comes back at the end. */
@@ -62,12 +62,13 @@ function shown(context: Context, now: Snapshot, before: Snapshot | undefined, op
 }
 
 async function snapshotOf(client: JobsClient): Promise<Snapshot> {
-  const [jobs, nodes] = await Promise.all([client.list(), client.nodes()]);
-  return { timeMs: Date.now(), jobs, nodes };
+  const [jobs, nodes, usage] = await Promise.all([client.list(), client.nodes(), client.usage()]);
+  return { timeMs: Date.now(), jobs, nodes, usage };
 }
 
-function topJson({ timeMs, jobs, nodes }: Snapshot): object {
-  return { event: 'top', time_ms: timeMs, jobs: jobs.map(jobJson), nodes: nodes.map(nodeJson) };
+function topJson({ timeMs, jobs, nodes, usage }: Snapshot): object {
+  const { event: _, ...used } = usageJson(usage);
+  return { event: 'top', time_ms: timeMs, jobs: jobs.map(jobJson), nodes: nodes.map(nodeJson), usage: used };
 }
 
 /** Drawn over the page before it, line by line, so that nothing flickers; what does not fit is cut. */

@@ -2,7 +2,7 @@
 
 import { formatBytes, formatDuration, formatLoss, formatMetrics, formatRate } from '../../shared/text/numbers.js';
 import { printable, printableLines } from '../../shared/text/printable.js';
-import type { JobEvent } from '../../shared/wire/jobs.js';
+import type { JobEvent, LogEntry } from '../../shared/wire/jobs.js';
 import type { ProgressNow } from './progress.js';
 
 type OtherEvent = Exclude<JobEvent, { kind: 'stepCommitted' }>;
@@ -74,9 +74,9 @@ export function progressFacts(now: ProgressNow): readonly string[] {
   return facts;
 }
 
-/** What a worker's user code printed, with the worker's name before every line. */
-export function logLine(worker: string, text: string): string {
-  const name = printable(worker);
+/** What a worker's user code printed, with the worker's name before every line, and its attempt if it is not the first. */
+export function logLine({ worker, attempt, text }: Pick<LogEntry, 'worker' | 'attempt' | 'text'>): string {
+  const name = printable(attempt > 1 ? `${worker}#${attempt}` : worker);
   return printableLines(text)
     .replace(/\n$/, '')
     .split('\n')

@@ -1,5 +1,6 @@
 /** Our values as the JSON that tools rely on: names in snake_case, `kind` as "event". */
-import type { AuditReport, Checkpoint, Job, JobEvent, LogEntry, Node } from '../../shared/wire/jobs.js';
+import { clusterClassesOf, totalOf } from '../../shared/text/worker_time.js';
+import type { AuditReport, Checkpoint, Job, JobEvent, LogEntry, Node, Usage } from '../../shared/wire/jobs.js';
 
 type JsonObject = Readonly<Record<string, unknown>>;
 
@@ -50,12 +51,20 @@ export function nodeJson(node: Node): JsonObject {
   };
 }
 
+/** With the sums that can be made of it. */
+export function usageJson(usage: Usage): JsonObject {
+  const workerSeconds = totalOf(clusterClassesOf(usage));
+  const cost = usage.pricePerWorkerHour === 0 ? undefined : (workerSeconds / 3600) * usage.pricePerWorkerHour;
+  return { event: 'usage', ...fieldsToJson(usage), worker_seconds: workerSeconds, cost };
+}
+
 export function checkpointJson(checkpoint: Checkpoint): JsonObject {
   return fieldsToJson(checkpoint);
 }
 
-export function logJson(entry: LogEntry): JsonObject {
-  return fieldsToJson(entry);
+export function logJson(job: string, entry: LogEntry): JsonObject {
+  const { timeMs, worker, attempt, generation, step, stream, text } = entry;
+  return { time_ms: timeMs, job, worker, attempt, generation, step, stream, text };
 }
 
 export function auditJson(report: AuditReport): JsonObject {

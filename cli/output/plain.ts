@@ -29,7 +29,7 @@ export class PlainOutput implements Output {
   }
 
   log(entry: LogEntry): void {
-    this.note(logLine(entry.worker, entry.text));
+    this.note(logLine(entry));
   }
 
   note(text: string): void {

@@ -34,7 +34,7 @@ export class TerminalOutput implements Output {
   }
 
   log(entry: LogEntry): void {
-    this.note(logLine(entry.worker, entry.text));
+    this.note(logLine(entry));
   }
 
   note(text: string): void {

@@ -1,7 +1,8 @@
 /** The picture that `lockstep top` shows: what trains, what waits, and who works. Pure. */
 
 import { formatDuration, formatLoss } from '../../shared/text/numbers.js';
-import type { Job, Node } from '../../shared/wire/jobs.js';
+import { clusterClassesOf, hoursText, sharesText, totalOf } from '../../shared/text/worker_time.js';
+import type { Job, Node, Usage } from '../../shared/wire/jobs.js';
 import { tableOf } from './table.js';
 
 /** Jobs that have ended take up no more lines than this. */
@@ -12,6 +13,7 @@ export interface Snapshot {
   readonly timeMs: number;
   readonly jobs: readonly Job[];
   readonly nodes: readonly Node[];
+  readonly usage: Usage;
 }
 
 /** Steps a second of each job between two looks; a job that was not there before has none. */
@@ -26,7 +28,7 @@ export function ratesBetween(before: Snapshot | undefined, now: Snapshot): Reado
   );
 }
 
-export function topText({ jobs, nodes }: Snapshot, rates: ReadonlyMap<string, number>): string {
+export function topText({ jobs, nodes, usage }: Snapshot, rates: ReadonlyMap<string, number>): string {
   const count = (state: Job['state']): number => jobs.filter((job) => job.state === state).length;
   const idle = nodes.filter(({ state }) => state === 'idle').length;
   const summary =
@@ -40,7 +42,14 @@ export function topText({ jobs, nodes }: Snapshot, rates: ReadonlyMap<string, nu
     ['worker', 'host', 'state', 'job', 'step', 'loop ms', 'engine'],
     nodes.map((node) => nodeRow(node, jobs)),
   );
-  return [summary, '', jobTable, '', nodeTable].join('\n');
+  return [summary, ...usageLine(usage), '', jobTable, '', nodeTable].join('\n');
+}
+
+/** Where the time of the workers went since this leader began. */
+function usageLine(usage: Usage): readonly string[] {
+  const classes = clusterClassesOf(usage);
+  const total = totalOf(classes);
+  return total === 0 ? [] : [`worker-hours: ${hoursText(total)}, ${sharesText(classes)}`];
 }
 
 /** What runs, what waits, and the newest of what has ended. */

@@ -1,6 +1,7 @@
 /** The coordinator as a deterministic machine: an event in, commands out. */
 import type { WorkerMessage } from '../../shared/wire/session.js';
-import { account } from './accounting.js';
+import { account, accountCopy } from './accounting.js';
+import { adoptAccounts, storeAccounts } from './accounts.js';
 import { forgetAll } from './assignment.js';
 import type { CoordinatorCommand } from './command.js';
 import { leaving } from './departure.js';
@@ -9,6 +10,7 @@ import { emitEnd } from './ending.js';
 import type { At, CoordinatorEvent } from './event.js';
 import { finished } from './finishing.js';
 import { answerPrepare } from './formation.js';
+import { addLines, endCollecting } from './job_logs.js';
 import { cancel, newRun, resume, submit } from './jobs.js';
 import * as membership from './membership.js';
 import { changeNode, endDrains } from './nodes.js';
@@ -18,8 +20,9 @@ import { complain } from './reachability.js';
 import { restoreFailed } from './restoring.js';
 import * as saving from './saving.js';
 import { schedule, scheduleByTime } from './schedule.js';
+import { noClusterSpent } from './spent.js';
 import { type CoordinatorState, isTerminal, type JobRun, type Worker } from './state.js';
-import { addLog, type Turn } from './turn.js';
+import type { Turn } from './turn.js';
 import { retryWrites, writeFailed, writeStored } from './writes.js';
 
 export function apply(state: CoordinatorState, at: At<CoordinatorEvent>): readonly CoordinatorCommand[] {
@@ -40,11 +43,13 @@ function elected(
   const leading = { term: event.term, eventCounter: 0, operationCounter: 0, saveCounter: 0 };
   state.leading = leading;
   state.jobs.clear();
+  state.logBytes = 0;
   state.writes.clear();
   state.doubtfulSubmits.clear();
   state.nodes.clear();
   for (const record of event.nodes) state.nodes.set(record.worker, record);
   state.accountedMs = nowMs;
+  state.cluster = noClusterSpent(wallMs);
   const generations = new Map(event.generations.map((record) => [record.job, record]));
   const checkpoints = new Map(event.checkpoints.map((record) => [record.job, record.checkpoints]));
   for (const record of event.jobs) {
@@ -57,10 +62,12 @@ function elected(
       adopting ? { kind: 'adopting', deadlineMs } : { kind: 'gathering', sinceMs: nowMs },
     );
     run.lastCommitMs = nowMs;
+    run.logs.collectsUntilMs = deadlineMs;
     run.checkpoints = checkpoints.get(record.job) ?? [];
     run.saving.lastMs = saving.savedMs({ nowMs, wallMs }, run);
     state.jobs.set(record.job, run);
   }
+  adoptAccounts(state, { nowMs, wallMs }, event.accounts);
   const turn: Turn = { state, leading, nowMs, wallMs, commands: [] };
   for (const run of state.jobs.values()) if (isTerminal(run.record.state)) emitEnd(turn, run);
   membership.settle(turn);
@@ -147,6 +154,8 @@ function handle(turn: Turn, event: Exclude<CoordinatorEvent, { kind: 'elected' |
       membership.checkDeadlines(turn);
       endDrains(turn);
       account(turn);
+      storeAccounts(turn);
+      endCollecting(turn);
       retryWrites(turn);
       scheduleByTime(turn);
       measureIdle(turn);
@@ -203,7 +212,7 @@ function jobMessage(
   message: Exclude<WorkerMessage, { kind: 'hello' | 'heartbeat' | 'unloaded' | 'leaving' | 'measured' }>,
 ): boolean {
   if (message.kind === 'logLines') {
-    for (const line of message.lines) addLog(turn, run, { worker: worker.worker, ...line });
+    addLines(turn, run, worker, message.lines);
     return false;
   }
   if (worker.job !== message.job || isTerminal(run.record.state)) return false;
@@ -236,6 +245,7 @@ function jobMessage(
       membership.refused(turn, run, message);
       break;
     case 'snapshotTaken':
+      accountCopy(run, message.copyMs);
       saving.snapshotTaken(turn, run, worker, message.snapshot);
       break;
     case 'snapshotSkipped':

@@ -7,7 +7,7 @@ import { noteLoss } from './loss.js';
 import { isGoing, release } from './release.js';
 import { saveBeforeLeaving } from './saving.js';
 import { isTerminal, type JobRun, type Worker } from './state.js';
-import { emit, log, type Turn } from './turn.js';
+import { emit, logJob, type Turn } from './turn.js';
 
 /** Whether it has the state of `worker`, or nearly, by what is known. One that has only just loaded the job does not. */
 function isAsFar(run: JobRun, { worker: name, incarnation, engineStart, committed }: Worker, worker: Worker): boolean {
@@ -42,7 +42,7 @@ export function withdraw(turn: Turn, run: JobRun, worker: Worker, reason: string
 export function sendAway(turn: Turn, run: JobRun, reason: string): void {
   run.sentAway = reason;
   emit(turn, run, { kind: 'jobPreempted', reason });
-  log(turn, 'info', 'job preempted', { job: run.record.job, reason });
+  logJob(turn, run, 'info', 'job preempted', { reason });
   for (const worker of assignedTo(turn.state, run.record.job)) withdraw(turn, run, worker, reason);
 }
 

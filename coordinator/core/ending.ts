@@ -1,14 +1,16 @@
 /** How a job ends: the end is in etcd before anybody hears of it, and it is the only one. */
+import { accountNow } from './accounting.js';
 import { assignedTo } from './assignment.js';
 import { release } from './release.js';
 import { isTerminal, type JobRecord, type JobRun } from './state.js';
-import { emit, type Turn, write } from './turn.js';
+import { emit, logJob, type Turn, write } from './turn.js';
 
 type End = Pick<JobRecord, 'state' | 'reason' | 'traceback'>;
 
 function store(turn: Turn, run: JobRun, change: End & Partial<JobRecord>): void {
   if (run.ending || isTerminal(run.record.state)) return;
   run.ending = true;
+  accountNow(turn);
   const record: JobRecord = { ...run.record, ...change, spent: run.spent };
   write(turn, { kind: 'end', job: record.job, record });
 }
@@ -37,6 +39,7 @@ export function finishJob(turn: Turn, run: JobRun, weightsDigest: string, metric
 export function announceEnd(turn: Turn, run: JobRun, record: JobRecord): void {
   run.record = record;
   emitEnd(turn, run);
+  logJob(turn, run, 'info', `job ${record.state}`, record.reason === '' ? {} : { reason: record.reason });
   for (const request of run.cancelRequests.splice(0)) {
     turn.commands.push({ kind: 'reply', request, job: record.job });
   }

@@ -1,6 +1,7 @@
 /** What can happen to a coordinator. Time, randomness and ids come in here. */
 import type { ResumeRequest, SubmitRequest } from '../../shared/wire/jobs.js';
 import type { WorkerMessage } from '../../shared/wire/session.js';
+import type { AccountsRecord } from './accounts.js';
 import type { CheckpointsRecord, GenerationRecord, JobRecord, NodeRecord } from './state.js';
 
 export type CoordinatorEvent =
@@ -12,6 +13,7 @@ export type CoordinatorEvent =
       readonly generations: readonly GenerationRecord[];
       readonly checkpoints: readonly CheckpointsRecord[];
       readonly nodes: readonly NodeRecord[];
+      readonly accounts: AccountsRecord | undefined;
     }
   | { readonly kind: 'deposed' }
   | { readonly kind: 'session_message'; readonly session: string; readonly message: WorkerMessage }

@@ -13,7 +13,7 @@ import { mayRestore, restoredBy } from './restoring.js';
 import { newestWhole } from './retention.js';
 import { loseSaving, savesBeyond } from './saving.js';
 import type { Formation, GenerationPlan, JobRun, PreparedAnswer, Worker } from './state.js';
-import { emit, log, sendAll, type Turn, write } from './turn.js';
+import { emit, logJob, sendAll, type Turn, write } from './turn.js';
 
 type Started = Extract<Formation, { kind: 'started' }>;
 
@@ -85,6 +85,7 @@ function record(turn: Turn, run: JobRun): void {
     candidates,
     last: run.lastRecord,
     checkpoint: newestWhole(run.checkpoints),
+    attempts: run.attempts,
   });
   const committed = plan?.record.committed ?? 0;
   if ((committed === 0 || plan?.restores !== undefined) && savesBeyond(turn, run, committed)) {
@@ -115,7 +116,7 @@ function beginAnew(turn: Turn, run: JobRun, candidates: readonly Candidate[]): v
     endJob(turn, run, 'failed', reason, '');
     return;
   }
-  log(turn, 'warn', 'no worker has the state', { job: run.record.job });
+  logJob(turn, run, 'warn', 'no worker has the state');
   run.formation = { kind: 'gathering', sinceMs: turn.nowMs };
   for (const { worker } of candidates) release(turn, worker, 'nobody is left to heal from');
 }
@@ -146,6 +147,8 @@ function begin(turn: Turn, run: JobRun, plan: GenerationPlan): void {
     reason: plan.reason,
     restoredFrom: plan.restores?.path ?? '',
   });
+  const workers = plan.record.roster.length;
+  logJob(turn, run, 'info', 'generation started', { step: plan.record.committed, workers, reason: plan.reason });
 }
 
 /** A member of the running generation that is gone or came back as another incarnation or with another engine. */

@@ -22,6 +22,8 @@ export interface PlanInput {
   readonly last: GenerationRecord | undefined;
   /** The newest checkpoint that is whole. It is restored only if no candidate has a state that is as far. */
   readonly checkpoint: CheckpointRecord | undefined;
+  /** See GenerationRecord. */
+  readonly attempts: ReadonlyMap<string, number>;
 }
 
 function byName(left: Candidate, right: Candidate): number {
@@ -174,7 +176,14 @@ function planFrom(
   const { held, missing } = heldNodes(standings, input.microbatches);
   const current = standings.flatMap(({ standing }, rank) => (standing === 'current' ? [rank] : []));
   return {
-    record: { job: input.job, generation: input.generation, term: input.term, committed, roster },
+    record: {
+      job: input.job,
+      generation: input.generation,
+      term: input.term,
+      committed,
+      roster,
+      attempts: Object.fromEntries(input.attempts),
+    },
     reason: restores === undefined ? input.reason : `${input.reason}; restores the checkpoint of step ${committed}`,
     restores,
     start: {

@@ -1,12 +1,14 @@
 /** Submitting and cancelling. Nothing is acknowledged before it is in etcd. */
 import type { ResumeRequest, SubmitRequest } from '../../shared/wire/jobs.js';
-import { NOTHING_SPENT } from './accounting.js';
+import { waitedMsOf } from './accounts.js';
 import { endJob } from './ending.js';
 import type { CoordinatorEvent } from './event.js';
+import { newLogs } from './job_logs.js';
 import { settle } from './membership.js';
 import { advanceSaving } from './saving.js';
+import { NOTHING_SPENT } from './spent.js';
 import { type GenerationRecord, isTerminal, type JobRecord, type JobRun, type Pending } from './state.js';
-import { emit, type Turn, write } from './turn.js';
+import { emit, logJob, type Turn, write } from './turn.js';
 
 const MAX_JOBS = 10_000;
 const MAX_DOUBTFUL_SUBMITS = 1_000;
@@ -32,9 +34,8 @@ export function newRun(record: JobRecord, last: GenerationRecord | undefined, fo
     lastCommitMs: 0,
     stepTimesMs: [],
     events: [],
-    logs: [],
-    logBytes: 0,
-    logsDropped: 0,
+    logs: newLogs(),
+    attempts: new Map(Object.entries(last?.attempts ?? {})),
     cancelRequests: [],
     ending: false,
     checkpoints: [],
@@ -50,8 +51,10 @@ export function newRun(record: JobRecord, last: GenerationRecord | undefined, fo
     redoing: 0,
     restoreNotBeforeMs: 0,
     spent: record.spent,
+    unclaimedSeconds: 0,
+    reported: {},
     waitsFor: '',
-    waitedMs: 0,
+    waitedMs: waitedMsOf(record.spec.workersMin, record.spent),
     backfilled: false,
     assignedMs: 0,
     sentAway: undefined,
@@ -183,6 +186,7 @@ export function submitStored(
   run.saving.lastMs = turn.nowMs;
   turn.state.jobs.set(record.job, run);
   emit(turn, run, { kind: 'jobQueued', name: record.spec.name });
+  logJob(turn, run, 'info', 'job queued', { job_name: record.spec.name, user: record.user });
   for (const request of requests) turn.commands.push({ kind: 'reply', request, job: record.job });
   settle(turn);
 }

@@ -16,7 +16,7 @@ import { release } from './release.js';
 import { advanceSaving, takeBackSnapshot } from './saving.js';
 import { schedule } from './schedule.js';
 import { isTerminal, type JobRun, type Worker } from './state.js';
-import { emit, log, send, type Turn, write } from './turn.js';
+import { emit, log, logJob, send, type Turn, write } from './turn.js';
 
 type Message<K extends WorkerMessage['kind']> = Extract<WorkerMessage, { kind: K }>;
 
@@ -82,6 +82,7 @@ function takeBack(turn: Turn, worker: Worker): void {
     return;
   }
   run.generation = Math.max(run.generation, worker.holding?.generation ?? 0);
+  run.attempts.set(worker.worker, Math.max(run.attempts.get(worker.worker) ?? 0, worker.holding?.attempt ?? 0));
   forgetDigests(run, worker); // It sends its last one again.
   takeBackSnapshot(turn, run, worker);
   // The leader that heard `loaded` may be gone without having stored the facts.
@@ -98,8 +99,10 @@ export function loseWorker(turn: Turn, worker: Worker, detectedBy: string, reaso
   dropSession(turn, worker, reason);
   leave(turn.state, worker);
   noteGone(turn, worker.worker);
-  log(turn, 'warn', 'worker lost', { worker: worker.worker, detected_by: detectedBy, reason });
   const run = worker.job === undefined ? undefined : turn.state.jobs.get(worker.job);
+  const fields = { worker: worker.worker, detected_by: detectedBy, reason };
+  if (run === undefined) log(turn, 'warn', 'worker lost', fields);
+  else logJob(turn, run, 'warn', 'worker lost', fields);
   if (run !== undefined && !isTerminal(run.record.state)) noteLoss(turn, run, worker, detectedBy, reason);
   schedule(turn);
   settleJobOf(turn, worker);
@@ -174,7 +177,7 @@ export function engineFailed(turn: Turn, run: JobRun, worker: Worker, message: M
   const count = (run.crashes.get(worker.worker)?.count ?? 0) + 1;
   run.crashes.set(worker.worker, { count, retryMs: turn.nowMs + CRASH_BACKOFF_MS * 2 ** Math.min(count - 1, 6) });
   noteFailure(turn, worker.worker, message.message);
-  log(turn, 'warn', 'engine failed', { worker: worker.worker, job: run.record.job, reason: message.message });
+  logJob(turn, run, 'warn', 'engine failed', { worker: worker.worker, reason: message.message });
 }
 
 /** It has no job any more. */

@@ -7,7 +7,7 @@ import type { EngineFacts, WorkerMessage } from '../../shared/wire/session.js';
 import { accountStep } from './accounting.js';
 import { assignedTo } from './assignment.js';
 import type { JobRun, Worker } from './state.js';
-import { emit, log, sendAll, type Turn, write } from './turn.js';
+import { emit, logJob, sendAll, type Turn, write } from './turn.js';
 
 type Message<K extends WorkerMessage['kind']> = Extract<WorkerMessage, { kind: K }>;
 
@@ -108,8 +108,7 @@ export function giveUpLostReports(turn: Turn, run: JobRun, committed: number): v
   const { progress } = run.record;
   const next = Math.min(run.reportedAhead ?? committed, committed);
   if (next <= progress.committed) return;
-  log(turn, 'error', 'reports of steps are lost: these steps are done and cannot be audited', {
-    job: run.record.job,
+  logJob(turn, run, 'error', 'reports of steps are lost: these steps are done and cannot be audited', {
     first: progress.committed,
     last: next - 1,
   });

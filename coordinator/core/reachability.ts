@@ -2,7 +2,7 @@
 import type { WorkerMessage } from '../../shared/wire/session.js';
 import { noteLoss } from './loss.js';
 import type { JobRun, Worker } from './state.js';
-import { log, type Turn } from './turn.js';
+import { logJob, type Turn } from './turn.js';
 
 /** A dead worker's session ends within this time too, and then there is nothing to judge. */
 const JUDGE_MS = 250;
@@ -16,9 +16,8 @@ export function complain(
   message: Extract<WorkerMessage, { kind: 'peerLost' }>,
 ): void {
   if (run.formation.kind !== 'started' || run.formation.record.generation !== message.generation) return;
-  log(turn, 'warn', 'a peer cannot be reached', {
-    job: run.record.job,
-    reporter: reporter.worker,
+  logJob(turn, run, 'warn', 'a peer cannot be reached', {
+    worker: reporter.worker,
     peer: message.worker,
     reason: message.reason,
   });

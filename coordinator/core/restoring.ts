@@ -5,7 +5,7 @@
 import type { WorkerMessage } from '../../shared/wire/session.js';
 import { endJob } from './ending.js';
 import type { CheckpointRecord, GenerationRecord, JobRun, Progress, Worker } from './state.js';
-import { emit, log, type Turn, write } from './turn.js';
+import { emit, logJob, type Turn, write } from './turn.js';
 
 const FREE_RESTORES = 2;
 const FIRST_WAIT_MS = 1_000;
@@ -58,7 +58,7 @@ export function restoreFailed(
   if (refused === undefined) return;
   const reason = `${worker.worker}: ${message.reason}`;
   const { path, committed } = refused;
-  log(turn, 'error', 'a checkpoint cannot be restored', { job: run.record.job, path, reason });
+  logJob(turn, run, 'error', 'a checkpoint cannot be restored', { worker: worker.worker, path, reason });
   emit(turn, run, { kind: 'checkpointRefused', step: committed, path, reason, damaged: message.damaged });
   if (message.damaged) {
     run.checkpoints = run.checkpoints.map((one) => (one.path === path ? { ...one, damage: reason } : one));

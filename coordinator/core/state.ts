@@ -1,8 +1,11 @@
 /** Everything that a coordinator knows. Only apply.ts and what it calls change it. */
 import type { ShardFacts } from '../../shared/checkpoint/manifest.js';
-import type { JobEvent, JobSpec, JobState, LogEntry, Machine, Preflight, Spent } from '../../shared/wire/jobs.js';
+import type { JobEvent, JobSpec, JobState, Machine, Preflight, Spent } from '../../shared/wire/jobs.js';
 import type { CoordinatorMessage, EngineFacts, Holding, Member, WorkerMessage } from '../../shared/wire/session.js';
+import type { AccountsRecord } from './accounts.js';
 import type { Usages } from './fair_share.js';
+import type { JobLogs } from './job_logs.js';
+import { type ClusterSpent, noClusterSpent, type Reported } from './spent.js';
 
 export type PreparedAnswer = Extract<WorkerMessage, { kind: 'prepared' }>;
 
@@ -83,6 +86,8 @@ export interface GenerationRecord {
   readonly term: number;
   readonly committed: number;
   readonly roster: readonly Member[];
+  /** Engines that each worker has started for the job until then. */
+  readonly attempts: Readonly<Record<string, number>>;
 }
 
 export interface Worker {
@@ -257,10 +262,10 @@ export interface JobRun {
   lastCommitMs: number;
   readonly stepTimesMs: number[];
   readonly events: JobEvent[];
-  readonly logs: LogEntry[];
-  logBytes: number;
-  /** Lines that were dropped from the front of `logs`. */
-  logsDropped: number;
+  /** Changed by job_logs.ts only. */
+  readonly logs: JobLogs;
+  /** Engines that each worker was told to start for the job. */
+  readonly attempts: Map<string, number>;
   /** Requests that wait for the end of the job to be stored. */
   readonly cancelRequests: string[];
   /** The end that is being stored. */
@@ -270,6 +275,9 @@ export interface JobRun {
   readonly saving: Saving;
   /** Changed by accounting.ts only. */
   spent: Spent;
+  /** Time of workers that trained, of which no step has said yet what became of it; and what was reported since. */
+  unclaimedSeconds: number;
+  reported: Reported;
   /** What it waits for that has not got its workers. */
   waitsFor: string;
   /** Milliseconds without any worker: nobody is to wait for ever. */
@@ -310,6 +318,7 @@ export type Pending =
   | { readonly kind: 'end'; readonly job: string; readonly record: JobRecord }
   | { readonly kind: 'progress'; readonly job: string; readonly committed: number }
   | { readonly kind: 'facts'; readonly job: string }
+  | { readonly kind: 'accounts'; readonly record: AccountsRecord }
   | {
       readonly kind: 'node';
       readonly record: NodeRecord;
@@ -336,7 +345,8 @@ export type Put =
   | { readonly kind: 'job'; readonly record: JobRecord }
   | { readonly kind: 'generation'; readonly record: GenerationRecord }
   | { readonly kind: 'checkpoints'; readonly record: CheckpointsRecord }
-  | { readonly kind: 'node'; readonly record: NodeRecord };
+  | { readonly kind: 'node'; readonly record: NodeRecord }
+  | { readonly kind: 'accounts'; readonly record: AccountsRecord };
 
 export interface Leading {
   readonly term: number;
@@ -372,8 +382,12 @@ export interface Settings {
   /** A worker that is marked is measured again so often. */
   readonly remeasureMs: number;
   readonly eventLimit: number;
+  /** Of what a job printed, and of what all have printed. */
   readonly logBytesLimit: number;
+  readonly allLogBytesLimit: number;
   readonly scheduling: SchedulingSettings;
+  /** What users have had is stored so often. */
+  readonly accountsMs: number;
   /** In whatever currency; 0: unknown. */
   readonly pricePerWorkerHour: number;
 }
@@ -407,8 +421,14 @@ export interface CoordinatorState {
   readonly failures: Map<string, readonly number[]>;
   /** By user. */
   readonly usages: Usages;
+  /** Bytes of the logs of all jobs. */
+  logBytes: number;
   /** Until when waiting and usage are accounted for. */
   accountedMs: number;
+  /** Changed by accounting.ts only. */
+  cluster: ClusterSpent;
+  /** When they were written last. */
+  accountsStoredMs: number;
   /** When it was decided last who gets which workers. */
   scheduledMs: number;
   readonly writes: Map<string, PendingWrite>;
@@ -436,6 +456,8 @@ export const DEFAULT_SETTINGS: Omit<Settings, 'name'> = {
   remeasureMs: 600_000,
   eventLimit: 10_000,
   logBytesLimit: 1_048_576,
+  allLogBytesLimit: 67_108_864,
+  accountsMs: 60_000,
   pricePerWorkerHour: 0,
   scheduling: { spares: 0, quota: Number.POSITIVE_INFINITY, quotas: new Map(), quarantineAfter: 0 },
 };
@@ -453,7 +475,10 @@ export function initialState(settings: Settings): CoordinatorState {
     preflights: new Map(),
     failures: new Map(),
     usages: new Map(),
+    logBytes: 0,
     accountedMs: 0,
+    cluster: noClusterSpent(0),
+    accountsStoredMs: 0,
     scheduledMs: 0,
     writes: new Map(),
     doubtfulSubmits: new Map(),

@@ -1,5 +1,5 @@
 /** One turn of the core: an event comes in, commands go out. What every part of the core uses to speak. */
-import type { JobEvent, LogEntry } from '../../shared/wire/jobs.js';
+import type { JobEvent } from '../../shared/wire/jobs.js';
 import type { CoordinatorMessage } from '../../shared/wire/session.js';
 import type { CoordinatorCommand } from './command.js';
 import type { CheckpointRecord, CoordinatorState, JobRun, Leading, Pending, Put, Worker } from './state.js';
@@ -44,17 +44,6 @@ export function emit(turn: Turn, run: JobRun, body: EventBody): void {
   turn.commands.push({ kind: 'publish', job: run.record.job });
 }
 
-/** Keeps the newest lines within the bound. */
-export function addLog(turn: Turn, run: JobRun, entry: LogEntry): void {
-  run.logs.push(entry);
-  run.logBytes += entry.text.length;
-  while (run.logBytes > turn.state.settings.logBytesLimit) {
-    run.logBytes -= run.logs.shift()?.text.length ?? 0;
-    run.logsDropped += 1;
-  }
-  turn.commands.push({ kind: 'publish', job: run.record.job });
-}
-
 export function log(
   turn: Turn,
   level: 'info' | 'warn' | 'error',
@@ -62,6 +51,18 @@ export function log(
   fields: Readonly<Record<string, string | number>> = {},
 ): void {
   turn.commands.push({ kind: 'log', level, message, fields });
+}
+
+/** A line about a job, with where it stands. */
+export function logJob(
+  turn: Turn,
+  run: JobRun,
+  level: 'info' | 'warn' | 'error',
+  message: string,
+  fields: Readonly<Record<string, string | number>> = {},
+): void {
+  const { job, progress } = run.record;
+  log(turn, level, message, { job, step: progress.committed, generation: run.generation, ...fields });
 }
 
 /** Begins a write; `pending` is what is done when etcd has it. */
@@ -75,13 +76,18 @@ export function write(turn: Turn, pending: Pending): void {
  * end of a job is on its way nothing else is written of it: the end is not in the state until it is stored, and would be overwritten.
  */
 export function attempt(turn: Turn, operation: string, pending: Pending): void {
-  const isOfJob = pending.kind !== 'submit' && pending.kind !== 'end' && pending.kind !== 'node';
-  if (isOfJob && turn.state.jobs.get(pending.job)?.ending === true) {
+  if (isOfOpenJob(pending) && turn.state.jobs.get(pending.job)?.ending === true) {
     turn.state.writes.delete(operation);
     return;
   }
   turn.state.writes.set(operation, { pending, retryMs: undefined });
   turn.commands.push({ kind: 'write', term: turn.leading.term, operation, puts: putsOf(turn.state, pending) });
+}
+
+function isOfOpenJob(
+  pending: Pending,
+): pending is Extract<Pending, { readonly kind: 'generation' | 'progress' | 'facts' | 'checkpoints' }> {
+  return pending.kind !== 'submit' && pending.kind !== 'end' && pending.kind !== 'node' && pending.kind !== 'accounts';
 }
 
 function putRun(run: JobRun | undefined): readonly Put[] {
@@ -100,6 +106,8 @@ function putsOf(state: CoordinatorState, pending: Pending): readonly Put[] {
       return [{ kind: 'job', record: pending.record }];
     case 'node':
       return [{ kind: 'node', record: pending.record }];
+    case 'accounts':
+      return [{ kind: 'accounts', record: pending.record }];
     case 'generation': {
       const { record } = pending;
       return [{ kind: 'generation', record }, ...putRun(state.jobs.get(record.job))];

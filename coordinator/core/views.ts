@@ -1,7 +1,8 @@
 /** What users can read, as pure functions of the state. */
 import { medianOf } from '../../shared/median.js';
-import type { AuditReport, Checkpoint, Job, JobEvent, LogEntry, Node } from '../../shared/wire/jobs.js';
+import type { AuditReport, Checkpoint, Job, JobEvent, Node, Usage } from '../../shared/wire/jobs.js';
 import { assignedTo } from './assignment.js';
+import { usageOf } from './fair_share.js';
 import { compareNames } from './name_order.js';
 import { cordonedOf } from './nodes.js';
 import { markOf } from './preflights.js';
@@ -10,6 +11,8 @@ import { quarantineOf } from './quarantine.js';
 import { isGoing } from './release.js';
 import { newestWhole } from './retention.js';
 import { type CoordinatorState, isTerminal, type JobRun, type Worker } from './state.js';
+
+const MOST_USERS = 1_000;
 
 type NodeState = 'idle' | 'measuring' | 'loading' | 'ready' | 'training' | 'leaving';
 
@@ -162,37 +165,21 @@ export function eventFrom(run: JobRun, sequence: number): JobEvent | undefined {
   return run.events[eventIndexFrom(run, sequence)];
 }
 
-/**
- * The first log line of a worker, or of any if it is empty, that is kept at or after number `line` of the job, and its number. Without
- * one, the number is where the next search begins.
- */
-export function logFrom(
-  run: JobRun,
-  line: number,
-  worker: string,
-): { readonly entry: LogEntry | undefined; readonly line: number } {
-  const end = run.logsDropped + run.logs.length;
-  for (let kept = Math.max(line, run.logsDropped); kept < end; kept++) {
-    const entry = run.logs[kept - run.logsDropped];
-    if (entry !== undefined && isOf(entry, worker)) return { entry, line: kept };
-  }
-  return { entry: undefined, line: Math.max(line, end) };
-}
-
-/** Number of the first of the newest `count` lines of a worker, or of any if it is empty. */
-export function logTail(run: JobRun, worker: string, count: number): number {
-  let left = count;
-  let index = run.logs.length;
-  while (index > 0 && left > 0) {
-    index -= 1;
-    const entry = run.logs[index];
-    if (entry !== undefined && isOf(entry, worker)) left -= 1;
-  }
-  return run.logsDropped + index;
-}
-
-function isOf(entry: LogEntry, worker: string): boolean {
-  return worker === '' || entry.worker === worker;
+/** The users who have had most come first. */
+export function usageView(state: CoordinatorState, { nowMs, wallMs }: { nowMs: number; wallMs: number }): Usage {
+  const { sinceMs, jobs, unused } = state.cluster;
+  const users = [...state.usages.keys()].map((user) => ({
+    user,
+    workerSeconds: usageOf(state.usages, user, nowMs),
+  }));
+  return {
+    sinceMs,
+    timeMs: wallMs,
+    jobs,
+    ...unused,
+    pricePerWorkerHour: state.settings.pricePerWorkerHour,
+    users: users.sort((left, right) => right.workerSeconds - left.workerSeconds).slice(0, MOST_USERS),
+  };
 }
 
 export function hasEnded(run: JobRun): boolean {

@@ -26,6 +26,7 @@ function proceed(turn: Turn, pending: Pending): void {
     nodeStored(turn, pending);
     return;
   }
+  if (pending.kind === 'accounts') return;
   const run = turn.state.jobs.get(pending.job);
   if (run === undefined) return;
   switch (pending.kind) {
@@ -52,7 +53,9 @@ function proceed(turn: Turn, pending: Pending): void {
 export function writeFailed(turn: Turn, operation: string, reason: string): void {
   const entry = turn.state.writes.get(operation);
   if (entry === undefined) return;
-  log(turn, 'error', 'etcd did not store a write', { operation, write: entry.pending.kind, reason });
+  const { pending } = entry;
+  const about = 'job' in pending ? { job: pending.job } : {};
+  log(turn, 'error', 'etcd did not store a write', { ...about, operation, write: pending.kind, reason });
   if (entry.pending.kind === 'submit') {
     turn.state.writes.delete(operation);
     submitFailed(turn, entry.pending, reason);
@@ -60,11 +63,15 @@ export function writeFailed(turn: Turn, operation: string, reason: string): void
     turn.state.writes.delete(operation);
     const message = `etcd did not store it: ${reason}`;
     turn.commands.push({ kind: 'reply_error', request: entry.pending.request, code: 'not_stored', message });
-  } else if (entry.pending.kind === 'progress' || entry.pending.kind === 'facts') {
+  } else if (isRepeated(entry.pending)) {
     turn.state.writes.delete(operation); // A newer one follows.
   } else {
     entry.retryMs = turn.nowMs + RETRY_MS;
   }
+}
+
+function isRepeated({ kind }: Pending): boolean {
+  return kind === 'progress' || kind === 'facts' || kind === 'accounts';
 }
 
 export function retryWrites(turn: Turn): void {

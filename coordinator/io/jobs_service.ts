@@ -16,6 +16,7 @@ import { type Codec, WireError } from '../../shared/wire/codec.js';
 import * as wire from '../../shared/wire/jobs.js';
 import type { ReplyErrorCode } from '../core/command.js';
 import type { CoordinatorEvent } from '../core/event.js';
+import * as logs from '../core/job_logs.js';
 import type { JobRun } from '../core/state.js';
 import * as views from '../core/views.js';
 import type { Driver, Requests } from './driver.js';
@@ -104,6 +105,10 @@ export class JobsService implements Requests {
       nodes: unary((_, reply) => {
         const nodes = views.nodesView(this.#driver.state, performance.now());
         reply(null, this.#encode(wire.nodeList, { nodes, timeMs: Date.now() }));
+      }),
+      clusterUsage: unary((_, reply) => {
+        const now = { nowMs: performance.now(), wallMs: Date.now() };
+        reply(null, this.#encode(wire.usage, views.usageView(this.#driver.state, now)));
       }),
       cordon: unary((request, reply) => {
         const { worker, reason } = wire.cordonRequest.decode(request, 'CordonRequest');
@@ -269,39 +274,55 @@ export class JobsService implements Requests {
   }
 
   #logs(call: Streaming): void {
-    const { job, follow, worker, tail } = wire.logsRequest.decode(call.request, 'LogsRequest');
+    const { job, follow, worker, tail, attempt } = wire.logsRequest.decode(call.request, 'LogsRequest');
     const run = this.#run(job);
-    let next = tail === undefined ? 0 : views.logTail(run, worker, tail);
-    this.#read(call, run, follow, () => {
-      const { entry, line } = views.logFrom(run, next, worker);
+    const wanted = { worker, attempt };
+    let next: number | undefined;
+    const take = () => {
+      next ??= this.#firstLine(run, wanted, { follow, tail });
+      const { entry, line } = logs.lineFrom(run, next, wanted);
       next = line;
       if (entry === undefined) return undefined;
       next = line + 1;
       return this.#encode(wire.logEntry, entry);
-    });
+    };
+    this.#read(call, run, follow, take, () => logs.isReadable(run));
   }
 
-  /** Writes what `take` gives while the stream takes more. A slow reader holds a cursor, never a queue. */
-  #read(call: Streaming, run: JobRun, follow: boolean, take: () => unknown): void {
+  /** Whoever follows may wait for a worker, or an attempt, that is still to come. */
+  #firstLine(
+    run: JobRun,
+    wanted: logs.LogSelection,
+    { follow, tail }: { readonly follow: boolean; readonly tail: number | undefined },
+  ): number {
+    const problem = follow && !views.hasEnded(run) ? undefined : logs.problemOfSelection(run, wanted);
+    if (problem !== undefined) throw refused(status.NOT_FOUND, problem);
+    return tail === undefined ? 0 : logs.tailOf(run, wanted, tail);
+  }
+
+  /** Writes what `take` gives while the stream takes more, once it `isReady`. A slow reader holds a cursor, never a queue. */
+  #read(call: Streaming, run: JobRun, follow: boolean, take: () => unknown, isReady = () => true): void {
     if (this.#readers.size >= MAX_READERS) {
       throw refused(status.RESOURCE_EXHAUSTED, `${MAX_READERS} readers are connected already`);
     }
     let full = false;
-    const reader: Reader = {
-      job: run.record.job,
-      fail: (error) => call.emit('error', error),
-      pump: () => {
-        while (!full) {
-          const one = take();
-          if (one === undefined) break;
-          full = !call.write(one);
-        }
-        if (!full && (!follow || views.hasEnded(run))) {
-          this.#readers.delete(reader);
-          call.end();
-        }
-      },
+    const pump = (): void => {
+      if (!isReady()) return;
+      while (!full) {
+        const one = take();
+        if (one === undefined) break;
+        full = !call.write(one);
+      }
+      if (!full && (!follow || views.hasEnded(run))) {
+        this.#readers.delete(reader);
+        call.end();
+      }
     };
+    const fail = (error: Refusal): void => {
+      this.#readers.delete(reader);
+      call.emit('error', error);
+    };
+    const reader: Reader = { job: run.record.job, fail, pump: () => this.#guard(pump, fail) };
     this.#readers.add(reader);
     call.on('drain', () => {
       full = false;

@@ -1,6 +1,8 @@
 /** The records of jobs, generations and checkpoints as they lie in etcd: JSON, checked when it is read. */
 import { z } from 'zod';
 import {
+  accountsFolder,
+  accountsKey,
   checkpointsFolder,
   checkpointsKey,
   generationKey,
@@ -12,6 +14,8 @@ import {
 } from '../../shared/etcd/keys.js';
 import { jobSpec, spent } from '../../shared/wire/jobs.js';
 import { engineFacts, member } from '../../shared/wire/session.js';
+import type { AccountsRecord } from '../core/accounts.js';
+import { NOTHING_SPENT } from '../core/spent.js';
 import type { CheckpointsRecord, GenerationRecord, JobRecord, NodeRecord, Put } from '../core/state.js';
 import type { Put as StorePut } from './store.js';
 
@@ -28,6 +32,11 @@ const progress = z.object({
   samplesLost: count,
   samplesRepeated: count,
 });
+
+/** Classes that an older coordinator did not know have nothing yet. */
+const storedSpent = z
+  .record(z.string(), z.number())
+  .transform((value) => spent.decode({ ...NOTHING_SPENT, ...value }, 'spent'));
 
 const jobRecord = z.object({
   job: z.string(),
@@ -47,7 +56,7 @@ const jobRecord = z.object({
   facts: z.null().or(stored(engineFacts, 'facts')),
   progress,
   restores: z.object({ count, committed: count }),
-  spent: stored(spent, 'spent'),
+  spent: storedSpent,
 });
 
 const generationRecord = z.object({
@@ -56,6 +65,7 @@ const generationRecord = z.object({
   term: count,
   committed: count,
   roster: z.array(stored(member, 'roster')),
+  attempts: z.record(z.string(), count).default({}),
 });
 
 const checkpointsRecord = z.object({
@@ -75,6 +85,12 @@ const checkpointsRecord = z.object({
   ),
 });
 
+const accountsRecord = z.object({
+  wallMs: count,
+  users: z.array(z.object({ user: z.string(), workerSeconds: z.number().min(0) })),
+  jobs: z.array(z.object({ job: z.string(), spent: storedSpent })),
+});
+
 const nodeRecord = z.object({ worker: z.string(), cordoned: z.string() });
 
 export function toStore(put: Put): StorePut {
@@ -87,6 +103,7 @@ export function toStore(put: Put): StorePut {
     return { key: checkpointsKey(put.record.job), value: JSON.stringify(put.record) };
   }
   if (put.kind === 'node') return { key: nodeKey(put.record.worker), value: JSON.stringify(put.record) };
+  if (put.kind === 'accounts') return { key: accountsKey, value: JSON.stringify(put.record) };
   const { record } = put;
   const spec = jobSpec.encode(record.spec, 'spec');
   const facts = record.facts === null ? null : engineFacts.encode(record.facts, 'facts');
@@ -110,11 +127,13 @@ export function fromStore(entries: ReadonlyMap<string, string>): {
   readonly generations: readonly GenerationRecord[];
   readonly checkpoints: readonly CheckpointsRecord[];
   readonly nodes: readonly NodeRecord[];
+  readonly accounts: AccountsRecord | undefined;
 } {
   return {
     jobs: parseAll(entries, jobsFolder, jobRecord),
     generations: parseAll(entries, generationsFolder, generationRecord),
     checkpoints: parseAll(entries, checkpointsFolder, checkpointsRecord),
     nodes: parseAll(entries, nodesFolder, nodeRecord),
+    accounts: parseAll(entries, accountsFolder, accountsRecord)[0],
   };
 }

@@ -10,6 +10,7 @@ import { BackOff } from '../../shared/etcd/back_off.js';
 import type { Comparison, EtcdClient, EtcdLog, Operation, TransactionResult } from '../../shared/etcd/client.js';
 import { EtcdCompacted, EtcdFailure, EtcdTimedOut, EtcdUnexpected } from '../../shared/etcd/errors.js';
 import {
+  accountsFolder,
   checkpointsFolder,
   eventsFolder,
   generationsFolder,
@@ -77,6 +78,7 @@ export class StoreWriteAbandoned extends Error {
 /** etcd refuses more than 128 operations and 1.5 MiB a transaction by default; the marker and the keys need some of that. */
 const maxOperations = 120;
 const maxBytes = 1_250_000;
+const LOADED = [jobsFolder, generationsFolder, checkpointsFolder, nodesFolder, accountsFolder, eventsFolder];
 const loadAttempts = 3;
 /** Markers of this many terms stay, so that a leader deposed a moment ago can still learn what became of its last write. */
 const keptMarkers = 8;
@@ -105,7 +107,7 @@ export class Store {
     this.#maxEntries = options.maxEntries ?? 100_000;
   }
 
-  /** Everything in jobs/, generations/, checkpoints/ and events/ at one revision. */
+  /** Everything in the folders that a leader begins with, at one revision. */
   async loadAll(): Promise<Loaded> {
     for (let attempt = 1; ; attempt++) {
       try {
@@ -139,7 +141,7 @@ export class Store {
   async #loadOnce(): Promise<Loaded> {
     const entries = new Map<string, string>();
     let revision: number | undefined;
-    for (const prefix of [jobsFolder, generationsFolder, checkpointsFolder, nodesFolder, eventsFolder]) {
+    for (const prefix of LOADED) {
       const listing = await this.#client.list({ kind: 'prefix', prefix }, { revision, maxEntries: this.#maxEntries });
       revision = listing.revision;
       for (const { key, value } of listing.entries) entries.set(key, value);

@@ -1,11 +1,11 @@
-/** The jobs and the nodes, for the cluster's channel. */
-import type { ClusterDelta, ClusterSnapshot, JobRow, NodeRow } from '../../shared/wire/dashboard.js';
+/** The jobs, the nodes and where their time went, for the cluster's channel. */
+import type { ClusterDelta, ClusterSnapshot, JobRow, NodeRow, UsageRow } from '../../shared/wire/dashboard.js';
 import type { CoordinatorState, JobRun } from '../core/state.js';
 import { hasEnded } from '../core/views.js';
 import type { ChannelSource } from './channel.js';
 import type { Histories } from './histories.js';
 import { RowChanges } from './row_changes.js';
-import { jobRow, nodeRows } from './rows.js';
+import { jobRow, nodeRows, usageRow } from './rows.js';
 
 /** Jobs that have ended are shown as long as there are no more than these; open ones always. */
 const MAX_ENDED_JOBS = 300;
@@ -32,9 +32,12 @@ export class ClusterSource implements ChannelSource {
   readonly #changed = new Set<string>();
   #jobsLookedMs = Number.NEGATIVE_INFINITY;
   #nodesLookedMs = Number.NEGATIVE_INFINITY;
+  #usageLookedMs = Number.NEGATIVE_INFINITY;
+  #usage: string;
 
   constructor(options: ClusterSourceOptions) {
     this.#options = options;
+    this.#usage = JSON.stringify(usageRow(options.state));
   }
 
   /** The core has said that there is something new of this job. */
@@ -46,13 +49,15 @@ export class ClusterSource implements ChannelSource {
     const nowMs = this.#options.nowMs();
     const jobs = this.#jobsDelta(nowMs);
     const nodes = this.#nodesDelta(nowMs);
-    return jobs === undefined && nodes === undefined ? undefined : { jobs, nodes };
+    const usage = this.#usageDelta(nowMs);
+    return jobs === undefined && nodes === undefined && usage === undefined ? undefined : { jobs, nodes, usage };
   }
 
   snapshot(): ClusterSnapshot {
     return {
       jobs: this.#shownJobs().map((run) => this.#jobRow(run)),
       nodes: nodeRows(this.#options.state, this.#options.nowMs()),
+      usage: usageRow(this.#options.state),
     };
   }
 
@@ -70,6 +75,16 @@ export class ClusterSource implements ChannelSource {
     if (nowMs - this.#nodesLookedMs < periodMs - NODES_MS) return undefined;
     this.#nodesLookedMs = nowMs;
     return this.#nodes.ofAll(nodeRows(this.#options.state, nowMs));
+  }
+
+  #usageDelta(nowMs: number): UsageRow | undefined {
+    if (nowMs - this.#usageLookedMs < LOOK_MS) return undefined;
+    this.#usageLookedMs = nowMs;
+    const row = usageRow(this.#options.state);
+    const json = JSON.stringify(row);
+    if (json === this.#usage) return undefined;
+    this.#usage = json;
+    return row;
   }
 
   #jobRow(run: JobRun): JobRow {

@@ -1,5 +1,6 @@
 /** What /metrics says, as a table: name, meaning, and how it is read from the state. docs/metrics.md describes the same names. */
 
+import { classesOf, clusterClassesOf, type Share } from '../../shared/text/worker_time.js';
 import { totalSteps } from '../core/progress.js';
 import { type CoordinatorState, isTerminal, type JobRun, type Worker } from '../core/state.js';
 import { nodeState } from '../core/views.js';
@@ -51,8 +52,27 @@ function coordinatorMetrics(input: MetricsInput): readonly Metric[] {
       one(input.laggingViewers),
     ),
     gauge('jobs', 'Jobs by state.', counts(['queued', 'running', 'finished', 'failed', 'cancelled'], jobStates(state))),
+    gauge(
+      'price_per_worker_hour',
+      'What a worker-hour costs, by the configuration; 0 if it does not say.',
+      one(state.settings.pricePerWorkerHour),
+    ),
+    gauge(
+      'cluster_worker_seconds',
+      'Where the worker-seconds of all workers went since this coordinator leads.',
+      clusterClassesOf({ ...state.cluster, ...state.cluster.unused, ...state.settings }).map(classSample),
+    ),
+    gauge(
+      'cluster_queued_worker_seconds',
+      'Worker-seconds that jobs without workers waited for since this coordinator leads.',
+      one(state.cluster.jobs.queuedSeconds),
+    ),
     gauge('workers', 'Workers by state.', counts(['idle', 'loading', 'ready', 'training'], workerStates(state))),
   ];
+}
+
+function classSample({ name, seconds }: Share): Sample {
+  return { labels: { class: name }, value: seconds };
 }
 
 function* jobStates(state: CoordinatorState): Iterable<string> {
@@ -116,6 +136,11 @@ const JOB_GAUGES: readonly (readonly [string, string, (run: JobRun) => number])[
   ['job_loss', 'Loss of the newest step.', (run) => run.record.progress.loss ?? Number.NaN],
   ['job_generation', 'Number of the newest generation.', (run) => run.lastRecord?.generation ?? 0],
   ['job_workers', 'Workers of the newest generation.', (run) => run.lastRecord?.roster.length ?? 0],
+  [
+    'job_queued_worker_seconds',
+    'Its minimum of workers, times the seconds in which it had none.',
+    (run) => run.spent.queuedSeconds,
+  ],
   ['job_samples_lost', 'Samples that were used in no step, by the audit.', (run) => run.record.progress.samplesLost],
   ['job_samples_repeated', 'Samples that were used twice, by the audit.', (run) => run.record.progress.samplesRepeated],
 ];
@@ -137,7 +162,11 @@ function jobMetrics(input: MetricsInput): readonly Metric[] {
     });
     return { name: `lockstep_${name}`, type: 'counter', help, samples };
   });
-  return [...gauges, lastStep(input, runs), ...counters];
+  const seconds = runs.flatMap((run) =>
+    classesOf(run.spent).map((share) => ({ labels: { ...labels(run), class: share.name }, value: share.seconds })),
+  );
+  const help = 'Where the worker-seconds of the job went, over its whole life.';
+  return [...gauges, gauge('job_worker_seconds', help, seconds), lastStep(input, runs), ...counters];
 }
 
 function lastStep({ histories }: MetricsInput, runs: readonly JobRun[]): Metric {

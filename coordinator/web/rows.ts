@@ -1,15 +1,16 @@
 /** What the page shows, as pure functions of the core's state and of the histories. */
 import { medianOf } from '../../shared/median.js';
-import type { CheckpointRow, JobDetail, JobRow, LogRow, NodeRow } from '../../shared/wire/dashboard.js';
+import type { CheckpointRow, JobDetail, JobRow, LogRow, NodeRow, UsageRow } from '../../shared/wire/dashboard.js';
 import type { JobSpec } from '../../shared/wire/jobs.js';
 import type { Member } from '../../shared/wire/session.js';
-import { spentOf } from '../core/accounting.js';
+import { isReadable, nextLine } from '../core/job_logs.js';
 import { compareNames } from '../core/name_order.js';
 import { cordonedOf } from '../core/nodes.js';
 import { markOf } from '../core/preflights.js';
 import { totalSteps } from '../core/progress.js';
 import { quarantineOf } from '../core/quarantine.js';
 import { newestWhole } from '../core/retention.js';
+import { spentOf } from '../core/spent.js';
 import type { CoordinatorState, JobRun, Worker } from '../core/state.js';
 import { hasEnded, nodeState, reasonOf } from '../core/views.js';
 import type { JobHistory } from './job_history.js';
@@ -148,6 +149,19 @@ export function jobDetail(state: CoordinatorState, run: JobRun): JobDetail {
   };
 }
 
+/** In so few digits, too. */
+export function usageRow({ cluster: { sinceMs, jobs, unused }, settings }: CoordinatorState): UsageRow {
+  return {
+    sinceMs,
+    jobs: spentOf((name) => short(jobs[name])),
+    idleSeconds: short(unused.idleSeconds),
+    cordonedSeconds: short(unused.cordonedSeconds),
+    quarantinedSeconds: short(unused.quarantinedSeconds),
+    leavingSeconds: short(unused.leavingSeconds),
+    pricePerWorkerHour: settings.pricePerWorkerHour,
+  };
+}
+
 function specFacts(spec: JobSpec) {
   const { task, batch, microbatches, seed, precision, exchange, determinism, workersMin, workersMax } = spec;
   return { task, batch, microbatches, seed, precision, exchange, determinism, workersMin, workersMax };
@@ -166,20 +180,23 @@ export function checkpointRows(run: JobRun): readonly CheckpointRow[] {
 /** The newest lines from number `line` on, as many as a page shows. */
 export function logRows(run: JobRun, line: number): readonly LogRow[] {
   const rows: LogRow[] = [];
-  const first = Math.max(line - run.logsDropped, 0);
+  if (!isReadable(run)) return rows;
+  const { lines, dropped } = run.logs;
+  const first = Math.max(line - dropped, 0);
   let characters = 0;
-  for (let index = run.logs.length - 1; index >= first && rows.length < LOG_LINES; index--) {
-    const entry = run.logs[index];
+  for (let index = lines.length - 1; index >= first && rows.length < LOG_LINES; index--) {
+    const entry = lines[index];
     if (entry === undefined) break;
+    const { timeMs, worker, attempt, stream } = entry;
     const text = entry.text.slice(0, LINE_CHARACTERS);
     characters += text.length;
     if (characters > LOG_CHARACTERS) break;
-    rows.push({ ...entry, line: run.logsDropped + index, text });
+    rows.push({ line: dropped + index, timeMs, worker, attempt, stream, text });
   }
   return rows.reverse();
 }
 
-/** Number of the line that is logged next. */
+/** Number of the first line that has not been shown. */
 export function nextLogLine(run: JobRun): number {
-  return run.logsDropped + run.logs.length;
+  return isReadable(run) ? nextLine(run) : 0;
 }

@@ -1,15 +1,17 @@
 /** All workers of the cluster. */
 import type { JSX } from 'preact';
-import type { JobRow, NodeRow } from '../../shared/wire/dashboard.js';
+import type { JobRow, NodeRow, UsageRow } from '../../shared/wire/dashboard.js';
 import { Stat } from '../parts/stat.js';
+import { WorkerHours } from '../parts/worker_hours.js';
 import { WorkersTable } from '../parts/workers_table.js';
 
 export interface NodesPageProps {
   readonly jobs: ReadonlyMap<string, JobRow>;
   readonly nodes: ReadonlyMap<string, NodeRow>;
+  readonly usage: UsageRow | undefined;
 }
 
-export function NodesPage({ jobs, nodes }: NodesPageProps): JSX.Element {
+export function NodesPage({ jobs, nodes, usage }: NodesPageProps): JSX.Element {
   const all = [...nodes.values()].sort((left, right) =>
     left.worker.localeCompare(right.worker, 'en', { numeric: true }),
   );
@@ -36,6 +38,7 @@ export function NodesPage({ jobs, nodes }: NodesPageProps): JSX.Element {
           <WorkersTable nodes={all} jobs={jobs} label="Workers of the cluster" />
         </section>
       )}
+      {usage !== undefined && <WorkerHours usage={usage} />}
     </>
   );
 }

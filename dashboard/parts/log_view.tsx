@@ -80,10 +80,15 @@ function linesWith(logs: readonly LogRow[], worker: string, words: string): read
   return found.slice(-SHOWN);
 }
 
+/** As `lockstep logs` shows it. */
+function nameOf({ worker, attempt }: LogRow): string {
+  return attempt > 1 ? `${worker}#${attempt}` : worker;
+}
+
 function LogLine({ row }: { readonly row: LogRow }): JSX.Element {
   return (
     <div class={row.stream === 'stderr' ? 'stderr' : 'stdout'}>
-      <span class="time">{clockText(row.timeMs)}</span> <span class="worker">{row.worker}</span>{' '}
+      <span class="time">{clockText(row.timeMs)}</span> <span class="worker">{nameOf(row)}</span>{' '}
       <span class="text">{printableLines(row.text).replace(/\n$/, '')}</span>
     </div>
   );

@@ -1,4 +1,5 @@
 import type { JSX } from 'preact';
+import { classesOf, costText, hoursText, sharesText } from '../../shared/text/worker_time.js';
 import type { JobDetail } from '../../shared/wire/dashboard.js';
 import { countText, UNKNOWN } from '../figures.js';
 import { jobAddress } from '../route.js';
@@ -52,25 +53,18 @@ export function SpecList({ job, detail }: { readonly job: string; readonly detai
   );
 }
 
-const SECONDS_PER_HOUR = 3600;
-
 /** Where the worker-hours went, and what they cost. */
 function SpentLines({ detail: { spent, pricePerWorkerHour } }: { readonly detail: JobDetail }): JSX.Element | null {
   if (spent.workerSeconds === 0) return null;
-  const hours = spent.workerSeconds / SECONDS_PER_HOUR;
-  const share = (seconds: number): string => `${Math.round((100 * seconds) / spent.workerSeconds)} %`;
   return (
     <>
       <dt>Worker-hours</dt>
       <dd>
-        {hours.toFixed(2)}
-        {pricePerWorkerHour > 0 && `, which cost ${(hours * pricePerWorkerHour).toFixed(2)}`}
+        {hoursText(spent.workerSeconds)}
+        {pricePerWorkerHour > 0 && `, which cost ${costText(spent.workerSeconds, pricePerWorkerHour)}`}
       </dd>
       <dt>Of them</dt>
-      <dd>
-        compute {share(spent.computeSeconds)}, exchange {share(spent.exchangeSeconds)}, apply{' '}
-        {share(spent.applySeconds)}, loading {share(spent.loadingSeconds)}, recovery {share(spent.recoverySeconds)}
-      </dd>
+      <dd>{sharesText(classesOf(spent))}</dd>
     </>
   );
 }

@@ -8,6 +8,7 @@
  *     generations/<job>               the newest generation of a job
  *     checkpoints/<job>               the published checkpoints of a job
  *     nodes/<worker>                  what people have decided about a worker
+ *     accounts/cluster                what users have had lately, and what was spent on jobs that wait
  *     bundles/<sha256>                an archive of code, and whether it is whole (docs/bundles.md)
  *     bundle_pieces/<sha256>/<number> a part of one; 4 digits
  *     events/<job>/<sequence>         one event of a job; 16 digits, so that the order of keys is the order of events
@@ -24,6 +25,7 @@ export const jobsFolder = 'jobs/';
 export const generationsFolder = 'generations/';
 export const checkpointsFolder = 'checkpoints/';
 export const nodesFolder = 'nodes/';
+export const accountsFolder = 'accounts/';
 export const bundlesFolder = 'bundles/';
 export const bundlePiecesFolder = 'bundle_pieces/';
 export const eventsFolder = 'events/';
@@ -76,6 +78,8 @@ export function nodeKey(worker: string): string {
 export function joinTokenKey(sha256: string): string {
   return joinTokensFolder + checkedName(sha256);
 }
+
+export const accountsKey = `${accountsFolder}cluster`;
 
 export function bundleKey(sha256: string): string {
   return bundlesFolder + checkedName(sha256);

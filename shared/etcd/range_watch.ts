@@ -64,6 +64,7 @@ async function followOnce(options: RangeWatchOptions, closed: AbortSignal, onLis
     entries: new Map(listing.entries.map((entry) => [entry.key, entry])),
   };
   options.onSnapshot(snapshot);
+  if (closed.aborted) return; // By whoever heard of it.
   const ended = deferred();
   const watch = options.client.watch({
     range: options.range,

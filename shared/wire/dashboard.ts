@@ -3,7 +3,7 @@
  * place where the page takes parsed JSON for one of them: the page comes from the process that sends the messages, and says so if the
  * versions differ after an update. What the page sends is checked by coordinator/web/viewer_request.ts.
  */
-import type { JobEvent, JobState, Spent } from './jobs.js';
+import type { JobEvent, JobState, Spent, Usage } from './jobs.js';
 
 /** Raised with every change that an older page would misread. */
 export const DASHBOARD_VERSION = 2;
@@ -57,6 +57,9 @@ export interface NodeRow {
   readonly note: string;
 }
 
+/** Where the worker-seconds of the cluster went since its leader began, see Usage in proto/jobs.proto. */
+export type UsageRow = Omit<Usage, 'users' | 'timeMs'>;
+
 export interface Rows<T> {
   readonly changed: readonly T[];
   /** Ids of rows that are no more. */
@@ -66,11 +69,13 @@ export interface Rows<T> {
 export interface ClusterDelta {
   readonly jobs?: Rows<JobRow> | undefined;
   readonly nodes?: Rows<NodeRow> | undefined;
+  readonly usage?: UsageRow | undefined;
 }
 
 export interface ClusterSnapshot {
   readonly jobs: readonly JobRow[];
   readonly nodes: readonly NodeRow[];
+  readonly usage: UsageRow;
 }
 
 /** Means over the steps of each point, by column. All columns are equally long. Null: not a finite number. */
@@ -111,6 +116,8 @@ export interface LogRow {
   readonly line: number;
   readonly timeMs: number;
   readonly worker: string;
+  /** Which of the engines that the worker has had for the job. */
+  readonly attempt: number;
   readonly stream: string;
   readonly text: string;
 }

@@ -89,8 +89,24 @@ export const spent = message({
   loadingSeconds: double,
   recoverySeconds: double,
   queuedSeconds: double,
+  checkpointSeconds: double,
+  waitingSeconds: double,
 });
 export type Spent = Infer<typeof spent>;
+
+/** Where those of the whole cluster went. */
+export const usage = message({
+  sinceMs: uint53,
+  timeMs: uint53,
+  jobs: spent,
+  idleSeconds: double,
+  cordonedSeconds: double,
+  quarantinedSeconds: double,
+  leavingSeconds: double,
+  pricePerWorkerHour: double,
+  users: list(message({ user: text(63), workerSeconds: double })),
+});
+export type Usage = Infer<typeof usage>;
 
 export const job = message({
   job: id,
@@ -131,8 +147,24 @@ export const checkpointList = message({ checkpoints: list(checkpoint) });
 
 export const cancelRequest = message({ job: id, checkpoint: bool });
 export const watchRequest = message({ job: id, fromSequence: uint53, follow: bool });
-export const logsRequest = message({ job: id, follow: bool, worker: id, tail: optional(uint32) });
-export const logEntry = message({ timeMs: uint53, worker: id, stream: text(16), text: text(65_536) });
+export const logsRequest = message({
+  job: id,
+  follow: bool,
+  worker: id,
+  tail: optional(uint32),
+  attempt: optional(uint32),
+});
+export const logEntry = message({
+  timeMs: uint53,
+  worker: id,
+  stream: text(16),
+  text: text(65_536),
+  attempt: uint32,
+  generation: uint53,
+  step: uint53,
+  number: uint53,
+  incarnation: id,
+});
 export type LogEntry = Infer<typeof logEntry>;
 
 /** What a worker has. */

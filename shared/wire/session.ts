@@ -65,6 +65,7 @@ export const holding = message({
   engineStart: uint32,
   started: bool,
   snapshot: optional(snapshotFacts),
+  attempt: uint32,
 });
 export type Holding = Infer<typeof holding>;
 
@@ -75,6 +76,17 @@ const measuredPeer = message({ worker: id, peerAddress: text(255) });
 export type MeasuredPeer = Infer<typeof measuredPeer>;
 
 export const treeNode = message({ lo: uint32, length: uint32 });
+
+export const logLine = message({
+  timeMs: uint53,
+  stream: text(16),
+  text: text(65_536),
+  attempt: uint32,
+  generation: uint53,
+  step: uint53,
+  number: uint53,
+});
+export type LogLine = Infer<typeof logLine>;
 
 export const workerMessage = union('message', {
   hello: message({
@@ -135,13 +147,13 @@ export const workerMessage = union('message', {
   peerLost: message({ job: id, generation: uint53, worker: id, reason: line }),
   logLines: message({
     job: id,
-    lines: list(message({ timeMs: uint53, stream: text(16), text: text(65_536) }), 1024),
+    lines: list(logLine, 1024),
   }),
   unloaded: message({ job: id }),
   healed: message({ job: id, generation: uint53, committed: uint53 }),
   refused: message({ job: id, term: uint53, generation: uint53 }),
   leaving: message({}),
-  snapshotTaken: message({ job: id, snapshot: snapshotFacts }),
+  snapshotTaken: message({ job: id, snapshot: snapshotFacts, copyMs: double }),
   snapshotSkipped: message({ job: id, committed: uint53, reason: line }),
   shardWritten: message({ job: id, save: id, shard }),
   saveFailed: message({ job: id, save: id, reason: line }),
@@ -179,7 +191,7 @@ export const coordinatorMessage = union(
   'message',
   {
     welcome: message({ coordinator: id, heartbeatMs: uint32 }),
-    load: message({ job: id, spec: jobSpec, bundle: path, output: path }),
+    load: message({ job: id, spec: jobSpec, bundle: path, output: path, attempt: uint32 }),
     prepare: message({ job: id, generation: uint53 }),
     start: message({
       job: id,

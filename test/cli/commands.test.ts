@@ -85,7 +85,7 @@ afterAll(async () => {
 describe.concurrent('where nobody answers', () => {
   const nobody = { server: '127.0.0.1:1' };
 
-  it.each([['jobs'], ['nodes'], ['top', '--once']])('%s ends with 4', async (...command) => {
+  it.each([['jobs'], ['nodes'], ['usage'], ['top', '--once']])('%s ends with 4', async (...command) => {
     const { code, errors } = await ask(command, nobody);
     expect(code).toBe(4);
     expect(errors).toEqual([expect.stringMatching(/^127\.0\.0\.1:1: no coordinator answers .*check --server$/)]);
@@ -306,7 +306,32 @@ describe('logs', () => {
     const own = objects((await ask(['logs', printed, '--json', '--worker', 'w2'])).out);
     expect(own).toEqual(all.filter((entry) => entry['worker'] === 'w2'));
     expect((await ask(['logs', printed, '--worker', 'w2'])).out).toContain('[w2] step 5\n');
-    expect(await ask(['logs', printed, '--worker', 'nobody'])).toMatchObject({ code: 0, out: '' });
+  });
+
+  it('as JSON say where each line comes from', async () => {
+    const [first] = objects((await ask(['logs', printed, '--json', '--worker', 'w2'])).out);
+    expect(first).toEqual({
+      time_ms: expect.any(Number),
+      ...{ job: printed, worker: 'w2', attempt: 1, generation: 1, step: expect.any(Number) },
+      ...{ stream: 'stdout', text: 'step 0' },
+    });
+  });
+
+  it('of one attempt', async () => {
+    const all = (await ask(['logs', printed])).out;
+    expect(await ask(['logs', 'chatty', '--attempt', '1'])).toEqual({ code: 0, out: all, errors: [] });
+    expect((await ask(['logs', printed, '--attempt', '0'])).code).toBe(2);
+  });
+
+  it('that there cannot be end with 3, and say what there is', async () => {
+    expect(await ask(['logs', printed, '--worker', 'nobody'])).toEqual({
+      ...{ code: 3, out: '' },
+      errors: [`job ${printed} was never given to worker nobody: it was given to w1, w2`],
+    });
+    expect(await ask(['logs', printed, '--worker', 'w1', '--attempt', '2', '-f'])).toEqual({
+      ...{ code: 3, out: '' },
+      errors: [`worker w1 has not made attempt 2 of job ${printed}: there were 1`],
+    });
   });
 
   it('from the newest lines on', async () => {
@@ -346,8 +371,39 @@ describe('top', () => {
   it('--once --json is one object', async () => {
     const told = objects((await ask(['top', '--once', '--json'])).out);
     expect(told).toEqual([
-      { event: 'top', time_ms: expect.any(Number), jobs: expect.any(Array), nodes: expect.any(Array) },
+      {
+        ...{ event: 'top', time_ms: expect.any(Number), jobs: expect.any(Array), nodes: expect.any(Array) },
+        usage: expect.objectContaining({ worker_seconds: expect.any(Number) }),
+      },
     ]);
+  });
+});
+
+describe('usage', () => {
+  it('says where the time of the workers went: all of it, and to whom', async () => {
+    const [told, ...others] = objects((await ask(['usage', '--json'])).out);
+    expect(others).toEqual([]);
+    const seconds = z.record(z.string(), z.number()).parse(told?.['jobs']);
+    const { worker_seconds: ofJobs, queued_seconds: _, ...classes } = seconds;
+    const sum = Object.values(classes).reduce((total, one) => total + one, 0);
+    expect(classes['compute_seconds']).toBeGreaterThan(0);
+    expect(sum).toBeCloseTo(ofJobs ?? 0, 6);
+    const unused = ['idle_seconds', 'cordoned_seconds', 'quarantined_seconds', 'leaving_seconds'];
+    const all = unused.reduce((total, name) => total + Number(told?.[name]), ofJobs ?? 0);
+    expect(all).toBeCloseTo(Number(told?.['worker_seconds']), 6);
+    // Two workers, since the leader began; they came a moment later.
+    const passed = (2 * (Number(told?.['time_ms']) - Number(told?.['since_ms']))) / 1000;
+    expect(all).toBeLessThanOrEqual(passed + 1);
+    expect(all).toBeGreaterThan(passed / 2);
+    expect(told).toMatchObject({ event: 'usage', users: [{ user: expect.any(String) }], price_per_worker_hour: 0 });
+  });
+
+  it('shows it as tables', async () => {
+    const { code, out } = await ask(['usage']);
+    expect(code).toBe(0);
+    expect(out).toMatch(/^since {6}20.*\nworkers {4}0\.\d\d worker-hours\n/);
+    expect(out).toMatch(/\nidle +0\.\d\d +\d+\.\d %/);
+    expect(out).toMatch(/\nuser +hours lately\n/);
   });
 });
 

@@ -1,4 +1,5 @@
 /** The client against real gRPC servers that answer as coordinators do. */
+import { setTimeout as delay } from 'node:timers/promises';
 import {
   Metadata,
   Server,
@@ -10,12 +11,12 @@ import {
   status,
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js';
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { JobsClient } from '../../cli/jobs_client.js';
 import { sha256Of } from '../../shared/bundle/pack.js';
 import { parseJobSpec } from '../../shared/job_spec.js';
 import { uploadMessage } from '../../shared/wire/bundles.js';
-import { type JobEvent, jobEvent, jobReference, watchRequest } from '../../shared/wire/jobs.js';
+import { type JobEvent, jobEvent, jobReference, logEntry, logsRequest, watchRequest } from '../../shared/wire/jobs.js';
 import { BundlesClient, JobsClient as WireClient } from '../../shared/wire/services.js';
 
 const closing: (() => void)[] = [];
@@ -26,7 +27,12 @@ afterEach(() => {
 type Unary = (call: ServerUnaryCall<unknown, unknown>, answer: sendUnaryData<unknown>) => void;
 type Stream = (call: ServerWritableStream<unknown, unknown>) => void;
 
-async function serve(methods: { readonly Cancel?: Unary; readonly Audit?: Unary; readonly Watch?: Stream }) {
+async function serve(methods: {
+  readonly Cancel?: Unary;
+  readonly Audit?: Unary;
+  readonly Watch?: Stream;
+  readonly Logs?: Stream;
+}) {
   const server = new Server();
   const unimplemented: Unary = (_, answer) => answer({ code: status.UNIMPLEMENTED });
   const names = Object.keys(WireClient.service);
@@ -201,6 +207,57 @@ describe('an upload', () => {
       exitCode: 2,
       message: 'batch: must be more',
     });
+  });
+});
+
+describe('logs', () => {
+  const entry = (worker: string, incarnation: string, number: number) =>
+    logEntry.encode(
+      {
+        ...{ timeMs: 7, worker, incarnation, number, stream: 'stdout', text: `${worker} ${number}` },
+        ...{ attempt: 1, generation: 1, step: 0 },
+      },
+      'LogEntry',
+    );
+
+  it('have each line once when a new leader has them in another order, and ask for the tail once', async () => {
+    const asked: unknown[] = [];
+    const streams = [
+      [entry('w1', 'a', 1), entry('w2', 'b', 1), entry('w1', 'a', 2)],
+      // The daemon of w1 was started anew, and what w2 printed comes first.
+      [entry('w2', 'b', 1), entry('w2', 'b', 2), entry('w1', 'a', 1), entry('w1', 'a', 2), entry('w1', 'c', 1)],
+    ];
+    const server = await serve({
+      Logs: (call) => {
+        const { tail, attempt } = logsRequest.decode(call.request, 'LogsRequest');
+        asked.push({ tail, attempt });
+        for (const one of streams.shift() ?? []) call.write(one);
+        if (streams.length > 0) call.emit('error', { code: status.UNAVAILABLE, details: 'gone' });
+        else call.end();
+      },
+    });
+    const texts: string[] = [];
+    const lines = clientOf([server]).logs('j1', true, { tail: 9, attempt: 1 });
+    for await (const { text, incarnation } of lines) texts.push(`${text}${incarnation}`);
+    expect(texts).toEqual(['w1 1a', 'w2 1b', 'w1 2a', 'w2 2b', 'w1 1c']);
+    expect(asked).toEqual([{ tail: 9, attempt: 1 }, { attempt: 1 }]);
+  });
+});
+
+describe('many calls at a time', () => {
+  it('take one listener of the signal, and all end with it', async () => {
+    const stopped = new AbortController();
+    const listeners = vi.spyOn(stopped.signal, 'addEventListener');
+    const server = await serve({ Watch: () => undefined });
+    const leaderless = await serve({ Audit: (_, answer) => answer(notLeading(undefined)) });
+    const watching = clientOf([server], { signal: stopped.signal });
+    const asking = clientOf([leaderless], { signal: stopped.signal });
+    const all = Array.from({ length: 15 }, () => [watching.watch('j1', 1, true).next(), asking.audit('j1')]).flat();
+    const ends = Promise.allSettled(all);
+    await delay(200);
+    stopped.abort();
+    for (const end of await ends) expect(end).toMatchObject({ status: 'rejected', reason: { exitCode: 130 } });
+    expect(listeners).toHaveBeenCalledTimes(2);
   });
 });
 

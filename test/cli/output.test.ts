@@ -5,7 +5,7 @@ import { NdjsonOutput } from '../../cli/output/ndjson.js';
 import type { Output } from '../../cli/output/output.js';
 import { PlainOutput } from '../../cli/output/plain.js';
 import { Progress } from '../../cli/output/progress.js';
-import { NOTHING_SPENT } from '../../coordinator/core/accounting.js';
+import { NOTHING_SPENT } from '../../coordinator/core/spent.js';
 import { parseJobSpec } from '../../shared/job_spec.js';
 import { formatDuration, formatLoss, formatRate } from '../../shared/text/numbers.js';
 import { printable, printableLines } from '../../shared/text/printable.js';
@@ -271,7 +271,7 @@ describe('text from elsewhere', () => {
   });
 
   it('is shown with the name of its worker before every line', () => {
-    expect(logLine('w1', 'one\ntwo\n')).toBe('[w1] one\n[w1] two');
-    expect(logLine('w1', '')).toBe('[w1] ');
+    expect(logLine({ worker: 'w1', attempt: 1, text: 'one\ntwo\n' })).toBe('[w1] one\n[w1] two');
+    expect(logLine({ worker: 'w1', attempt: 2, text: '' })).toBe('[w1#2] ');
   });
 });

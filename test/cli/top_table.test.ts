@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { ratesBetween, type Snapshot, topText } from '../../cli/output/top_table.js';
-import { NOTHING_SPENT } from '../../coordinator/core/accounting.js';
+import { NOTHING_SPENT } from '../../coordinator/core/spent.js';
 import { parseJobSpec } from '../../shared/job_spec.js';
-import type { Job, Node } from '../../shared/wire/jobs.js';
+import type { Job, Node, Usage } from '../../shared/wire/jobs.js';
 
 const spec = parseJobSpec('version: 1\nname: gpt\ntask: a.py:A\nsteps: 100\nbatch: 4\nmicrobatches: 2');
 
@@ -33,8 +33,13 @@ const node: Node = {
   marked: '',
 };
 
+const UNUSED: Usage = {
+  ...{ sinceMs: 0, timeMs: 0, jobs: NOTHING_SPENT, pricePerWorkerHour: 0, users: [] },
+  ...{ idleSeconds: 0, cordonedSeconds: 0, quarantinedSeconds: 0, leavingSeconds: 0 },
+};
+
 function snapshot(timeMs: number, jobs: readonly Job[], nodes: readonly Node[] = [node]): Snapshot {
-  return { timeMs, jobs, nodes };
+  return { timeMs, jobs, nodes, usage: UNUSED };
 }
 
 describe('top', () => {
@@ -67,6 +72,13 @@ describe('top', () => {
       .map((line) => line.split(' ')[0]);
     expect(ids).toEqual(['run', 'wait', 'end7', 'end6', 'end5', 'end4', 'end3']);
     expect(text).toContain('waits for workers');
+  });
+
+  it('says where the worker-hours went', () => {
+    const jobs = { ...NOTHING_SPENT, workerSeconds: 3000, computeSeconds: 2500, waitingSeconds: 500 };
+    const usage = { ...UNUSED, jobs, idleSeconds: 1000 };
+    const text = topText({ ...snapshot(0, []), usage }, new Map());
+    expect(text.split('\n')[1]).toBe('worker-hours: 1.11, compute 63 %, waiting 13 %, idle 25 %');
   });
 
   it('a job that was restored does not go backwards', () => {

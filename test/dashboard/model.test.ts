@@ -5,7 +5,7 @@ import { Histories } from '../../coordinator/web/histories.js';
 import { JobSource } from '../../coordinator/web/job_source.js';
 import { applied, type Model, NO_MODEL } from '../../dashboard/model.js';
 import { parseServerMessage } from '../../shared/wire/dashboard.js';
-import { addJob, addStep, leadingState } from '../coordinator/web/known_jobs.js';
+import { addJob, addStep, leadingState, logEntry } from '../coordinator/web/known_jobs.js';
 
 function courseOfJob() {
   const state = leadingState();
@@ -20,7 +20,7 @@ function courseOfJob() {
     steps: (count: number, back: number) => {
       step = Math.max(0, step - back);
       for (let index = 0; index < count; index++) addStep(run, step++);
-      run.logs.push({ timeMs: step, worker: 'w1', stream: 'stdout', text: `at ${step}` });
+      run.logs.lines.push(logEntry(step, `at ${step}`));
       histories.read(run, state.jobs);
     },
   };

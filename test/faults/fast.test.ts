@@ -38,6 +38,14 @@ it('row 1: when a worker and its engine are killed while computing, the survivor
   expect(recovered).toMatchObject({ generation: started.generation, step: started.step });
   expect(recovered.pauseMs).toBeLessThan(PAUSE_MS);
   await job.untilRoster(ALL, JOIN_MS, seen);
+  const { name } = await cluster.leader();
+  const said = cluster
+    .log(name)
+    .split('\n')
+    .find((line) => line.includes('"worker lost"'));
+  expect(JSON.parse(said ?? '{}')).toMatchObject({
+    ...{ daemon: 'coordinator', job: job.job, worker: 'w2', step: started.step, generation: started.generation - 1 },
+  });
 });
 
 it('row 4: when an engine crashes, its daemon lives, a new engine heals and joins, and the others do not wait for it', async () => {
@@ -66,7 +74,20 @@ it('row 6 (shortened): a worker that is frozen is dropped, and when it is thawed
   expect(await cluster.pid('w3')).toBe(frozen);
 });
 
-it('row 10: when the leading coordinator is killed, no step is lost, no worker is, and a standby leads within TTL + 1 s', async () => {
+/** What daemons that still live have printed for the job, in the order in which the leader has it. */
+async function printsOfLiving(): Promise<readonly string[]> {
+  const prints: string[] = [];
+  // The daemon of w2 was killed before, and what it had printed until then only the leader knows.
+  for await (const { worker, attempt, number, text } of cluster.client.logs(job.job, false)) {
+    if (worker !== 'w2') prints.push(`${worker}#${attempt} ${number} ${text}`);
+  }
+  return prints;
+}
+
+it('row 10: when the leading coordinator is killed, no step is lost, no worker is, no print is, and a standby leads within TTL + 1 s', async () => {
+  const printed = await printsOfLiving();
+  expect(printed.some((line) => line.startsWith('w1#1 '))).toBe(true);
+  expect(printed.some((line) => line.startsWith('w1#2 '))).toBe(true);
   const seen = job.heard.length;
   const leader = await cluster.leader();
   await cluster.signal(leader.name, 'SIGKILL');
@@ -78,6 +99,9 @@ it('row 10: when the leading coordinator is killed, no step is lost, no worker i
   const since = job.heard.slice(seen).map(({ event }) => event.kind);
   expect(since).not.toContain('workerLost');
   expect(since).not.toContain('generationStarted');
+  const kept = await printsOfLiving();
+  expect(new Set(kept).size).toBe(kept.length);
+  expect(kept).toEqual(expect.arrayContaining([...printed]));
 });
 
 it('row 26 (shortened): workers that leave and join again close to each other do not keep the job from going on', async () => {

@@ -23,7 +23,7 @@ const HEAR_LEAVERS_MS = 250;
 const SAVE_MS = 60_000;
 const LOOK_MS = 50;
 /** Minutes would be longer than most clusters run here. */
-const SHORTENED = { askMs: 10_000, saveMs: 20_000, measureMs: 4_000, remeasureMs: 3_000 };
+const SHORTENED = { askMs: 10_000, saveMs: 20_000, measureMs: 4_000, remeasureMs: 3_000, accountsMs: 2_000 };
 const SCHEDULING = { ...DEFAULT_SETTINGS.scheduling, quarantineAfter: 3 };
 /** Longer than what a request can wait for: two saves and what is asked for before each. */
 const LONGEST_REQUEST_MS = 90_000;
@@ -158,6 +158,7 @@ export class CoordinatorHost extends SimulatedProcess {
         generations: [...etcd.generations.values()],
         checkpoints: [...etcd.checkpoints.values()],
         nodes: [...etcd.nodes.values()],
+        accounts: etcd.accounts,
       }),
       (result) => {
         if (this.#election.term() !== term) return;

@@ -8,6 +8,7 @@ import { applied, leafGradient, sumOver } from './reference.js';
 import type { JobPlan } from './scenario.js';
 import type { WorkerHost } from './worker_host.js';
 
+const PRINTS_EVERY = 4;
 const LAST_WORDS_MS = 200;
 
 export function slotOf(at: number): number {
@@ -93,6 +94,12 @@ export class SimulatedEngine {
     agenda.after(this.#eventsUntilMs - agenda.nowMs, () => this.host.engineSaid(this.start, event));
   }
 
+  /** Not in every step: the logs are no more than a part of what is to be tried. */
+  #print(text: string): void {
+    const { agenda, random } = this.host.world;
+    agenda.after(random.between(0, 60), () => this.host.enginePrinted(this.start, text));
+  }
+
   #next(): void {
     const command = this.#queue.shift();
     this.#busy = command !== undefined;
@@ -151,6 +158,7 @@ export class SimulatedEngine {
   }
 
   #load(): EngineEvent {
+    this.#print('loaded');
     this.weights = this.plan.initialWeightsOn(this.host.name);
     return {
       event: 'loaded',
@@ -170,6 +178,7 @@ export class SimulatedEngine {
   #compute(step: number, runs: readonly ComputeRun[]): void {
     const [run, ...others] = runs;
     if (run === undefined) {
+      if (step % PRINTS_EVERY === 0) this.#print(`step ${step}`);
       this.#say({ event: 'computed', step });
       this.#next();
       return;

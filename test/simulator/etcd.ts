@@ -3,6 +3,7 @@
  * leader key.
  * It always keeps what it has stored; what can fail is the way to it and back, and it can be gone for a while.
  */
+import type { AccountsRecord } from '../../coordinator/core/accounts.js';
 import type { CheckpointsRecord, GenerationRecord, JobRecord, NodeRecord, Put } from '../../coordinator/core/state.js';
 import type { SimulatedProcess } from './process.js';
 import type { World } from './world.js';
@@ -43,6 +44,7 @@ export class Etcd {
   readonly generations = new Map<string, GenerationRecord>();
   readonly checkpoints = new Map<string, CheckpointsRecord>();
   readonly nodes = new Map<string, NodeRecord>();
+  accounts: AccountsRecord | undefined;
   readonly markers = new Map<number, Marker>();
   readonly #leases = new Map<number, Lease>();
   #leaseCounter = 0;
@@ -207,6 +209,10 @@ export class Etcd {
       case 'node':
         this.nodes.set(put.record.worker, put.record);
         this.world.note('etcd', put.kind, put.record.cordoned.length);
+        break;
+      case 'accounts':
+        this.accounts = put.record;
+        this.world.note('etcd', put.kind, put.record.jobs.length);
         break;
     }
   }

@@ -360,4 +360,34 @@ export const MUTANTS: readonly Mutant[] = [
     find: 'progress: chosen.progress,',
     replace: '',
   },
+  {
+    name: 'a new leader is not told what was printed before',
+    file: 'worker/core/session.js',
+    find: 'replayPrints(turn);',
+    replace: '',
+  },
+  {
+    name: 'lines that are said again are taken again',
+    file: 'coordinator/core/job_logs.js',
+    find: 'if (line.number <= number)',
+    replace: 'if (false)',
+  },
+  {
+    name: 'steps are given more worker-seconds than there were',
+    file: 'coordinator/core/accounting.js',
+    find: 'Math.min(1, run.unclaimedSeconds / wanted)',
+    replace: '1',
+  },
+  {
+    name: 'workers that unload a job that has ended are counted for nobody',
+    file: 'coordinator/core/accounting.js',
+    find: "if (worker.job !== undefined || worker.leaving)\n        return 'leavingSeconds';",
+    replace: 'if (worker.job !== undefined || worker.leaving)\n        return undefined;',
+  },
+  {
+    name: 'a new leader does not know what users have had',
+    file: 'coordinator/core/accounts.js',
+    find: 'state.usages.set(user, { workerSeconds, atMs });',
+    replace: '',
+  },
 ];

@@ -9,14 +9,17 @@ import { nodeKey } from '../../shared/tree.js';
 import type { CoordinatorMessage, WorkerMessage } from '../../shared/wire/session.js';
 import type { ModelDescription, WorkerCommand } from '../../worker/core/command.js';
 import type { WorkerEvent } from '../../worker/core/event.js';
+import { JOBS_KEPT } from '../../worker/core/prints.js';
 import type { Healing, JobRun } from '../../worker/core/state.js';
 import { REPORTS_KEPT } from '../../worker/core/step.js';
+import { AccountingOracle } from './accounting_oracle.js';
 import { stateDigest } from './checkpoint/image.js';
 import { CheckpointOracle, type SavingBefore } from './checkpoint_oracle.js';
 import type { CoordinatorHost } from './coordinator_host.js';
 import type { Etcd } from './etcd.js';
 import { digestOf } from './hashing.js';
 import { JobHistory, type Lineage } from './lineage.js';
+import { checkLogs } from './log_oracle.js';
 import { gradientOf } from './memory.js';
 import { PreflightOracle } from './preflight_oracle.js';
 import type { JobPlan } from './scenario.js';
@@ -26,7 +29,6 @@ import { Violation, type World } from './world.js';
 const MOST_WRITES = 60;
 const MOST_COMMANDS_AT_ENGINE = 40;
 const TIMES_KEPT = 101;
-const LINES_KEPT = 2_000;
 const LONGEST_REST_MS = 70_000;
 /** Of saves: those that are awaited, and those that a leader which is gone has asked for. */
 const MOST_SAVE_ACTS = 60;
@@ -45,6 +47,7 @@ export interface WorkerBefore {
 }
 
 export interface CoordinatorBefore {
+  readonly accountedMs: number;
   readonly knownSession: boolean;
   readonly saving: SavingBefore;
 }
@@ -68,6 +71,7 @@ function heldBy({ inFlight, committed }: JobRun): ReadonlySet<number> {
 export class Oracle {
   readonly checkpoints: CheckpointOracle;
   readonly preflights: PreflightOracle;
+  readonly #accounting = new AccountingOracle();
   readonly #histories = new Map<string, JobHistory>();
   /** The history of the state that each worker holds. */
   readonly #standings = new Map<string, Standing>();
@@ -143,6 +147,7 @@ export class Oracle {
         );
       }
     }
+    this.#accounting.stored(record, before);
     const { samplesLost, samplesRepeated, committed } = record.progress;
     const lineages = this.#histories.get(record.spec.name)?.lineages ?? [];
     if (committed > Math.max(0, ...lineages.map((lineage) => lineage.committed))) {
@@ -450,7 +455,8 @@ export class Oracle {
       run.reports.length > REPORTS_KEPT + 2 ||
       run.stepTimesMs.length > TIMES_KEPT ||
       checkpoints.saves.underWay > MOST_SAVE_ACTS ||
-      state.lines.length > LINES_KEPT;
+      state.prints.size > JOBS_KEPT ||
+      [...state.prints.values()].some(({ characters, limit }) => characters > limit);
     if (over) this.#broken('I11', name, 'a queue of the worker has outgrown its bound');
   }
 
@@ -482,7 +488,11 @@ export class Oracle {
   beforeCoordinator(host: CoordinatorHost, event: CoordinatorEvent): CoordinatorBefore {
     this.preflights.beforeCoordinator(host, event);
     const knownSession = event.kind !== 'session_message' || host.state.sessions.has(event.session);
-    return { knownSession, saving: this.checkpoints.beforeCoordinator(host, event) };
+    return {
+      accountedMs: host.state.accountedMs,
+      knownSession,
+      saving: this.checkpoints.beforeCoordinator(host, event),
+    };
   }
 
   afterCoordinator(
@@ -502,6 +512,7 @@ export class Oracle {
       this.#broken('I5', name, `acts on ${event.message.kind} of a session that has ended`);
     }
     this.checkpoints.afterCoordinator(host, event, commands, before.saving);
+    this.#accounting.after(host, event, before.accountedMs);
     if (event.kind === 'ticked') this.#checkRest(host);
     for (const command of commands) {
       if (command.kind === 'send') {
@@ -509,6 +520,7 @@ export class Oracle {
         this.#coordinatorSends(host, command.message);
       } else if (command.kind === 'publish') this.#checkEvents(host, command.job);
     }
+    if (event.kind === 'session_message' && event.message.kind === 'logLines') checkLogs(host, event.message.job);
     if (state.writes.size > MOST_WRITES) this.#broken('I11', name, `${state.writes.size} writes wait`);
   }
 

@@ -1,5 +1,6 @@
 /** Runs the cluster of one seed until its jobs have ended, and says what was broken. */
 import { Faults } from './faults.js';
+import { missingLines } from './log_oracle.js';
 import { type Level, scenarioOf } from './scenario.js';
 import { User } from './user.js';
 import { Violation, World } from './world.js';
@@ -10,6 +11,8 @@ const SETTLE_MS = 150_000;
 const HANG_MS = 10 * 200 * 10;
 /** Time for the last messages when all jobs have ended. */
 const CLEANUP_MS = 9_000;
+/** Time for a new leader to hear what the workers have kept of the logs. */
+const LOGS_MS = 30_000;
 const MOST_EVENTS = 3_000_000;
 
 export interface SeedResult {
@@ -77,6 +80,12 @@ function simulate(world: World): void {
     () => cleanedUp(world),
     agenda.nowMs + CLEANUP_MS,
     () => leftBehind(world),
+  );
+  runUntil(
+    world,
+    () => missingLines(world) === undefined,
+    agenda.nowMs + LOGS_MS,
+    () => `all is over, and ${missingLines(world)}`,
   );
 }
 

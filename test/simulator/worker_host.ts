@@ -108,6 +108,13 @@ export class WorkerHost extends SimulatedProcess {
     });
   }
 
+  enginePrinted(start: number, text: string): void {
+    this.deliver(() => {
+      if (!this.engines.has(start)) return;
+      this.#dispatch({ kind: 'lines_printed', start, lines: [{ timeMs: this.wallMs, stream: 'stdout', text }] });
+    });
+  }
+
   engineGone(engine: SimulatedEngine, delayMs: number, reason: string): void {
     this.later(delayMs, () => {
       this.engines.delete(engine.start);

@@ -8,6 +8,7 @@ import type { At, WorkerEvent } from './event.js';
 import * as finish from './finish.js';
 import * as generation from './generation.js';
 import * as preflight from './preflight.js';
+import { printed } from './prints.js';
 import * as restore from './restore.js';
 import * as session from './session.js';
 import * as snapshot from './snapshot.js';
@@ -40,7 +41,7 @@ function handle(turn: Turn, event: WorkerEvent): void {
       if (run?.engineStart === event.start) engineLife.engineExited(turn, run, event.reason);
       break;
     case 'lines_printed':
-      if (run?.engineStart === event.start) session.printed(turn, run, event.lines);
+      if (run?.engineStart === event.start) printed(turn, run, event.lines);
       break;
     case 'data_plane_event':
       if (run?.job === event.event.job && !run.unloading) dataPlaneEvent(turn, run, event.event);

@@ -7,7 +7,7 @@ import type { EngineEvent, EngineOp } from './engine_protocol.js';
 import { stopMeasuring } from './preflight.js';
 import { stopRestore } from './restore.js';
 import { type JobRun, newRun } from './state.js';
-import { log, send, type Turn, tellDataPlane, tellEngine } from './turn.js';
+import { aboutRun, log, send, type Turn, tellDataPlane, tellEngine } from './turn.js';
 
 type Failure = Pick<Extract<WorkerMessage, { kind: 'engineFailed' }>, 'phase' | 'failure' | 'message' | 'traceback'>;
 
@@ -50,7 +50,12 @@ export function failRun(turn: Turn, run: JobRun, failure: Failure): void {
   stopRestore(turn, run);
   tellDataPlane(turn, run, { kind: 'close_job', job: run.job });
   turn.commands.push({ kind: 'kill_engine', start: run.engineStart });
-  log(turn, 'error', 'engine failed', { job: run.job, phase: failure.phase, reason: failure.message });
+  log(turn, 'error', 'engine failed', {
+    ...aboutRun(run),
+    attempt: run.attempt,
+    phase: failure.phase,
+    reason: failure.message,
+  });
   send(turn, { kind: 'engineFailed', job: run.job, engineStart: run.engineStart, ...failure });
   if (turn.state.leaving) turn.commands.push({ kind: 'exit' });
 }

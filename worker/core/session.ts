@@ -2,13 +2,9 @@
 
 import { medianOf } from '../../shared/median.js';
 import type { CoordinatorMessage } from '../../shared/wire/session.js';
-import type { PrintedLine } from './event.js';
 import { resendReports } from './generation.js';
-import type { JobRun } from './state.js';
+import { replayPrints } from './prints.js';
 import { holdingOf, send, type Turn } from './turn.js';
-
-const LINES_KEPT = 2_000;
-const LINES_A_MESSAGE = 256;
 
 export function opened(turn: Turn): void {
   const { identity, term, run, preflight, verdict } = turn.state;
@@ -27,7 +23,7 @@ export function welcomed(turn: Turn, message: Extract<CoordinatorMessage, { kind
     if (run.healing?.failure !== undefined && run.started) send(turn, run.healing.failure);
   }
   if (turn.state.leaving) send(turn, { kind: 'leaving' });
-  sendLines(turn);
+  replayPrints(turn);
 }
 
 /** Says that this worker leaves, and goes at once if it holds nothing. */
@@ -49,22 +45,4 @@ export function heartbeat(turn: Turn, loopDelayMs: number): void {
     restoredPieces: run?.restoredPieces ?? 0,
     loopDelayMs,
   });
-}
-
-export function printed(turn: Turn, run: JobRun, lines: readonly PrintedLine[]): void {
-  for (const line of lines) turn.state.lines.push({ job: run.job, line });
-  const surplus = turn.state.lines.length - LINES_KEPT;
-  if (surplus > 0) turn.state.lines.splice(0, surplus);
-  sendLines(turn);
-}
-
-function sendLines(turn: Turn): void {
-  if (turn.state.session !== 'up') return;
-  while (turn.state.lines.length > 0) {
-    const job = turn.state.lines[0]?.job ?? '';
-    const end = turn.state.lines.findIndex((entry) => entry.job !== job);
-    const count = Math.min(end < 0 ? turn.state.lines.length : end, LINES_A_MESSAGE);
-    const lines = turn.state.lines.splice(0, count).map((entry) => entry.line);
-    send(turn, { kind: 'logLines', job, lines });
-  }
 }

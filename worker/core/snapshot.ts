@@ -38,11 +38,11 @@ export function snapshotTaken(
   turn: Turn,
   run: JobRun,
   committed: number,
-  { bytes }: Extract<EngineEvent, { event: 'snapshot_taken' }>,
+  { bytes, copy_ms }: Extract<EngineEvent, { event: 'snapshot_taken' }>,
 ): void {
   if (run.snapshot?.committed !== committed) return;
   run.snapshot.bytes = bytes;
-  send(turn, { kind: 'snapshotTaken', job: run.job, snapshot: { committed, bytes } });
+  send(turn, { kind: 'snapshotTaken', job: run.job, snapshot: { committed, bytes }, copyMs: copy_ms });
 }
 
 /** The length of the copy that the order is for; from here on the copy stays as it is. */

@@ -5,7 +5,7 @@ import type { EngineFacts, Member, Placement, Restore, WorkerMessage } from '../
 import type { PartialFacts } from '../collective/data_plane.js';
 import type { CoreDataPlaneCommand } from './command.js';
 import type { EngineCommand, EngineOp } from './engine_protocol.js';
-import type { PrintedLine } from './event.js';
+import type { Prints } from './prints.js';
 
 export type StepReport = Extract<WorkerMessage, { kind: 'stepCommitted' }>;
 
@@ -106,6 +106,8 @@ export interface JobRun {
   readonly spec: JobSpec;
   readonly bundle: string;
   readonly output: string;
+  /** Which of the engines that this worker has had for the job, over all lives of the daemon: the coordinator counts. */
+  readonly attempt: number;
   readonly engineStart: number;
   enginePid: number;
   engineStarted: { readonly torch: string; readonly device: string; readonly fingerprint: string } | undefined;
@@ -174,8 +176,10 @@ export interface WorkerState {
   /** Its newest, and what a coordinator has said of that. The next leader hears both. */
   preflight: Preflight | undefined;
   verdict: { readonly marked: string } | undefined;
-  /** Printed lines that wait for a session, oldest first. */
-  readonly lines: { readonly job: string; readonly line: PrintedLine }[];
+  /** Lines that were printed since the daemon started. */
+  linesPrinted: number;
+  /** The newest lines of the newest jobs, by job, oldest first. Changed by prints.ts only. */
+  readonly prints: Map<string, Prints>;
 }
 
 export function initialState(identity: Identity): WorkerState {
@@ -191,12 +195,13 @@ export function initialState(identity: Identity): WorkerState {
     measuring: false,
     preflight: undefined,
     verdict: undefined,
-    lines: [],
+    linesPrinted: 0,
+    prints: new Map(),
   };
 }
 
 export function newRun(
-  load: { readonly job: string; readonly spec: JobSpec; readonly bundle: string; readonly output: string },
+  load: Pick<JobRun, 'job' | 'spec' | 'bundle' | 'output' | 'attempt'>,
   engineStart: number,
   nowMs: number,
 ): JobRun {
@@ -205,6 +210,7 @@ export function newRun(
     spec: load.spec,
     bundle: load.bundle,
     output: load.output,
+    attempt: load.attempt,
     engineStart,
     enginePid: 0,
     engineStarted: undefined,

@@ -51,6 +51,11 @@ export function log(
   turn.commands.push({ kind: 'log', level, message, fields });
 }
 
+/** For lines about a job that the worker may not have any more when they are written. */
+export function aboutRun({ job, committed, generation }: JobRun): Readonly<Record<string, string | number>> {
+  return { job, step: committed, generation };
+}
+
 export function planShapeOf(run: JobRun, facts: Pick<EngineFacts, 'datasetLength'>): PlanShape {
   const { seed, batch, microbatches, tail, shuffle } = run.spec;
   return { seed, batch, microbatches, tail, shuffle, datasetLength: facts.datasetLength };
@@ -77,5 +82,6 @@ export function holdingOf(run: JobRun): Holding {
     engineStart: run.engineStart,
     started: run.started,
     snapshot: snapshotOf(run),
+    attempt: run.attempt,
   };
 }

@@ -1,6 +1,6 @@
 /** Turns what happens into events for the core, one at a time, and the core's commands into acts. */
 import { monitorEventLoopDelay } from 'node:perf_hooks';
-import type { Logger } from '../../shared/logger.js';
+import type { LogContext, Logger } from '../../shared/logger.js';
 import { Orphans } from '../../shared/orphans.js';
 import type { Preflight } from '../../shared/wire/jobs.js';
 import type { MeasuredPeer } from '../../shared/wire/session.js';
@@ -72,6 +72,12 @@ export class Driver {
       this.#loopDelay.reset();
     }
     this.dispatch({ kind: 'ticked', loopDelayMs: this.#loopDelayMs });
+  }
+
+  /** The job that the worker has, for whatever is logged meanwhile. */
+  get jobContext(): LogContext {
+    const { run } = this.#options.state;
+    return run === undefined ? {} : { job: run.job, step: run.committed, generation: run.generation };
   }
 
   /** It holds a copy of a state that is to be saved. */

@@ -16,7 +16,7 @@ function leaderWith(...letters: readonly string[]) {
     wallMs += 1000;
     return apply(state, { nowMs: wallMs, wallMs, event });
   };
-  tell({ kind: 'elected', term: 1, jobs: [], generations: [], checkpoints: [], nodes: [] });
+  tell({ kind: 'elected', term: 1, jobs: [], generations: [], checkpoints: [], nodes: [], accounts: undefined });
   const submit = (letter: string) => {
     const bundle = letter === '/' ? '/shared' : packedReference(digest(letter));
     const request = { operationId: `o${wallMs}`, spec, bundle, output: '/o', checkpoints: '/c', user: 'ann' };

@@ -6,7 +6,7 @@ import { knownWorker } from './known_worker.js';
 const MICROBATCHES = 6;
 
 function candidate(name: string, committed: number, hasState = true): Candidate {
-  const holding = { job: 'j1', generation: 3, committed, hasState, engineStart: 1, started: true };
+  const holding = { job: 'j1', generation: 3, committed, hasState, engineStart: 1, started: true, attempt: 1 };
   const answer = { kind: 'prepared', job: 'j1', generation: 4, holding, nodes: [], hasReduced: false } as const;
   return { worker: knownWorker(name, 'j1'), answer };
 }
@@ -36,6 +36,7 @@ function plan(candidates: readonly Candidate[], saved?: CheckpointRecord, last?:
     candidates,
     last,
     checkpoint: saved,
+    attempts: new Map([['w1', 2]]),
   });
 }
 

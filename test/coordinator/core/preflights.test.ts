@@ -77,7 +77,7 @@ function waitsOf(job: string): string {
 beforeEach(() => {
   nowMs = 0;
   state = initialState({ ...DEFAULT_SETTINGS, name: 'c1' });
-  happen({ kind: 'elected', term: 1, jobs: [], generations: [], checkpoints: [], nodes: [] });
+  happen({ kind: 'elected', term: 1, jobs: [], generations: [], checkpoints: [], nodes: [], accounts: undefined });
 });
 
 describe('a worker that has come', () => {
@@ -226,11 +226,11 @@ describe('a worker that is far below its peers', () => {
     comeAll();
     const marked = state.preflights.get('w4')?.marked ?? '';
     happen({ kind: 'deposed' });
-    happen({ kind: 'elected', term: 2, jobs: [], generations: [], checkpoints: [], nodes: [] });
+    happen({ kind: 'elected', term: 2, jobs: [], generations: [], checkpoints: [], nodes: [], accounts: undefined });
     hello('w4', { preflight: knownPreflight(SLOW), verdict: { marked } });
     expect(marks()).toEqual(['w4']);
     happen({ kind: 'deposed' });
-    happen({ kind: 'elected', term: 3, jobs: [], generations: [], checkpoints: [], nodes: [] });
+    happen({ kind: 'elected', term: 3, jobs: [], generations: [], checkpoints: [], nodes: [], accounts: undefined });
     hello('w4', { preflight: knownPreflight(SLOW), verdict: { marked: '' } });
     for (const worker of OTHERS) hello(worker, { preflight: knownPreflight(), verdict: { marked: '' } });
     expect(marks()).toEqual([]);

@@ -1,8 +1,8 @@
 import { expect, it } from 'vitest';
-import { NOTHING_SPENT } from '../../../coordinator/core/accounting.js';
 import { apply } from '../../../coordinator/core/apply.js';
 import type { CoordinatorCommand } from '../../../coordinator/core/command.js';
 import type { CoordinatorEvent } from '../../../coordinator/core/event.js';
+import { NOTHING_SPENT } from '../../../coordinator/core/spent.js';
 import {
   type CheckpointRecord,
   type CoordinatorState,
@@ -47,12 +47,21 @@ function runFrom(saved: CheckpointRecord): readonly CoordinatorCommand[] {
   const happen = (event: CoordinatorEvent) => commands.push(...apply(state, { nowMs: 0, wallMs: 0, event }));
   const say = (message: WorkerMessage) => happen({ kind: 'session_message', session: 's1', message });
   const checkpoints = [{ job: 'new', checkpoints: [saved] }];
-  happen({ kind: 'elected', term: 1, jobs: [record], generations: [], checkpoints, nodes: [] });
+  happen({ kind: 'elected', term: 1, jobs: [record], generations: [], checkpoints, nodes: [], accounts: undefined });
   const machine = { labels: new Map(), cpus: 1, gpus: 0, memoryBytes: 2 ** 30 };
   const identity = { worker: 'w1', incarnation: 'w1#1', host: 'h', pid: 1, peerAddress: 'h:1', machine };
   say({ kind: 'hello', ...identity, term: 0, measures: false });
   say({ kind: 'loaded', job: 'new', facts, engineStart: 1 });
-  const holding = { job: 'new', generation: 0, committed: 0, hasState: true, facts, engineStart: 1, started: false };
+  const holding = {
+    job: 'new',
+    generation: 0,
+    committed: 0,
+    hasState: true,
+    facts,
+    engineStart: 1,
+    started: false,
+    attempt: 1,
+  };
   say({ kind: 'prepared', job: 'new', generation: 1, holding, nodes: [], hasReduced: false });
   return commands;
 }

@@ -1,7 +1,7 @@
 /** A coordinator's services behind their guard, over real TLS: a leader that knows one job of bob's, and no etcd. */
 import { Server, type ServiceClientConstructor } from '@grpc/grpc-js';
-import { NOTHING_SPENT } from '../../../coordinator/core/accounting.js';
 import type { CoordinatorEvent } from '../../../coordinator/core/event.js';
+import { NOTHING_SPENT } from '../../../coordinator/core/spent.js';
 import { DEFAULT_SETTINGS, initialState, type JobRecord } from '../../../coordinator/core/state.js';
 import type { AuditEntry } from '../../../coordinator/io/audit_log.js';
 import { BundleKeeper } from '../../../coordinator/io/bundle_keeper.js';
@@ -81,7 +81,15 @@ export class SecuredServices {
     this.#server.addService(JobsClient.service, guarded(JobsClient.service, jobs.implementation, guard));
     this.#server.addService(BundlesClient.service, guarded(BundlesClient.service, bundles.implementation, guard));
     this.#server.addService(TokensClient.service, guarded(TokensClient.service, tokens.implementation, guard));
-    this.#driver.dispatch({ kind: 'elected', term: 1, jobs: [bobsJob], generations: [], checkpoints: [], nodes: [] });
+    this.#driver.dispatch({
+      kind: 'elected',
+      term: 1,
+      jobs: [bobsJob],
+      generations: [],
+      checkpoints: [],
+      nodes: [],
+      accounts: undefined,
+    });
     this.#close.push(
       () => this.#driver.close(),
       () => keeper.close(),

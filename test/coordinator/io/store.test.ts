@@ -1,5 +1,10 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, onTestFinished, test, vi } from 'vitest';
+import { apply } from '../../../coordinator/core/apply.js';
+import { usageOf } from '../../../coordinator/core/fair_share.js';
+import { NOTHING_SPENT } from '../../../coordinator/core/spent.js';
+import { DEFAULT_SETTINGS, initialState } from '../../../coordinator/core/state.js';
+import { fromStore, toStore } from '../../../coordinator/io/records.js';
 import {
   Store,
   StoreQueueFull,
@@ -79,6 +84,27 @@ test('a write puts and deletes in one revision', async () => {
   expect(entries).toEqual(new Map(puts.map(({ key, value }) => [key, value])));
   expect((await client.get(jobKey('j'))).entry?.modRevision).toBe(revision);
   expect((await client.get(eventKey('j', 0))).entry?.modRevision).toBe(revision);
+});
+
+test('what users have had survives a change of leader, and an old leader cannot change it', async () => {
+  const store = new Store({ client, log });
+  const spent = { ...NOTHING_SPENT, queuedSeconds: 7.5 };
+  const record = { wallMs: 5, users: [{ user: 'ann', workerSeconds: 12.25 }], jobs: [{ job: 'j', spent }] };
+  const write = (operation: string, workerSeconds: number): Write => {
+    const users = [{ user: 'ann', workerSeconds }];
+    return { term, operation, puts: [toStore({ kind: 'accounts', record: { ...record, users } })], deletes: [] };
+  };
+  expect(await store.write(write('first', 12.25))).toBe('stored');
+  const late = write('late', 0);
+  term = await newTerm();
+  const next = new Store({ client, log });
+  expect(await store.write(late)).toBe('fenced');
+  const { accounts } = fromStore((await next.loadAll()).entries);
+  expect(accounts).toEqual(record);
+  const state = initialState({ ...DEFAULT_SETTINGS, name: 'c2' });
+  const records = { jobs: [], generations: [], checkpoints: [], nodes: [], accounts };
+  apply(state, { nowMs: 100, wallMs: 5, event: { kind: 'elected', term, ...records } });
+  expect(usageOf(state.usages, 'ann', 100)).toBe(12.25);
 });
 
 test('a write of an old term is fenced and changes nothing', async () => {

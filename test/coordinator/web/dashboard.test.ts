@@ -10,7 +10,7 @@ import { Dashboard } from '../../../coordinator/web/dashboard.js';
 import type { KnownLeader } from '../../../coordinator/web/hub.js';
 import { createLogger } from '../../../shared/logger.js';
 import { parseServerMessage, type ServerMessage } from '../../../shared/wire/dashboard.js';
-import { addJob, addStep, leadingState } from './known_jobs.js';
+import { addJob, addStep, leadingState, logEntry } from './known_jobs.js';
 
 let pages = '';
 let state: CoordinatorState;
@@ -166,9 +166,9 @@ it('a page that does not read stops getting deltas before much is kept for it', 
     async () => {
       // Long lines fill the kernel's buffers, and then ours, soonest.
       for (let count = 0; count < 30; count++) {
-        run.logs.push({ timeMs: 0, worker: 'w1', stream: 'stdout', text: 'x'.repeat(4_096) });
+        run.logs.lines.push(logEntry(0, 'x'.repeat(4_096)));
       }
-      run.logsDropped += run.logs.splice(0, Math.max(0, run.logs.length - 100)).length;
+      run.logs.dropped += run.logs.lines.splice(0, Math.max(0, run.logs.lines.length - 100)).length;
       dashboard.publish('a');
       expect((await ask('/metrics')).body).toContain('lockstep_dashboard_viewers_lagging 1\n');
     },

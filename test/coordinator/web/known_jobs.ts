@@ -1,7 +1,8 @@
 /** A leader with jobs and workers, as its core would hold them, without any of the ways there. */
-import { NOTHING_SPENT } from '../../../coordinator/core/accounting.js';
+
 import { enter } from '../../../coordinator/core/assignment.js';
 import { newRun } from '../../../coordinator/core/jobs.js';
+import { NOTHING_SPENT } from '../../../coordinator/core/spent.js';
 import {
   type CoordinatorState,
   DEFAULT_SETTINGS,
@@ -10,7 +11,7 @@ import {
   type JobRun,
 } from '../../../coordinator/core/state.js';
 import { parseJobSpec } from '../../../shared/job_spec.js';
-import type { JobEvent } from '../../../shared/wire/jobs.js';
+import type { JobEvent, LogEntry } from '../../../shared/wire/jobs.js';
 import { knownWorker } from '../core/known_worker.js';
 
 export const SPEC = parseJobSpec('{version: 1, name: x, task: "a.py:A", steps: 1000000, batch: 4, microbatches: 2}');
@@ -37,6 +38,11 @@ export function addJob(state: CoordinatorState, job: string): JobRun {
 
 export function addWorker(state: CoordinatorState, name: string, job?: string): void {
   enter(state, knownWorker(name, job));
+}
+
+export function logEntry(timeMs: number, text: string): LogEntry {
+  const printed = { timeMs, worker: 'w1', stream: 'stdout', text, attempt: 1, generation: 1, step: 0 };
+  return { ...printed, number: timeMs, incarnation: 'w1#1' };
 }
 
 export type StepCommitted = Extract<JobEvent, { kind: 'stepCommitted' }>;

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { expect, it } from 'vitest';
+import { NOTHING_SPENT } from '../../../coordinator/core/spent.js';
 import { Histories } from '../../../coordinator/web/histories.js';
 import { metricsText } from '../../../coordinator/web/metrics.js';
 import { textOf } from '../../../coordinator/web/metrics_text.js';
@@ -17,6 +18,8 @@ function scrape(): string {
   addStep(run, 0);
   addStep(run, 1);
   histories.read(run, state.jobs);
+  run.spent = { ...NOTHING_SPENT, workerSeconds: 3, computeSeconds: 2, waitingSeconds: 1, queuedSeconds: 4 };
+  state.cluster = { ...state.cluster, jobs: run.spent, unused: { ...state.cluster.unused, idleSeconds: 5 } };
   return metricsText({ state, histories, wallMs: 1, loopDelaySeconds: 0.001, viewers: 2, laggingViewers: 1 });
 }
 
@@ -32,6 +35,12 @@ it('says what happened, in the units of the names', () => {
     'lockstep_job_samples_total{job="a",name="x"} 8',
     'lockstep_job_step_seconds_total{job="a",name="x"} 0.02',
     'lockstep_job_loss{job="a",name="x"} 0.5',
+    'lockstep_cluster_worker_seconds{class="compute"} 2',
+    'lockstep_cluster_worker_seconds{class="idle"} 5',
+    'lockstep_cluster_queued_worker_seconds 4',
+    'lockstep_price_per_worker_hour 0',
+    'lockstep_job_worker_seconds{job="a",name="x",class="waiting"} 1',
+    'lockstep_job_queued_worker_seconds{job="a",name="x"} 4',
     'lockstep_job_planned_steps{job="a",name="x"} 1000000',
   ]) {
     expect(text.split('\n')).toContain(line);

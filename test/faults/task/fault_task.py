@@ -23,6 +23,7 @@ import lockstep
 INPUTS, CLASSES, SAMPLES = 32, 8, 2400
 # Longer than any deadline of the product.
 HANG_SECONDS = 3600
+PRINT_EVERY = 10
 HOARD_BYTES = 1_000_000_000
 
 
@@ -62,6 +63,8 @@ class FaultTask(lockstep.Task):
     def lr(self, step):
         self.step = step
         self.note(step)
+        if step % PRINT_EVERY == 0:
+            print("applied step", step)
         if "fault" in self.params and step == self.params["at_step"] and self.claim():
             if self.params["fault"] == "flip_bit":
                 self.parameters[0].data.view(torch.int32)[0, 0] ^= 1

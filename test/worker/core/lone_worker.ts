@@ -51,7 +51,7 @@ export class LoneWorker {
     const lines = ['version: 1', 'name: x', 'task: a.py:A', 'steps: 9', 'batch: 4', 'microbatches: 2', ...this.keys];
     this.happen({ kind: 'session_opened' });
     const spec = parseJobSpec(lines.join('\n'));
-    this.coordinator({ kind: 'load', term: 1, job: 'j', spec, bundle: '/b', output: '/o' });
+    this.coordinator({ kind: 'load', term: 1, job: 'j', spec, bundle: '/b', output: '/o', attempt: 1 });
     const engine = { torch: '2', python: '3', device: 'cpu', fingerprint: DIGEST };
     this.engine({ event: 'started', pid: 7, ...engine });
     this.engine({

@@ -14,7 +14,8 @@ beforeEach(() => {
 });
 
 const measure = () => worker.coordinator({ kind: 'measure', peers: PEERS, term: 1 });
-const load = () => worker.coordinator({ kind: 'load', job: 'j', spec, bundle: '/b', output: '/o', term: 1 });
+const load = () =>
+  worker.coordinator({ kind: 'load', job: 'j', spec, bundle: '/b', output: '/o', attempt: 1, term: 1 });
 const hello = () => {
   worker.happen({ kind: 'session_closed' });
   const [command] = worker.happen({ kind: 'session_opened' });

@@ -69,6 +69,7 @@ beforeEach(() => {
     spec,
     bundle: packedReference('a'.repeat(64)),
     output: '/o',
+    attempt: 1,
   } as const;
   driver.dispatch({ kind: 'coordinator_message', message: load });
   sent.length = 0;
