@@ -20,6 +20,7 @@ export const PERMISSIONS: Readonly<Record<string, Permission>> = {
   'Jobs.Watch': reading,
   'Jobs.Logs': reading,
   'Jobs.Nodes': reading,
+  'Jobs.ClusterUsage': reading,
   'Jobs.Audit': reading,
   'Jobs.Checkpoints': reading,
   'Jobs.Submit': submitting,

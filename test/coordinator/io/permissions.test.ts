@@ -121,6 +121,7 @@ const TABLE: Readonly<Record<string, readonly string[]>> = {
   'Jobs.Cancel': SUBMIT,
   'Jobs.Logs': READ,
   'Jobs.Nodes': READ,
+  'Jobs.ClusterUsage': READ,
   'Jobs.Audit': READ,
   'Jobs.Resume': SUBMIT,
   'Jobs.Checkpoints': READ,
