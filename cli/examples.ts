@@ -18,6 +18,7 @@ export const examples: Readonly<Record<string, string>> = {
   uncordon: 'lockstep uncordon w2',
   drain: 'lockstep drain w2 --deadline 60',
   audit: 'lockstep audit char-gpt',
+  token: 'lockstep token ada --role submitter',
   top: 'lockstep top --interval 2',
   doctor: 'lockstep doctor --server 10.0.0.1:7400 --etcd http://10.0.0.1:2379',
   completion: 'source <(lockstep completion bash)',

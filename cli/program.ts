@@ -2,6 +2,7 @@
 import { Argument, Command, CommanderError, Option } from 'commander';
 import { BundleError } from '../shared/bundle/bundle_error.js';
 import { JobSpecError } from '../shared/job_spec_error.js';
+import { ROLES } from '../shared/role.js';
 import { printable } from '../shared/text/printable.js';
 import { complete, completion } from './commands/completion.js';
 import { doctor } from './commands/doctor.js';
@@ -10,6 +11,7 @@ import { cordon, drain, listNodes, uncordon } from './commands/nodes.js';
 import { run } from './commands/run.js';
 import { events, logs, watch } from './commands/streams.js';
 import { clone, resume, submit } from './commands/submit.js';
+import { token } from './commands/token.js';
 import { top } from './commands/top.js';
 import { up } from './commands/up.js';
 import { verify } from './commands/verify.js';
@@ -170,6 +172,9 @@ function commands(
     .option('--config <file>', "a worker's configuration: its etcd, its interpreter and its port are checked")
     .option('--etcd <url>', 'an etcd to reach, such as http://10.0.0.1:2379')
     .action((options) => finish(doctor(context, options)));
+  withJson(program.command('token <name>').description('make a token for the dashboard; it is shown only now'))
+    .addOption(new Option('--role <role>', 'what its holder may do').choices(ROLES).default('viewer'))
+    .action((name, options) => finish(Promise.resolve().then(() => token(context, name, options))));
   program
     .command('completion')
     .description('print what a shell needs to complete command lines, job names and worker names')

@@ -10,8 +10,9 @@ import {
   readConfig,
 } from '../shared/config.js';
 import type { LogLevel } from '../shared/logger.js';
-import { flag, hostAndPort, labelMap, numberAbove, strictMap, wholeNumber } from '../shared/schema.js';
+import { flag, labelMap, numberAbove, strictMap, wholeNumber } from '../shared/schema.js';
 import type { SchedulingSettings } from './core/state.js';
+import { type DashboardConfig, dashboardConfigOf, dashboardSection } from './web/dashboard_config.js';
 
 export interface CoordinatorConfig {
   /** Stable name, for example "c1". */
@@ -20,8 +21,8 @@ export interface CoordinatorConfig {
   readonly listen: string;
   /** host:port by which others reach it, where that is not the address it listens on. */
   readonly advertise: string | undefined;
-  /** host:port of the dashboard and /metrics; without it there is none. Whoever reaches it can read all, and cancel. */
-  readonly dashboard: string | undefined;
+  /** The dashboard and /metrics; without it there is none. */
+  readonly dashboard: DashboardConfig | undefined;
   readonly etcd: EtcdConfig;
   /** Lease of its registration and of its leadership. */
   readonly leaseTtlSeconds: number;
@@ -48,7 +49,7 @@ const schema = strictMap({
   name: daemonName,
   listen,
   advertise,
-  dashboard: hostAndPort().optional(),
+  dashboard: dashboardSection,
   etcd: etcdSection,
   lease_ttl_seconds: leaseTtlSeconds.default(3),
   die_with_parent: flag().default(false),
@@ -64,7 +65,7 @@ export function readCoordinatorConfig(path: string): CoordinatorConfig {
     name: file.name,
     listen: file.listen,
     advertise: file.advertise,
-    dashboard: file.dashboard,
+    dashboard: dashboardConfigOf(file.dashboard),
     etcd: Object.freeze(file.etcd),
     leaseTtlSeconds: file.lease_ttl_seconds,
     dieWithParent: file.die_with_parent,

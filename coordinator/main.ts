@@ -77,14 +77,14 @@ function advertised(config: CoordinatorConfig, port: number): string {
 
 /** Training does not depend on it: without its port, or its files, a coordinator goes on without. */
 async function startDashboard(
-  { dashboard: listen }: CoordinatorConfig,
-  options: Omit<DashboardOptions, 'listen'>,
+  { dashboard: config }: CoordinatorConfig,
+  options: Omit<DashboardOptions, 'config'>,
 ): Promise<Dashboard | undefined> {
-  if (listen === undefined) return undefined;
+  if (config === undefined) return undefined;
   try {
-    return await Dashboard.start({ ...options, listen });
+    return await Dashboard.start({ ...options, config });
   } catch (error) {
-    options.log.error('no dashboard', { listen, error: String(error) });
+    options.log.error('no dashboard', { listen: config.listen, error: String(error) });
     return undefined;
   }
 }

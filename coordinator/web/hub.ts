@@ -3,8 +3,10 @@
  * times a second, and grows with what is looked at, not with what happens.
  */
 import { nanoid } from 'nanoid';
+import { mayActAs } from '../../shared/role.js';
 import { DASHBOARD_VERSION, type Hello, type ServerMessage, type ViewerRequest } from '../../shared/wire/dashboard.js';
 import type { CoordinatorState } from '../core/state.js';
+import type { Audit } from './audit.js';
 import type { Cancels } from './cancels.js';
 import { Channel } from './channel.js';
 import { ClusterSource } from './cluster_source.js';
@@ -13,12 +15,14 @@ import { JobSource } from './job_source.js';
 import type { PageTokens } from './page_token.js';
 import { VIEWER_LIMITS, Viewer, type ViewerLimits, type ViewerSocket } from './viewer.js';
 import { parseViewerRequest } from './viewer_request.js';
+import type { Visitor } from './visitors.js';
 
 const BEAT_MS = 2_000;
 const ALIVE_MS = 5_000;
 /** A channel without pages is kept for so long, for those that come back. */
 const KEPT_MS = 30_000;
 export const MAX_VIEWERS = 64;
+const CANCELLING_ROLE = 'submitter';
 /** Every page looks at one job; the others are kept for those that come back. */
 const MAX_JOB_CHANNELS = MAX_VIEWERS + 32;
 
@@ -33,6 +37,7 @@ export interface HubOptions {
   readonly leader: () => KnownLeader | null;
   readonly cancels: Cancels;
   readonly tokens: PageTokens;
+  readonly audit: Audit;
   /** Milliseconds that never go back. */
   readonly nowMs: () => number;
   /** Milliseconds since 1970, as in the times of events. */
@@ -81,8 +86,10 @@ export class Hub {
     this.#dirty.add(job);
   }
 
-  enter(socket: ViewerSocket): Viewer {
-    const viewer = new Viewer(socket, this.#options.limits ?? VIEWER_LIMITS, this.#options.nowMs());
+  /** `address`: of the other end. */
+  enter(socket: ViewerSocket, visitor: Visitor, address: string): Viewer {
+    const { limits = VIEWER_LIMITS, nowMs } = this.#options;
+    const viewer = new Viewer({ socket, limits, visitor, address, nowMs: nowMs() });
     this.#viewers.add(viewer);
     viewer.say(Buffer.from(this.#hello()));
     return viewer;
@@ -206,10 +213,18 @@ export class Hub {
   }
 
   #cancel(viewer: Viewer, { request, job, checkpoint, token }: Extract<ViewerRequest, { kind: 'cancel' }>): void {
-    const done = (error: string) => this.#say(viewer, { kind: 'cancel_done', request, error });
-    if (!this.#options.tokens.allows(token)) done('this page is older than the coordinator: reload it');
+    const { tokens, cancels, audit } = this.#options;
+    const { visitor, address } = viewer;
+    const done = (error: string) => {
+      const { name: who, role } = visitor;
+      audit({ act: 'cancel', who, role, from: address, job, checkpoint, outcome: error });
+      this.#say(viewer, { kind: 'cancel_done', request, error });
+    };
+    if (!visitor.isLetIn()) done('log in again');
+    else if (!mayActAs(visitor.role, CANCELLING_ROLE)) done(`a ${visitor.role} may not cancel jobs`);
+    else if (!tokens.allows(token)) done('this page is older than the coordinator: reload it');
     else if (this.#term === undefined) done('this coordinator does not lead');
-    else this.#options.cancels.begin(job, checkpoint, done);
+    else cancels.begin(job, checkpoint, done);
   }
 
   #say(viewer: Viewer, message: ServerMessage): void {
@@ -244,7 +259,10 @@ export class Hub {
   #checkAlive(nowMs: number): void {
     if (nowMs - this.#aliveMs < ALIVE_MS) return;
     this.#aliveMs = nowMs;
-    for (const viewer of this.#viewers) if (!viewer.checkAlive(nowMs)) this.#viewers.delete(viewer);
+    for (const viewer of this.#viewers) {
+      if (!viewer.visitor.isLetIn()) viewer.refuse('log in again');
+      else if (!viewer.checkAlive(nowMs)) this.#viewers.delete(viewer);
+    }
   }
 
   #dropUnused(nowMs: number): void {

@@ -26,7 +26,7 @@ beforeEach(async () => {
   etcdAnswers = true;
   dashboard = await Dashboard.start({
     name: 'c1',
-    listen: '127.0.0.1:0',
+    config: { listen: '127.0.0.1:0', hosts: [], origins: [], tokens: undefined, proxy: undefined },
     pages,
     state,
     dispatch: () => undefined,
