@@ -52,9 +52,10 @@ const isAddressOrMap = (value: unknown): boolean => typeof value === 'object' ||
 /** `host:port` is short for a section of nothing else. */
 export const dashboardSection = z
   .unknown()
-  .refine((value) => value === undefined || isAddressOrMap(value), { error: 'must be host:port, or a map' })
+  .refine(isAddressOrMap, { error: 'must be host:port, or a map' })
   .transform((value) => (typeof value === 'string' ? { listen: value } : value))
-  .pipe(section.optional());
+  .pipe(section)
+  .optional();
 
 export function dashboardConfigOf(file: z.output<typeof dashboardSection>): DashboardConfig | undefined {
   if (file === undefined) return undefined;
