@@ -3,7 +3,7 @@ import { userInfo } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type ClientReadableStream, credentials, Metadata, type StatusObject, status } from '@grpc/grpc-js';
 import { bundleReference, bundleState } from '../shared/wire/bundles.js';
-import type { MessageCodec } from '../shared/wire/codec.js';
+import type { Infer, MessageCodec } from '../shared/wire/codec.js';
 import {
   type AuditReport,
   auditReport,
@@ -150,7 +150,12 @@ export class JobsClient {
   }
 
   async list(): Promise<readonly Job[]> {
-    return (await this.#ask(calls.list, {})).jobs;
+    return (await this.listed()).jobs;
+  }
+
+  /** As many of the newest as fit an answer, and how many do not. */
+  async listed(): Promise<Infer<typeof jobList>> {
+    return this.#ask(calls.list, {});
   }
 
   /** With `checkpoint` the state is saved first, however long that takes. */

@@ -19,6 +19,7 @@ import { BundleStore } from './io/bundle_store.js';
 import { BundlesService } from './io/bundles_service.js';
 import { Driver } from './io/driver.js';
 import { type Election, startElection } from './io/election.js';
+import { GRPC_SERVER_OPTIONS, listenForGrpc } from './io/grpc_port.js';
 import { JobsService } from './io/jobs_service.js';
 import { RequestAnswers } from './io/request_answers.js';
 import { SessionService } from './io/session_service.js';
@@ -33,7 +34,6 @@ const HEAR_LEAVERS_MS = 250;
 const SAVE_MS = 60_000;
 const LOOK_MS = 50;
 const PAGES = fileURLToPath(new URL('../dashboard', import.meta.url));
-const MAX_MESSAGE_BYTES = 4 * 1024 * 1024;
 
 function configPath(args: readonly string[]): string {
   const [flag, path] = args;
@@ -50,15 +50,6 @@ async function untilSaved(driver: Driver, isAbandoned: () => boolean): Promise<v
     if (waitedMs > HEAR_LEAVERS_MS && !driver.workersLeave) return;
     await delay(LOOK_MS);
   }
-}
-
-function listen(server: Server, address: string): Promise<number> {
-  return new Promise((resolve, reject) => {
-    server.bindAsync(address, ServerCredentials.createInsecure(), (error, port) => {
-      if (error === null) resolve(port);
-      else reject(error);
-    });
-  });
 }
 
 async function etcdAnswers(client: EtcdClient): Promise<boolean> {
@@ -138,15 +129,12 @@ async function run(config: CoordinatorConfig, isAbandoned: () => boolean): Promi
   });
   driver.connect(sessions, dashboard === undefined ? jobs : new RequestAnswers([jobs, dashboard]));
 
-  const server = new Server({
-    'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,
-    'grpc.keepalive_time_ms': 2_000,
-    'grpc.keepalive_timeout_ms': 2_000,
-  });
+  const server = new Server(GRPC_SERVER_OPTIONS);
   server.addService(sessionService, sessions.implementation);
   server.addService(JobsClient.service, jobs.implementation);
   server.addService(BundlesClient.service, bundles.implementation);
-  const address = advertised(config, await listen(server, config.listen));
+  const grpc = await listenForGrpc(server, config.listen, ServerCredentials.createInsecure());
+  const address = advertised(config, grpc.port);
 
   const leaderWatch = watchLeader({
     client,
@@ -201,6 +189,7 @@ async function run(config: CoordinatorConfig, isAbandoned: () => boolean): Promi
     driver.close();
     keeper.close();
     dashboard?.close();
+    grpc.close();
     server.forceShutdown();
     client.close();
     process.exit(0);

@@ -6,7 +6,7 @@ import { enter, leave, move } from './assignment.js';
 import { forgetDigests } from './digests.js';
 import { endJob } from './ending.js';
 import { finishIfDone } from './finishing.js';
-import { goAbove, overdue, reconcile } from './formation.js';
+import { goAbove, isPlausible, overdue, reconcile } from './formation.js';
 import { noteLoss } from './loss.js';
 import { planShapeOf } from './progress.js';
 import { noteFailure } from './quarantine.js';
@@ -74,7 +74,8 @@ function takeBack(turn: Turn, worker: Worker): void {
     release(turn, worker, 'the job has ended');
     return;
   }
-  run.generation = Math.max(run.generation, worker.holding?.generation ?? 0);
+  const seen = worker.holding?.generation ?? 0;
+  if (isPlausible(run, seen)) run.generation = Math.max(run.generation, seen);
   forgetDigests(run, worker); // It sends its last one again.
   takeBackSnapshot(turn, run, worker);
   // The leader that heard `loaded` may be gone without having stored the facts.
@@ -186,7 +187,9 @@ export function unloaded(turn: Turn, worker: Worker, message: Message<'unloaded'
 
 export function refused(turn: Turn, run: JobRun, message: Message<'refused'>): void {
   if (message.term > turn.leading.term) turn.commands.push({ kind: 'step_down' });
-  else if (message.generation >= run.generation) goAbove(turn, run, message.generation);
+  else if (message.generation >= run.generation && isPlausible(run, message.generation)) {
+    goAbove(turn, run, message.generation);
+  }
 }
 
 /** Reading a large checkpoint makes no steps, and is a sign of life all the same. */

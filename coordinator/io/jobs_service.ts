@@ -32,8 +32,18 @@ const CODES: Readonly<Record<ReplyErrorCode, status>> = {
   save_failed: status.INTERNAL,
 };
 
-/** Readers of one job at the same time. */
-const MAX_READERS = 1_000;
+export interface JobsLimits {
+  /** Calls that wait for the core, which mostly means for etcd. */
+  readonly waiting: number;
+  /** Readers of events and logs at the same time. */
+  readonly readers: number;
+  /** A reader that takes nothing for so long is sent away; it may come back to where it was. */
+  readonly slowReaderMs: number;
+  /** Of the answer to `list`, about; older jobs are left out. */
+  readonly listBytes: number;
+}
+
+const LIMITS: JobsLimits = { waiting: 1_000, readers: 1_000, slowReaderMs: 600_000, listBytes: 8 * 1024 * 1024 };
 
 /** Letters and digits only, so that an id can be typed, and be part of a file name. */
 const newJobId = customAlphabet('0123456789abcdefghijklmnopqrstuvwxyz', 10);
@@ -59,10 +69,12 @@ export class JobsService implements Requests {
   readonly #driver: Driver;
   readonly #leader: () => string | undefined;
   readonly #bundles: Bundles;
+  readonly #limits: JobsLimits;
   readonly #waiting = new Map<string, { readonly reply: Reply; readonly answer: (subject: string) => unknown }>();
   readonly #readers = new Set<Reader>();
 
-  constructor(driver: Driver, leader: () => string | undefined, bundles: Bundles) {
+  constructor(driver: Driver, leader: () => string | undefined, bundles: Bundles, limits = LIMITS) {
+    this.#limits = limits;
     this.#driver = driver;
     this.#leader = leader;
     this.#bundles = bundles;
@@ -84,7 +96,9 @@ export class JobsService implements Requests {
     return {
       submit: unary((request, reply) => this.#submit(request, reply)),
       get: unary((request, reply) => reply(null, this.#view(this.#find(request)))),
-      list: unary((_, reply) => reply(null, this.#encode(wire.jobList, { jobs: views.jobsView(this.#driver.state) }))),
+      list: unary((_, reply) =>
+        reply(null, this.#encode(wire.jobList, views.newestJobs(this.#driver.state, this.#limits.listBytes))),
+      ),
       resume: unary((request, reply) => this.#resume(request, reply)),
       checkpoints: unary((request, reply) => {
         const checkpoints = views.checkpointsView(this.#find(request));
@@ -195,8 +209,7 @@ export class JobsService implements Requests {
     if (!this.#hasCode(submit.bundle)) {
       throw refused(status.NOT_FOUND, 'bundle: the code is not kept, or not whole; submit its job file again');
     }
-    const id = nanoid();
-    this.#waiting.set(id, { reply, answer: (job) => this.#encode(wire.jobReference, { job }) });
+    const id = this.#wait(reply, (job) => this.#encode(wire.jobReference, { job }));
     this.#driver.dispatch({ kind: 'submit', request: id, job: newJobId(), submit });
   }
 
@@ -213,23 +226,29 @@ export class JobsService implements Requests {
       const message = `the code of job ${parent} had to make room for that of newer jobs; submit its job file with --init-from`;
       throw refused(status.NOT_FOUND, message);
     }
-    const id = nanoid();
-    this.#waiting.set(id, { reply, answer: (job) => this.#encode(wire.jobReference, { job }) });
+    const id = this.#wait(reply, (job) => this.#encode(wire.jobReference, { job }));
     this.#driver.dispatch({ kind: 'resume', request: id, job: newJobId(), resume: { ...resume, job: parent } });
   }
 
   #cancel(request: unknown, reply: Reply): void {
     const { job, checkpoint } = wire.cancelRequest.decode(request, 'CancelRequest');
     const run = this.#run(job);
-    const id = nanoid();
-    this.#waiting.set(id, { reply, answer: () => this.#view(run) });
+    const id = this.#wait(reply, () => this.#view(run));
     this.#driver.dispatch({ kind: 'cancel', request: id, job: run.record.job, checkpoint });
   }
 
   #askOfNode(reply: Reply, event: (request: string) => CoordinatorEvent): void {
+    this.#driver.dispatch(event(this.#wait(reply, (worker) => this.#nodeAnswer(worker))));
+  }
+
+  /** A request that the core answers, also when whoever asked is gone by then: what it does is not undone by that. */
+  #wait(reply: Reply, answer: (subject: string) => unknown): string {
+    if (this.#waiting.size >= this.#limits.waiting) {
+      throw refused(status.RESOURCE_EXHAUSTED, `${this.#limits.waiting} requests wait already; try again later`);
+    }
     const id = nanoid();
-    this.#waiting.set(id, { reply, answer: (worker) => this.#nodeAnswer(worker) });
-    this.#driver.dispatch(event(id));
+    this.#waiting.set(id, { reply, answer });
+    return id;
   }
 
   /** A worker that is not there has nothing but its name and what was decided about it. */
@@ -268,10 +287,20 @@ export class JobsService implements Requests {
 
   /** Writes what `take` gives while the stream takes more. A slow reader holds a cursor, never a queue. */
   #read(call: Streaming, run: JobRun, follow: boolean, take: () => unknown): void {
-    if (this.#readers.size >= MAX_READERS) {
-      throw refused(status.RESOURCE_EXHAUSTED, `${MAX_READERS} readers are connected already`);
+    const { readers, slowReaderMs } = this.#limits;
+    if (this.#readers.size >= readers) {
+      throw refused(status.RESOURCE_EXHAUSTED, `${readers} readers are connected already`);
     }
     let full = false;
+    let overdue: NodeJS.Timeout | undefined;
+    const tooSlow = () => {
+      gone();
+      call.emit('error', refusal(status.ABORTED, `nothing was read for ${slowReaderMs / 1000} s`));
+    };
+    const gone = () => {
+      clearTimeout(overdue);
+      this.#readers.delete(reader);
+    };
     const reader: Reader = {
       job: run.record.job,
       fail: (error) => call.emit('error', error),
@@ -280,20 +309,22 @@ export class JobsService implements Requests {
           const one = take();
           if (one === undefined) break;
           full = !call.write(one);
+          if (full) overdue = setTimeout(tooSlow, slowReaderMs);
         }
         if (!full && (!follow || views.hasEnded(run))) {
-          this.#readers.delete(reader);
+          gone();
           call.end();
         }
       },
     };
     this.#readers.add(reader);
     call.on('drain', () => {
+      clearTimeout(overdue);
       full = false;
       reader.pump();
     });
-    call.on('cancelled', () => this.#readers.delete(reader));
-    call.on('close', () => this.#readers.delete(reader));
+    call.on('cancelled', gone);
+    call.on('close', gone);
     reader.pump();
   }
 }

@@ -1,28 +1,47 @@
 /** The session service: one stream a worker. */
 import { type ServerDuplexStream, status, type UntypedServiceImplementation } from '@grpc/grpc-js';
 import { nanoid } from 'nanoid';
+import { DAEMON_NAME, DAEMON_NAME_TEXT } from '../../shared/config.js';
 import type { Logger } from '../../shared/logger.js';
 import { WireError } from '../../shared/wire/codec.js';
 import { type CoordinatorMessage, workerMessage } from '../../shared/wire/session.js';
 import type { Driver, Sessions } from './driver.js';
-import { notLeading } from './refusal.js';
+import { notLeading, refusal } from './refusal.js';
 import { bytesOf } from './session_wire.js';
 
 type Stream = ServerDuplexStream<unknown, unknown>;
 
 /** A session that has so many bytes waiting is not read any more; the worker opens a new one. */
 const MAX_WAITING_MESSAGES = 10_000;
+/** Many times the workers of a large cluster. */
+const MAX_SESSIONS = 4_096;
+/** A worker says who it is as soon as its session is open. */
+const HELLO_MS = 10_000;
+
+export interface SessionLimits {
+  readonly sessions: number;
+  readonly helloMs: number;
+}
 
 export class SessionService implements Sessions {
   readonly #streams = new Map<string, Stream>();
   readonly #driver: Driver;
   readonly #leader: () => string | undefined;
   readonly #log: Logger;
+  readonly #limits: SessionLimits;
+  /** Sessions that have not said who they are, until when they may. */
+  readonly #unnamed = new Map<string, NodeJS.Timeout>();
 
-  constructor(driver: Driver, leader: () => string | undefined, log: Logger) {
+  constructor(
+    driver: Driver,
+    leader: () => string | undefined,
+    log: Logger,
+    limits: SessionLimits = { sessions: MAX_SESSIONS, helloMs: HELLO_MS },
+  ) {
     this.#driver = driver;
     this.#leader = leader;
     this.#log = log;
+    this.#limits = limits;
   }
 
   get implementation(): UntypedServiceImplementation {
@@ -39,8 +58,14 @@ export class SessionService implements Sessions {
   close(session: string, reason: string): void {
     const stream = this.#streams.get(session);
     if (stream === undefined) return;
-    this.#streams.delete(session);
+    this.#forget(session);
     stream.emit('error', { code: status.ABORTED, details: reason });
+  }
+
+  #forget(session: string): boolean {
+    clearTimeout(this.#unnamed.get(session));
+    this.#unnamed.delete(session);
+    return this.#streams.delete(session);
   }
 
   #connect(stream: Stream): void {
@@ -49,10 +74,17 @@ export class SessionService implements Sessions {
       stream.emit('error', notLeading(this.#leader()));
       return;
     }
+    if (this.#streams.size >= this.#limits.sessions) {
+      stream.on('error', () => undefined);
+      stream.emit('error', refusal(status.RESOURCE_EXHAUSTED, `there are ${this.#limits.sessions} sessions already`));
+      return;
+    }
     const session = nanoid();
     this.#streams.set(session, stream);
+    const overdue = () => this.close(session, `it did not say hello within ${this.#limits.helloMs} ms`);
+    this.#unnamed.set(session, setTimeout(overdue, this.#limits.helloMs));
     const ended = (reason: string) => {
-      if (!this.#streams.delete(session)) return;
+      if (!this.#forget(session)) return;
       this.#driver.dispatch({ kind: 'session_closed', session, reason });
     };
     stream.on('data', (wire: unknown) => this.#received(session, wire));
@@ -69,6 +101,7 @@ export class SessionService implements Sessions {
     if (!this.#streams.has(session)) return;
     try {
       const message = workerMessage.decode(wire, 'WorkerMessage');
+      if (message.kind === 'hello') this.#greeted(session, message.worker);
       this.#driver.dispatch({ kind: 'session_message', session, message });
     } catch (error) {
       if (!(error instanceof WireError)) throw error;
@@ -76,5 +109,12 @@ export class SessionService implements Sessions {
       this.#driver.dispatch({ kind: 'session_closed', session, reason: error.message });
       this.close(session, error.message);
     }
+  }
+  /** A session is of one worker, whose name is one that a configuration can say. */
+  #greeted(session: string, worker: string): void {
+    if (!DAEMON_NAME.test(worker)) throw new WireError('WorkerMessage.hello.worker', `must be ${DAEMON_NAME_TEXT}`);
+    if (!this.#unnamed.has(session)) throw new WireError('WorkerMessage.hello', 'was said already');
+    clearTimeout(this.#unnamed.get(session));
+    this.#unnamed.delete(session);
   }
 }

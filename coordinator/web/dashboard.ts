@@ -5,6 +5,7 @@ import { hostname } from 'node:os';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import type { Duplex } from 'node:stream';
 import { type WebSocket, WebSocketServer } from 'ws';
+import { type ConnectionLimits, limitConnections } from '../../shared/connection_limit.js';
 import type { Logger } from '../../shared/logger.js';
 import type { Visit } from '../../shared/wire/dashboard.js';
 import type { ReplyErrorCode } from '../core/command.js';
@@ -31,9 +32,12 @@ const LOOP_PERIOD_MS = 5_000;
 const FAILURE_LOG_MS = 60_000;
 const MAX_REQUEST_BYTES = 4_096;
 const MAX_HEADER_BYTES = 16_384;
-const MAX_CONNECTIONS = 256;
+/** Many pages come through one proxy. */
+const CONNECTIONS: ConnectionLimits = { inAll: 256, perAddress: 160 };
 const HEADERS_MS = 5_000;
 const REQUEST_MS = 10_000;
+/** So often it is looked for connections that are over those two times. */
+const OVERDUE_LOOK_MS = 1_000;
 const LIVE_PATH = '/live';
 
 export interface DashboardOptions {
@@ -61,6 +65,7 @@ export class Dashboard {
     maxPayload: MAX_REQUEST_BYTES,
     perMessageDeflate: false,
     clientTracking: false,
+    autoPong: false,
   });
   readonly #loopDelay = monitorEventLoopDelay({ resolution: LOOP_LOOK_MS });
   readonly #timers: readonly NodeJS.Timeout[];
@@ -106,14 +111,19 @@ export class Dashboard {
       wallMs: () => Date.now(),
     });
     this.#server = createServer(
-      { maxHeaderSize: MAX_HEADER_BYTES, headersTimeout: HEADERS_MS, requestTimeout: REQUEST_MS },
+      {
+        maxHeaderSize: MAX_HEADER_BYTES,
+        headersTimeout: HEADERS_MS,
+        requestTimeout: REQUEST_MS,
+        connectionsCheckingInterval: OVERDUE_LOOK_MS,
+      },
       (request, response) =>
         void this.#answer(request, response).catch((error: unknown) => {
           this.#failed(error);
           response.destroy();
         }),
     );
-    this.#server.maxConnections = MAX_CONNECTIONS;
+    limitConnections(this.#server, CONNECTIONS);
     this.#server.on('upgrade', (request, socket, head) => this.#upgrade(request, socket, head));
     this.#loopDelay.enable();
     this.#timers = [setInterval(() => this.#tick(), TICK_MS), setInterval(() => this.#readLoopDelay(), LOOP_PERIOD_MS)];
@@ -357,6 +367,8 @@ export class Dashboard {
     };
     const viewer = this.#hub.enter(live, visitor, address);
     socket.on('message', (message) => this.#asked(viewer, String(message)));
+    const pong = (data: Buffer) => socket.pong(data, undefined, () => undefined);
+    socket.on('ping', (data) => viewer.answerPing(performance.now(), () => pong(data)));
     socket.on('pong', () => viewer.heard(performance.now()));
     socket.on('close', () => this.#hub.leave(viewer));
   }

@@ -87,13 +87,21 @@ export class Viewer {
 
   /** Something that nobody else gets, of little size. Answers are left out while it lags. */
   say(message: Buffer): void {
-    if (!this.#lags) this.#socket.send(message);
+    if (this.#keepsUp()) this.#socket.send(message);
   }
 
   deliver(channel: Channel, message: ChannelMessage): void {
-    if (this.#lags || !this.#channels.has(channel)) return;
+    if (this.#channels.has(channel) && this.#keepsUp()) this.#socket.send(message.bytes);
+  }
+
+  /** What a page asks with a ping, it is told only while it reads. */
+  answerPing(nowMs: number, pong: () => void): void {
+    if (this.mayAsk(nowMs) && this.#keepsUp()) pong();
+  }
+
+  #keepsUp(): boolean {
     if (this.#socket.bufferedAmount > this.#limits.maxUnsentBytes) this.#lags = true;
-    else this.#socket.send(message.bytes);
+    return !this.#lags;
   }
 
   /** A page that lagged and has read everything goes on with snapshots. */

@@ -8,7 +8,8 @@ import type { JobRun } from './state.js';
 import { holdingOf, send, type Turn } from './turn.js';
 
 const LINES_KEPT = 2_000;
-const LINES_A_MESSAGE = 256;
+/** Of 8 Ki characters each, with three bytes a character, they fit the 4 MiB of a message. */
+const LINES_A_MESSAGE = 128;
 
 export function opened(turn: Turn): void {
   const { identity, term, run } = turn.state;
