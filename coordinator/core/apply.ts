@@ -14,6 +14,7 @@ import * as membership from './membership.js';
 import { changeNode, endDrains } from './nodes.js';
 import * as progress from './progress.js';
 import { complain } from './reachability.js';
+import { takesLines } from './recently_ended.js';
 import { restoreFailed } from './restoring.js';
 import * as saving from './saving.js';
 import { schedule, scheduleByTime } from './schedule.js';
@@ -39,6 +40,7 @@ function elected(
   const leading = { term: event.term, eventCounter: 0, operationCounter: 0, saveCounter: 0 };
   state.leading = leading;
   state.jobs.clear();
+  state.recentlyEnded.length = 0;
   state.writes.clear();
   state.doubtfulSubmits.clear();
   state.nodes.clear();
@@ -87,6 +89,7 @@ function deposed(state: CoordinatorState): readonly CoordinatorCommand[] {
   state.sessions.clear();
   forgetAll(state);
   state.jobs.clear();
+  state.recentlyEnded.length = 0;
   state.nodes.clear();
   state.drains.clear();
   state.failures.clear();
@@ -195,6 +198,7 @@ function jobMessage(
   message: Exclude<WorkerMessage, { kind: 'hello' | 'heartbeat' | 'unloaded' | 'leaving' }>,
 ): boolean {
   if (message.kind === 'logLines') {
+    if (!takesLines(turn.state, run, isTerminal(run.record.state))) return false;
     for (const line of message.lines) addLog(turn, run, { worker: worker.worker, ...line });
     return false;
   }

@@ -370,6 +370,8 @@ export interface CoordinatorState {
   /** Session id to worker name. */
   readonly sessions: Map<string, string>;
   readonly jobs: Map<string, JobRun>;
+  /** Jobs that have ended and of which everything is kept, the latest last. */
+  readonly recentlyEnded: string[];
   /** By worker name. */
   readonly nodes: Map<string, NodeRecord>;
   /** When workers that are being drained are taken away whatever is lost. */
@@ -416,6 +418,7 @@ export function initialState(settings: Settings): CoordinatorState {
     byJob: new Map(),
     sessions: new Map(),
     jobs: new Map(),
+    recentlyEnded: [],
     nodes: new Map(),
     drains: new Map(),
     failures: new Map(),
