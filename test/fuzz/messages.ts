@@ -98,10 +98,7 @@ function spicedValue(value: unknown, spice: Spice): unknown {
   return choices[Math.floor(spice.random() * choices.length)] ?? value;
 }
 
-/**
- * A worker is believed what it holds, once it has shown who it is: whoever says that it is w1, or holds the job, is not what is looked for
- * here, but what security.md is about.
- */
+/** A worker is believed what it holds: whoever says that it is w1, or has the job, is taken for that. So nobody says it here. */
 function harmless(value: unknown, job: string): object {
   const message = Object(value);
   const hello = message.hello;
