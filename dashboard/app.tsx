@@ -1,7 +1,6 @@
 /** The whole page: head, what is wrong with the connection, and one of the pages. */
 import type { JSX } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
-import { mayActAs } from '../shared/role.js';
 import type { Hello, Visit } from '../shared/wire/dashboard.js';
 import { Connection, type Shown } from './connection.js';
 import { NO_MODEL } from './model.js';
@@ -190,10 +189,16 @@ function Page({ route, shown: { model, liveness, visit }, cancel }: PageProps): 
       job={model.job}
       nodes={model.nodes}
       live={liveness === 'live'}
-      mayCancel={mayActAs(visit?.visitor?.role ?? 'viewer', 'submitter')}
+      mayCancel={mayCancel(visit, row.user)}
       cancel={(checkpoint) => cancel(route.job, checkpoint)}
     />
   );
+}
+
+/** As coordinator/web/hub.ts decides. */
+function mayCancel(visit: Visit | undefined, owner: string): boolean {
+  const visitor = visit?.visitor ?? undefined;
+  return visitor?.role === 'admin' || (visitor?.role === 'submitter' && visitor.name === owner);
 }
 
 function titleOf(route: Route, name: string | undefined): string {

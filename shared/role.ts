@@ -1,4 +1,4 @@
-/** Who may do what: a viewer looks, a submitter also submits and cancels, an admin also takes machines out of service. */
+/** Who may do what: a viewer looks, a submitter also submits jobs and cancels his own, an admin also those of others. */
 
 export const ROLES = ['viewer', 'submitter', 'admin'] as const;
 export type Role = (typeof ROLES)[number];

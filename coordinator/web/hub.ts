@@ -22,7 +22,6 @@ const ALIVE_MS = 5_000;
 /** A channel without pages is kept for so long, for those that come back. */
 const KEPT_MS = 30_000;
 export const MAX_VIEWERS = 64;
-const CANCELLING_ROLE = 'submitter';
 /** Every page looks at one job; the others are kept for those that come back. */
 const MAX_JOB_CHANNELS = MAX_VIEWERS + 32;
 
@@ -220,11 +219,20 @@ export class Hub {
       audit({ act: 'cancel', who, role, from: address, job, checkpoint, outcome: error });
       this.#say(viewer, { kind: 'cancel_done', request, error });
     };
-    if (!visitor.isLetIn()) done('log in again');
-    else if (!mayActAs(visitor.role, CANCELLING_ROLE)) done(`a ${visitor.role} may not cancel jobs`);
+    const refusal = this.#refusalOfCancel(visitor, job);
+    if (refusal !== undefined) done(refusal);
     else if (!tokens.allows(token)) done('this page is older than the coordinator: reload it');
     else if (this.#term === undefined) done('this coordinator does not lead');
     else cancels.begin(job, checkpoint, done);
+  }
+
+  /** A submitter cancels what is his. */
+  #refusalOfCancel({ name, role, isLetIn }: Visitor, job: string): string | undefined {
+    const owner = this.#options.state.jobs.get(job)?.record.user;
+    if (!isLetIn()) return 'log in again';
+    if (!mayActAs(role, 'submitter')) return `a ${role} may not cancel jobs`;
+    if (role !== 'submitter' || owner === undefined || owner === name) return undefined;
+    return `${name}, a submitter, may not cancel a job of ${owner}; an admin may`;
   }
 
   #say(viewer: Viewer, message: ServerMessage): void {

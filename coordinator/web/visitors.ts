@@ -18,7 +18,7 @@ export interface Visitor {
   /** By the cookie, which can be given back. */
   readonly loggedIn: boolean;
   /** False once the token was taken out of the file, or the time is over. */
-  isLetIn(): boolean;
+  readonly isLetIn: () => boolean;
 }
 
 export interface NotLetIn {

@@ -275,19 +275,21 @@ it('pages learn at once that another leads, and their cancels are answered', () 
 const cancelOf = (token: string): ViewerRequest => ({ kind: 'cancel', request: 1, job: 'a', checkpoint: false, token });
 
 it.each([
-  ['viewer', 'a viewer may not cancel jobs'],
-  ['submitter', ''],
-  ['admin', ''],
-] as const)('a %s who cancels hears: %s', (role, error) => {
+  // The job is ann's.
+  ['ann', 'viewer', 'a viewer may not cancel jobs'],
+  ['ann', 'submitter', ''],
+  ['bob', 'submitter', 'bob, a submitter, may not cancel a job of ann; an admin may'],
+  ['bob', 'admin', ''],
+] as const)('%s, a %s, who cancels hears: %s', (name, role, error) => {
   const all = world();
   addJob(all.state, 'a');
-  const page = all.open({ name: 'ada', role });
+  const page = all.open({ name, role });
   page.ask(cancelOf(all.tokens.issue()));
   const [event] = all.dispatched;
   if (event?.kind === 'cancel') all.cancels.answer(event.request, '');
   expect(page.socket.messages().at(-1)).toEqual({ kind: 'cancel_done', request: 1, error });
   expect(all.dispatched).toHaveLength(error === '' ? 1 : 0);
-  const act = { act: 'cancel', who: 'ada', role, from: '127.0.0.1', job: 'a', checkpoint: false, outcome: error };
+  const act = { act: 'cancel', who: name, role, from: '127.0.0.1', job: 'a', checkpoint: false, outcome: error };
   expect(all.acts).toEqual([act]);
 });
 
