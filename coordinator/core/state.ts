@@ -282,7 +282,12 @@ export interface Complaints {
 
 /** What is done when a write has reached etcd. */
 export type Pending =
-  | ({ readonly kind: 'submit'; readonly requests: string[] } & Submitted)
+  | ({
+      readonly kind: 'submit';
+      readonly requests: string[];
+      /** A job that has ended and makes room for this one. */
+      readonly forgets: string | undefined;
+    } & Submitted)
   | { readonly kind: 'generation'; readonly job: string; readonly record: GenerationRecord }
   | { readonly kind: 'end'; readonly job: string; readonly record: JobRecord }
   | { readonly kind: 'progress'; readonly job: string; readonly committed: number }
@@ -346,6 +351,8 @@ export interface Settings {
   readonly askMs: number;
   readonly eventLimit: number;
   readonly logBytesLimit: number;
+  /** Jobs that are kept, whatever their state. */
+  readonly jobLimit: number;
   readonly scheduling: SchedulingSettings;
   /** In whatever currency; 0: unknown. */
   readonly pricePerWorkerHour: number;
@@ -406,6 +413,7 @@ export const DEFAULT_SETTINGS: Omit<Settings, 'name'> = {
   askMs: 60_000,
   eventLimit: 10_000,
   logBytesLimit: 1_048_576,
+  jobLimit: 10_000,
   pricePerWorkerHour: 0,
   scheduling: { spares: 0, quota: Number.POSITIVE_INFINITY, quotas: new Map(), quarantineAfter: 0 },
 };

@@ -2,6 +2,7 @@
 import { type AddressInfo, createServer, type Server as NetServer } from 'node:net';
 import type { Server, ServerCredentials, ServerOptions } from '@grpc/grpc-js';
 import { type ConnectionLimits, limitConnections } from '../../shared/connection_limit.js';
+import { requestDeadline } from './request_deadline.js';
 
 /** A worker has one, a second while it fetches code, and a third while an old one is not known to be dead. */
 const CONNECTIONS: ConnectionLimits = { inAll: 8_192, perAddress: 4_096 };
@@ -13,6 +14,8 @@ const IDLE_MS = 60_000;
 /** A connection that does not answer a ping in time, also one that does not speak HTTP/2, is closed. */
 const PING_EVERY_MS = 2_000;
 const PING_TIMEOUT_MS = 2_000;
+/** Of a request that is one message. */
+const REQUEST_MS = 10_000;
 
 export const GRPC_SERVER_OPTIONS: ServerOptions = {
   'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,
@@ -20,6 +23,7 @@ export const GRPC_SERVER_OPTIONS: ServerOptions = {
   'grpc.max_connection_idle_ms': IDLE_MS,
   'grpc.keepalive_time_ms': PING_EVERY_MS,
   'grpc.keepalive_timeout_ms': PING_TIMEOUT_MS,
+  interceptors: [requestDeadline(REQUEST_MS)],
 };
 
 export interface GrpcPort {

@@ -1,5 +1,6 @@
 /** What is wrong with a call to a coordinator, and the refusal that it gets; the state of the job is as it was. */
 import { once } from 'node:events';
+import { connect as connectHttp2 } from 'node:http2';
 import { connect } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Client, credentials, Server, ServerCredentials, type ServiceError, status } from '@grpc/grpc-js';
@@ -8,6 +9,7 @@ import type { CoordinatorState, JobRun } from '../../../coordinator/core/state.j
 import { Driver } from '../../../coordinator/io/driver.js';
 import { GRPC_SERVER_OPTIONS, type GrpcPort, listenForGrpc } from '../../../coordinator/io/grpc_port.js';
 import { JobsService } from '../../../coordinator/io/jobs_service.js';
+import { requestDeadline } from '../../../coordinator/io/request_deadline.js';
 import { SessionService } from '../../../coordinator/io/session_service.js';
 import { sessionService } from '../../../coordinator/io/session_wire.js';
 import { Store } from '../../../coordinator/io/store.js';
@@ -45,7 +47,7 @@ beforeEach(async () => {
   const limits = { waiting: 2, readers: 2, slowReaderMs: 300, listBytes: 30_000 };
   const jobs = new JobsService(driver, leader, { holds: () => true }, limits);
   driver.connect(sessions, jobs);
-  server = new Server(GRPC_SERVER_OPTIONS);
+  server = new Server({ ...GRPC_SERVER_OPTIONS, interceptors: [requestDeadline(500)] });
   server.addService(sessionService, sessions.implementation);
   server.addService(JobsClient.service, jobs.implementation);
   grpc = await listenForGrpc(server, '127.0.0.1:0', ServerCredentials.createInsecure());
@@ -159,6 +161,17 @@ describe('calls', () => {
 });
 
 describe('a slow stream', () => {
+  it('that does not say its whole request is ended', async () => {
+    const connection = connectHttp2(`http://127.0.0.1:${grpc.port}`);
+    const headers = { ':method': 'POST', ':path': CANCEL, te: 'trailers', 'content-type': 'application/grpc+proto' };
+    const stream = connection.request(headers);
+    stream.write(Buffer.from([0, 0, 0, 0, 9]));
+    const [answer] = await Promise.race([once(stream, 'response'), once(stream, 'trailers')]);
+    expect(answer).toMatchObject({ 'grpc-status': String(status.DEADLINE_EXCEEDED) });
+    expect(decodeURIComponent(String(answer['grpc-message']))).toBe('the request was not whole within 500 ms');
+    connection.destroy();
+  });
+
   it('that does not say who it is is ended', async () => {
     const { ended, close } = session();
     expect(await ended).toMatchObject({ code: status.ABORTED, details: 'it did not say hello within 300 ms' });
