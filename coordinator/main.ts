@@ -19,7 +19,7 @@ import { BundleStore } from './io/bundle_store.js';
 import { BundlesService } from './io/bundles_service.js';
 import { Driver } from './io/driver.js';
 import { type Election, startElection } from './io/election.js';
-import { GRPC_SERVER_OPTIONS, listenForGrpc } from './io/grpc_port.js';
+import { GRPC_SERVER_OPTIONS, type GrpcPort, listenForGrpc } from './io/grpc_port.js';
 import { JobsService } from './io/jobs_service.js';
 import { RequestAnswers } from './io/request_answers.js';
 import { SessionService } from './io/session_service.js';
@@ -110,7 +110,8 @@ async function run(config: CoordinatorConfig, isAbandoned: () => boolean): Promi
     log,
   });
   const sessions = new SessionService(driver, leaderAddress, log);
-  const jobs = new JobsService(driver, leaderAddress, keeper);
+  let grpc: GrpcPort | undefined;
+  const jobs = new JobsService(driver, leaderAddress, keeper, (peer) => grpc?.drop(peer));
   const bundles = new BundlesService({
     keeper,
     store: bundleStore,
@@ -133,7 +134,7 @@ async function run(config: CoordinatorConfig, isAbandoned: () => boolean): Promi
   server.addService(sessionService, sessions.implementation);
   server.addService(JobsClient.service, jobs.implementation);
   server.addService(BundlesClient.service, bundles.implementation);
-  const grpc = await listenForGrpc(server, config.listen, ServerCredentials.createInsecure());
+  grpc = await listenForGrpc(server, config.listen, ServerCredentials.createInsecure());
   const address = advertised(config, grpc.port);
 
   const leaderWatch = watchLeader({
@@ -189,7 +190,7 @@ async function run(config: CoordinatorConfig, isAbandoned: () => boolean): Promi
     driver.close();
     keeper.close();
     dashboard?.close();
-    grpc.close();
+    grpc?.close();
     server.forceShutdown();
     client.close();
     process.exit(0);

@@ -1,5 +1,5 @@
 /** The port of the gRPC services, and its limits: many times what a cluster of 1,000 workers needs (docs/limits.md). */
-import { type AddressInfo, createServer, type Server as NetServer } from 'node:net';
+import { type AddressInfo, createServer, type Server as NetServer, type Socket } from 'node:net';
 import type { Server, ServerCredentials, ServerOptions } from '@grpc/grpc-js';
 import { type ConnectionLimits, limitConnections } from '../../shared/connection_limit.js';
 import { requestDeadline } from './request_deadline.js';
@@ -28,6 +28,8 @@ export const GRPC_SERVER_OPTIONS: ServerOptions = {
 
 export interface GrpcPort {
   readonly port: number;
+  /** Ends the connection of a peer, as grpc-js names it: there is no other way to end a call that does not read. */
+  drop(peer: string): void;
   /** No new connections. */
   close(): void;
 }
@@ -37,9 +39,15 @@ export function listenForGrpc(server: Server, address: string, credentials: Serv
   const injector = server.createConnectionInjector(credentials);
   const listener: NetServer = createServer();
   limitConnections(listener, CONNECTIONS);
+  const sockets = new Map<string, Socket>();
   listener.on('connection', (socket) => {
-    if (!socket.destroyed) injector.injectConnection(socket);
+    if (socket.destroyed) return;
+    const peer = `${socket.remoteAddress}:${socket.remotePort}`;
+    sockets.set(peer, socket);
+    socket.once('close', () => sockets.delete(peer));
+    injector.injectConnection(socket);
   });
+  const drop = (peer: string): void => void sockets.get(peer)?.destroy();
   const colon = address.lastIndexOf(':');
   const host = address.slice(0, colon).replace(/^\[|\]$/g, '');
   return new Promise((resolve, reject) => {
@@ -50,7 +58,7 @@ export function listenForGrpc(server: Server, address: string, credentials: Serv
       listener.on('error', () => undefined);
       // A TCP server's address is never a string.
       const { port } = listener.address() as AddressInfo;
-      resolve({ port, close: () => listener.close() });
+      resolve({ port, drop, close: () => listener.close() });
     });
   });
 }

@@ -73,8 +73,18 @@ export class JobsService implements Requests {
   readonly #waiting = new Map<string, { readonly reply: Reply; readonly answer: (subject: string) => unknown }>();
   readonly #readers = new Set<Reader>();
 
-  constructor(driver: Driver, leader: () => string | undefined, bundles: Bundles, limits = LIMITS) {
+  readonly #drop: (peer: string) => void;
+
+  /** `drop` ends the connection of a peer. */
+  constructor(
+    driver: Driver,
+    leader: () => string | undefined,
+    bundles: Bundles,
+    drop: (peer: string) => void,
+    limits = LIMITS,
+  ) {
     this.#limits = limits;
+    this.#drop = drop;
     this.#driver = driver;
     this.#leader = leader;
     this.#bundles = bundles;
@@ -151,8 +161,7 @@ export class JobsService implements Requests {
 
   /** This coordinator leads no more: its readers must go to the next one. */
   deposed(): void {
-    for (const reader of this.#readers) reader.fail(notLeading(this.#leader()));
-    this.#readers.clear();
+    for (const reader of [...this.#readers]) reader.fail(notLeading(this.#leader()));
   }
 
   #guard(handle: () => void, refuse: (error: Refusal) => void): void {
@@ -293,18 +302,24 @@ export class JobsService implements Requests {
     }
     let full = false;
     let overdue: NodeJS.Timeout | undefined;
+    let isOver = false;
     const tooSlow = () => {
       gone();
-      call.emit('error', refusal(status.ABORTED, `nothing was read for ${slowReaderMs / 1000} s`));
+      this.#drop(call.getPeer());
     };
     const gone = () => {
+      isOver = true;
       clearTimeout(overdue);
       this.#readers.delete(reader);
     };
     const reader: Reader = {
       job: run.record.job,
-      fail: (error) => call.emit('error', error),
+      fail: (error) => {
+        gone();
+        call.emit('error', error);
+      },
       pump: () => {
+        if (isOver) return;
         while (!full) {
           const one = take();
           if (one === undefined) break;

@@ -40,7 +40,7 @@ function changed(bytes: Buffer, { kind, at, length, bytes: inserted, edge }: Cha
       if (place + 4 <= copy.length) copy.writeUInt32BE(edge, place);
       return copy;
     case 'zero':
-      return copy.fill(0, place, place + length);
+      return copy.fill(0, place, Math.min(place + length, copy.length));
   }
 }
 

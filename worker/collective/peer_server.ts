@@ -273,6 +273,8 @@ class ServingStream {
     this.close();
     this.#trailers = statusTrailers(status, details);
     this.http2.end();
+    // To whoever does not read, trailers cannot be sent either.
+    this.#stalled = setTimeout(() => this.#dropStalled(), this.options.stalledMs);
   }
 
   receive(message: Buffer): void {
@@ -337,7 +339,6 @@ class ServingStream {
     this.http2.write(payload, sent);
   }
 
-  /** Its trailers would wait for the same windows. */
   #dropStalled(): void {
     this.close();
     this.http2.close(constants.NGHTTP2_CANCEL);
