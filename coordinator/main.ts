@@ -109,9 +109,10 @@ async function run(config: CoordinatorConfig, isAbandoned: () => boolean): Promi
     term: () => election?.term(),
     log,
   });
-  const sessions = new SessionService(driver, leaderAddress, log);
   let grpc: GrpcPort | undefined;
-  const jobs = new JobsService(driver, leaderAddress, keeper, (peer) => grpc?.drop(peer));
+  const drop = (peer: string) => grpc?.drop(peer);
+  const sessions = new SessionService(driver, leaderAddress, log, drop);
+  const jobs = new JobsService(driver, leaderAddress, keeper, drop);
   const bundles = new BundlesService({
     keeper,
     store: bundleStore,

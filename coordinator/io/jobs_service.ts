@@ -301,11 +301,18 @@ export class JobsService implements Requests {
       throw refused(status.RESOURCE_EXHAUSTED, `${readers} readers are connected already`);
     }
     let full = false;
-    let overdue: NodeJS.Timeout | undefined;
     let isOver = false;
-    const tooSlow = () => {
-      gone();
-      this.#drop(call.getPeer());
+    let overdue: NodeJS.Timeout | undefined;
+    const waitForIt = () => {
+      clearTimeout(overdue);
+      overdue = setTimeout(() => this.#drop(call.getPeer()), slowReaderMs);
+    };
+    /** What was written before is still to be read. */
+    const end = (how: () => void) => {
+      if (isOver) return;
+      isOver = true;
+      waitForIt();
+      how();
     };
     const gone = () => {
       isOver = true;
@@ -314,32 +321,24 @@ export class JobsService implements Requests {
     };
     const reader: Reader = {
       job: run.record.job,
-      fail: (error) => {
-        gone();
-        call.emit('error', error);
-      },
+      fail: (error) => end(() => call.emit('error', error)),
       pump: () => {
-        if (isOver) return;
-        while (!full) {
+        while (!full && !isOver) {
           const one = take();
           if (one === undefined) break;
           full = !call.write(one);
-          if (full) overdue = setTimeout(tooSlow, slowReaderMs);
+          if (full) waitForIt();
         }
-        if (!full && (!follow || views.hasEnded(run))) {
-          gone();
-          call.end();
-        }
+        if (!full && (!follow || views.hasEnded(run))) end(() => call.end());
       },
     };
     this.#readers.add(reader);
     call.on('drain', () => {
-      clearTimeout(overdue);
+      if (!isOver) clearTimeout(overdue);
       full = false;
       reader.pump();
     });
-    call.on('cancelled', gone);
-    call.on('close', gone);
+    for (const event of ['finish', 'cancelled', 'close']) call.on(event, gone);
     reader.pump();
   }
 }

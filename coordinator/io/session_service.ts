@@ -18,6 +18,9 @@ const MAX_SESSIONS = 4_096;
 /** A worker says who it is as soon as its session is open. */
 const HELLO_MS = 10_000;
 
+/** Of what a session that was closed is still told; past it its connection is closed. */
+const CLOSE_MS = 10_000;
+
 export interface SessionLimits {
   readonly sessions: number;
   readonly helloMs: number;
@@ -28,19 +31,23 @@ export class SessionService implements Sessions {
   readonly #driver: Driver;
   readonly #leader: () => string | undefined;
   readonly #log: Logger;
+  readonly #drop: (peer: string) => void;
   readonly #limits: SessionLimits;
   /** Sessions that have not said who they are, until when they may. */
   readonly #unnamed = new Map<string, NodeJS.Timeout>();
 
+  /** `drop` ends the connection of a peer. */
   constructor(
     driver: Driver,
     leader: () => string | undefined,
     log: Logger,
+    drop: (peer: string) => void,
     limits: SessionLimits = { sessions: MAX_SESSIONS, helloMs: HELLO_MS },
   ) {
     this.#driver = driver;
     this.#leader = leader;
     this.#log = log;
+    this.#drop = drop;
     this.#limits = limits;
   }
 
@@ -59,6 +66,8 @@ export class SessionService implements Sessions {
     const stream = this.#streams.get(session);
     if (stream === undefined) return;
     this.#forget(session);
+    const overdue = setTimeout(() => this.#drop(stream.getPeer()), CLOSE_MS);
+    for (const event of ['finish', 'cancelled', 'close']) stream.once(event, () => clearTimeout(overdue));
     stream.emit('error', { code: status.ABORTED, details: reason });
   }
 

@@ -45,9 +45,10 @@ beforeEach(async () => {
   const store = new Store({ client: etcd, log });
   driver = new Driver({ state, store, term: () => TERM, stepDown: () => undefined, log });
   const leader = () => undefined;
-  const sessions = new SessionService(driver, leader, log, { sessions: 3, helloMs: 300 });
+  const drop = (peer: string): void => grpc.drop(peer);
+  const sessions = new SessionService(driver, leader, log, drop, { sessions: 3, helloMs: 300 });
   const limits = { waiting: 2, readers: 2, slowReaderMs: 300, listBytes: 30_000 };
-  const jobs = new JobsService(driver, leader, { holds: () => true }, (peer) => grpc.drop(peer), limits);
+  const jobs = new JobsService(driver, leader, { holds: () => true }, drop, limits);
   driver.connect(sessions, jobs);
   server = new Server({ ...GRPC_SERVER_OPTIONS, interceptors: [requestDeadline(500)] });
   server.addService(sessionService, sessions.implementation);
