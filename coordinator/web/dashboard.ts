@@ -81,8 +81,9 @@ export class Dashboard {
   /** Listens, and then answers. Throws if the page was not built, the tokens cannot be read or the address is taken. */
   static async start(options: DashboardOptions): Promise<Dashboard> {
     const { tokens } = options.config;
+    const files = readPageFiles(options.pages);
     const tokensFile = tokens === undefined ? undefined : await TokensFile.open(tokens, options.log);
-    const dashboard = new Dashboard(options, tokensFile);
+    const dashboard = new Dashboard(options, files, tokensFile);
     try {
       await dashboard.#listen();
     } catch (error) {
@@ -92,12 +93,16 @@ export class Dashboard {
     return dashboard;
   }
 
-  private constructor(options: DashboardOptions, tokensFile: TokensFile | undefined) {
+  private constructor(
+    options: DashboardOptions,
+    files: ReadonlyMap<string, PageFile>,
+    tokensFile: TokensFile | undefined,
+  ) {
     this.#options = options;
     this.#tokensFile = tokensFile;
     this.#audit = auditTo(options.log);
     this.#visitors = this.#visitorsAt(0);
-    this.#files = readPageFiles(options.pages);
+    this.#files = files;
     // Later, so that a fault of the core is not taken for one of a page.
     this.#cancels = new Cancels((event) => void setImmediate(() => options.dispatch(event)));
     this.#hub = new Hub({
