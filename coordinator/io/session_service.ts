@@ -3,13 +3,16 @@ import { type ServerDuplexStream, status, type UntypedServiceImplementation } fr
 import { nanoid } from 'nanoid';
 import { DAEMON_NAME, DAEMON_NAME_TEXT } from '../../shared/config.js';
 import type { Logger } from '../../shared/logger.js';
+import { hostAndPort } from '../../shared/schema.js';
 import { WireError } from '../../shared/wire/codec.js';
-import { type CoordinatorMessage, workerMessage } from '../../shared/wire/session.js';
+import { type CoordinatorMessage, type WorkerMessage, workerMessage } from '../../shared/wire/session.js';
 import type { Driver, Sessions } from './driver.js';
 import { notLeading, refusal } from './refusal.js';
 import { bytesOf } from './session_wire.js';
 
 type Stream = ServerDuplexStream<unknown, unknown>;
+
+const address = hostAndPort();
 
 /** A session that has so many bytes waiting is not read any more; the worker opens a new one. */
 const MAX_WAITING_MESSAGES = 10_000;
@@ -110,7 +113,7 @@ export class SessionService implements Sessions {
     if (!this.#streams.has(session)) return;
     try {
       const message = workerMessage.decode(wire, 'WorkerMessage');
-      if (message.kind === 'hello') this.#greeted(session, message.worker);
+      if (message.kind === 'hello') this.#greeted(session, message);
       this.#driver.dispatch({ kind: 'session_message', session, message });
     } catch (error) {
       if (!(error instanceof WireError)) throw error;
@@ -119,9 +122,12 @@ export class SessionService implements Sessions {
       this.close(session, error.message);
     }
   }
-  /** A session is of one worker, whose name is one that a configuration can say. */
-  #greeted(session: string, worker: string): void {
+  /** A session is of one worker, whose name and address are such that a configuration can say; others will be told them. */
+  #greeted(session: string, { worker, peerAddress }: Extract<WorkerMessage, { kind: 'hello' }>): void {
     if (!DAEMON_NAME.test(worker)) throw new WireError('WorkerMessage.hello.worker', `must be ${DAEMON_NAME_TEXT}`);
+    if (!address.safeParse(peerAddress).success) {
+      throw new WireError('WorkerMessage.hello.peerAddress', 'must be host:port');
+    }
     if (!this.#unnamed.has(session)) throw new WireError('WorkerMessage.hello', 'was said already');
     clearTimeout(this.#unnamed.get(session));
     this.#unnamed.delete(session);

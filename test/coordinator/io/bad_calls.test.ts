@@ -259,6 +259,11 @@ it('10,000 streams on one connection are refused, and others are served meanwhil
 describe('a session', () => {
   it.each([
     ['a name that no configuration can say', [hello('../w1')], /^WorkerMessage.hello.worker: must be 1 to 63/],
+    [
+      'an address that is none',
+      [{ ...hello('w1'), peerAddress: 'http://[' } as WorkerMessage],
+      /^WorkerMessage.hello.peerAddress: must be host:port/,
+    ],
     ['two names', [hello('w1'), hello('w2')], /^WorkerMessage.hello: was said already/],
   ])('that says %s is ended', async (_what, messages, details) => {
     const { say, ended, close } = session();

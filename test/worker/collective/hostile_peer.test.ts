@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { type ClientHttp2Session, type ClientHttp2Stream, connect as connectHttp2 } from 'node:http2';
 import { connect } from 'node:net';
 import { Metadata, Server, ServerCredentials, type ServerDuplexStream } from '@grpc/grpc-js';
+import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
 import type { PullRequest } from '../../../shared/wire/peer.js';
 import { encodePartialFacts } from '../../../worker/collective/facts.js';
@@ -202,6 +203,18 @@ const PLACE = { bucket: 0, segment: 0, segments: 1, offset: 0, length: 16 };
 const REQUEST: PullRequest = { request: 1, ...NAME, ...PLACE, worker: 'w1', incarnation: 'i', sameHost: false };
 
 describe('a peer that asks', () => {
+  it('in any bytes whatever is understood, or not; nothing is thrown', () => {
+    const bytes = fc.uint8Array({ maxLength: 64 }).map((one) => Buffer.from(one));
+    fc.assert(
+      fc.property(bytes, fc.nat(), (rest, at) => {
+        const right = serializePullRequest(REQUEST);
+        const broken = Buffer.concat([right.subarray(0, at % right.length), rest]);
+        return [rest, broken].every((one) => (decodePullRequest(one)?.job.length ?? 0) <= 128);
+      }),
+      { numRuns: 2_000 },
+    );
+  });
+
   it.each([
     [MOST_REQUEST_BYTES, true],
     [MOST_REQUEST_BYTES + 1, false],
