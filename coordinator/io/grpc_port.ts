@@ -37,7 +37,7 @@ export interface GrpcPort {
 /** Listens on host:port itself, because grpc-js cannot count connections. */
 export function listenForGrpc(server: Server, address: string, credentials: ServerCredentials): Promise<GrpcPort> {
   const injector = server.createConnectionInjector(credentials);
-  const listener: NetServer = createServer();
+  const listener: NetServer = createServer({ noDelay: true });
   limitConnections(listener, CONNECTIONS);
   const sockets = new Map<string, Socket>();
   listener.on('connection', (socket) => {

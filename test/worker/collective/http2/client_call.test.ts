@@ -274,7 +274,7 @@ describe('another server', () => {
     await vi.waitFor(() => expect(raw.ofType(frameType.settings)).toHaveLength(2));
     raw.socket?.pause();
     const pings = Buffer.concat(
-      Array.from({ length: 4_000 }, () => encodeFrame(frameType.ping, 0, 0, Buffer.alloc(8))),
+      Array.from({ length: 40_000 }, () => encodeFrame(frameType.ping, 0, 0, Buffer.alloc(8))),
     );
     await vi.waitFor(() => {
       raw.socket?.write(pings);
