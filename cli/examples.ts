@@ -19,6 +19,7 @@ export const examples: Readonly<Record<string, string>> = {
   drain: 'lockstep drain w2 --deadline 60',
   audit: 'lockstep audit char-gpt',
   usage: 'lockstep usage --json',
+  token: 'lockstep token ada --role submitter',
   top: 'lockstep top --interval 2',
   certs: 'lockstep certs user anna --role submitter --dir lockstep-certs',
   doctor: 'lockstep doctor --server 10.0.0.1:7400 --etcd http://10.0.0.1:2379',

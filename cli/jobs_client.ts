@@ -4,7 +4,7 @@ import { type ClientReadableStream, Metadata, type StatusObject, status } from '
 import type { Credentials } from '../shared/identity/credential_files.js';
 import { channelCredentials, TLS_CHANNEL_OPTIONS } from '../shared/identity/grpc_credentials.js';
 import { bundleReference, bundleState } from '../shared/wire/bundles.js';
-import type { MessageCodec } from '../shared/wire/codec.js';
+import type { Infer, MessageCodec } from '../shared/wire/codec.js';
 import { createTokenRequest, type JoinToken, joinToken } from '../shared/wire/identity.js';
 import {
   type AuditReport,
@@ -170,7 +170,12 @@ export class JobsClient {
   }
 
   async list(): Promise<readonly Job[]> {
-    return (await this.#ask(calls.list, {})).jobs;
+    return (await this.listed()).jobs;
+  }
+
+  /** As many of the newest as fit an answer, and how many do not. */
+  async listed(): Promise<Infer<typeof jobList>> {
+    return this.#ask(calls.list, {});
   }
 
   /** With `checkpoint` the state is saved first, however long that takes. */

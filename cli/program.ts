@@ -3,6 +3,7 @@ import { Argument, Command, CommanderError, Option } from 'commander';
 import { BundleError } from '../shared/bundle/bundle_error.js';
 import { CertificateError } from '../shared/certificates/openssl.js';
 import { JobSpecError } from '../shared/job_spec_error.js';
+import { USER_ROLES } from '../shared/role.js';
 import { printable } from '../shared/text/printable.js';
 import { addCerts } from './certs/commands.js';
 import { complete, completion } from './commands/completion.js';
@@ -12,6 +13,7 @@ import { cordon, drain, listNodes, uncordon } from './commands/nodes.js';
 import { run } from './commands/run.js';
 import { events, logs, watch } from './commands/streams.js';
 import { clone, resume, submit } from './commands/submit.js';
+import { token } from './commands/token.js';
 import { top } from './commands/top.js';
 import { up } from './commands/up.js';
 import { showUsage } from './commands/usage.js';
@@ -183,6 +185,9 @@ function commands(
     .option('--etcd <url>', 'an etcd to reach, such as http://10.0.0.1:2379')
     .action((options) => finish(doctor(context, options)));
   addCerts(program, context, finish);
+  withJson(program.command('token <name>').description('make a token for the dashboard; it is shown only now'))
+    .addOption(new Option('--role <role>', 'what its holder may do').choices(USER_ROLES).default('viewer'))
+    .action((name, options) => finish(Promise.resolve().then(() => token(context, name, options))));
   program
     .command('completion')
     .description('print what a shell needs to complete command lines, job names and worker names')

@@ -20,6 +20,7 @@ import type { CredentialFiles } from '../shared/identity/credential_files.js';
 import type { LogLevel } from '../shared/logger.js';
 import { flag, hostAndPort, labelMap, numberAbove, objecting, strictMap, wholeNumber } from '../shared/schema.js';
 import type { SchedulingSettings } from './core/state.js';
+import { type DashboardConfig, dashboardConfigOf, dashboardSection } from './web/dashboard_config.js';
 
 export interface CoordinatorConfig {
   /** Stable name, for example "c1". */
@@ -28,8 +29,8 @@ export interface CoordinatorConfig {
   readonly listen: string;
   /** host:port by which others reach it, where that is not the address it listens on. */
   readonly advertise: string | undefined;
-  /** host:port of the dashboard and /metrics; without it there is none. Whoever reaches it can read all, and cancel. */
-  readonly dashboard: string | undefined;
+  /** The dashboard and /metrics; without it there is none. */
+  readonly dashboard: DashboardConfig | undefined;
   /** Certificates, without which it only listens where nobody but its own machine can reach it. */
   readonly tls: CoordinatorTls | undefined;
   /** host:port where new workers come with a token for their first certificate. */
@@ -67,7 +68,7 @@ const fields = strictMap({
   name: daemonName,
   listen,
   advertise,
-  dashboard: hostAndPort().optional(),
+  dashboard: dashboardSection,
   tls: strictMap({ ...tlsFiles, ca_key: caKey }).optional(),
   join_listen: hostAndPort().optional(),
   open_to_network: openToNetwork,
@@ -88,7 +89,9 @@ function objectionsTo(file: Fields): readonly Objection[] {
     file.join_listen === undefined || file.tls?.ca_key !== undefined
       ? []
       : [{ path: ['join_listen'], message: "needs tls.ca_key, the authority's key, to make certificates" }];
-  return [...joining, ...openAddresses(file, { listen, advertise }, { dashboard })];
+  // Whoever has to log in may come from elsewhere.
+  const open = dashboard?.tokens === undefined && dashboard?.proxy === undefined ? dashboard?.listen : undefined;
+  return [...joining, ...openAddresses(file, { listen, advertise }, { dashboard: open })];
 }
 
 function tlsOf({ tls }: Fields): CoordinatorTls | undefined {
@@ -106,7 +109,7 @@ export function readCoordinatorConfig(path: string): CoordinatorConfig {
     name: file.name,
     listen: file.listen,
     advertise: file.advertise,
-    dashboard: file.dashboard,
+    dashboard: dashboardConfigOf(file.dashboard),
     tls: tlsOf(file),
     joinListen: file.join_listen,
     auditLog: file.audit_log,

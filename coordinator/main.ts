@@ -16,7 +16,6 @@ import { createLogger } from '../shared/logger.js';
 import { BundlesClient, JobsClient, TokensClient } from '../shared/wire/services.js';
 import { type CoordinatorConfig, readCoordinatorConfig } from './config.js';
 import { bundlesInUse } from './core/bundles_in_use.js';
-import type { CoordinatorEvent } from './core/event.js';
 import { DEFAULT_SETTINGS, initialState } from './core/state.js';
 import { AuditLog } from './io/audit_log.js';
 import { BundleKeeper } from './io/bundle_keeper.js';
@@ -24,11 +23,11 @@ import { BundleStore } from './io/bundle_store.js';
 import { BundlesService } from './io/bundles_service.js';
 import { Driver } from './io/driver.js';
 import { type Election, startElection } from './io/election.js';
+import { GRPC_SERVER_OPTIONS, type GrpcPort, listenForGrpc } from './io/grpc_port.js';
 import { guarded } from './io/guard.js';
 import { JobsService } from './io/jobs_service.js';
 import { JoinTokens } from './io/join_tokens.js';
 import { type Joining, startJoining } from './io/joining.js';
-import { listen } from './io/listen.js';
 import { RequestAnswers } from './io/request_answers.js';
 import { SessionService } from './io/session_service.js';
 import { sessionService } from './io/session_wire.js';
@@ -43,7 +42,6 @@ const HEAR_LEAVERS_MS = 250;
 const SAVE_MS = 60_000;
 const LOOK_MS = 50;
 const PAGES = fileURLToPath(new URL('../dashboard', import.meta.url));
-const MAX_MESSAGE_BYTES = 4 * 1024 * 1024;
 
 function configPath(args: readonly string[]): string {
   const [flag, path] = args;
@@ -87,22 +85,16 @@ function openAuditLog({ name, auditLog }: CoordinatorConfig): AuditLog {
   }
 }
 
-/** A page cancels with the rights of whoever reaches it. */
-function noteOfPage(audit: AuditLog, event: CoordinatorEvent): void {
-  if (event.kind !== 'cancel') return;
-  audit.record({ who: 'dashboard', from: '', call: 'dashboard cancel', on: { job: event.job }, outcome: 'ASKED' });
-}
-
 /** Training does not depend on it: without its port, or its files, a coordinator goes on without. */
 async function startDashboard(
-  { dashboard: listen }: CoordinatorConfig,
-  options: Omit<DashboardOptions, 'listen'>,
+  { dashboard: config }: CoordinatorConfig,
+  options: Omit<DashboardOptions, 'config'>,
 ): Promise<Dashboard | undefined> {
-  if (listen === undefined) return undefined;
+  if (config === undefined) return undefined;
   try {
-    return await Dashboard.start({ ...options, listen });
+    return await Dashboard.start({ ...options, config });
   } catch (error) {
-    options.log.error('no dashboard', { listen, error: String(error) });
+    options.log.error('no dashboard', { listen: config.listen, error: String(error) });
     return undefined;
   }
 }
@@ -139,8 +131,10 @@ async function run(config: CoordinatorConfig, place: Place, isAbandoned: () => b
     term: () => election?.term(),
     log,
   });
-  const sessions = new SessionService(driver, leaderAddress, log, audit);
-  const jobs = new JobsService(driver, leaderAddress, keeper);
+  let grpc: GrpcPort | undefined;
+  const drop = (peer: string) => grpc?.drop(peer);
+  const sessions = new SessionService(driver, leaderAddress, log, audit, drop);
+  const jobs = new JobsService(driver, leaderAddress, keeper, drop);
   const bundles = new BundlesService({
     keeper,
     store: bundleStore,
@@ -152,21 +146,15 @@ async function run(config: CoordinatorConfig, place: Place, isAbandoned: () => b
     name: config.name,
     pages: PAGES,
     state: driver.state,
-    dispatch: (event) => {
-      noteOfPage(audit, event);
-      driver.dispatch(event);
-    },
+    dispatch: (event) => driver.dispatch(event),
+    audit,
     leader: () => (leader === undefined ? null : { name: leader.name, dashboard: leader.dashboard ?? null }),
     etcdAnswers: () => etcdAnswers(client),
     log,
   });
   driver.connect(sessions, dashboard === undefined ? jobs : new RequestAnswers([jobs, dashboard]));
 
-  const server = new Server({
-    'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,
-    'grpc.keepalive_time_ms': 2_000,
-    'grpc.keepalive_timeout_ms': 2_000,
-  });
+  const server = new Server(GRPC_SERVER_OPTIONS);
   const tokens = new JoinTokens(client);
   const { tls, joinListen } = config;
   let joining: Joining | undefined;
@@ -184,7 +172,8 @@ async function run(config: CoordinatorConfig, place: Place, isAbandoned: () => b
   server.addService(JobsClient.service, guarded(JobsClient.service, jobs.implementation, guard));
   server.addService(BundlesClient.service, guarded(BundlesClient.service, bundles.implementation, guard));
   server.addService(TokensClient.service, guarded(TokensClient.service, tokensService.implementation, guard));
-  const address = advertised(config, await listen(server, config.listen, serverCredentials(credentials)));
+  grpc = await listenForGrpc(server, config.listen, serverCredentials(credentials));
+  const address = advertised(config, grpc.port);
 
   const leaderWatch = watchLeader({
     client,
@@ -239,6 +228,7 @@ async function run(config: CoordinatorConfig, place: Place, isAbandoned: () => b
     driver.close();
     keeper.close();
     dashboard?.close();
+    grpc?.close();
     server.forceShutdown();
     joining?.server.forceShutdown();
     client.close();

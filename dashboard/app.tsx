@@ -1,11 +1,12 @@
 /** The whole page: head, what is wrong with the connection, and one of the pages. */
 import type { JSX } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
-import type { Hello } from '../shared/wire/dashboard.js';
+import type { Hello, Visit } from '../shared/wire/dashboard.js';
 import { Connection, type Shown } from './connection.js';
 import { NO_MODEL } from './model.js';
 import { JobPage } from './pages/job_page.js';
 import { JobsPage } from './pages/jobs_page.js';
+import { LoginPage } from './pages/login_page.js';
 import { NodesPage } from './pages/nodes_page.js';
 import { LiveStatus } from './parts/live_status.js';
 import { type Route, routeOf } from './route.js';
@@ -13,7 +14,13 @@ import { type Route, routeOf } from './route.js';
 /** Time to read where the page goes. */
 const MOVE_MS = 1_500;
 
-const NOTHING: Shown = { model: NO_MODEL, liveness: 'connecting', lostMs: Date.now(), outdated: false };
+const NOTHING: Shown = {
+  model: NO_MODEL,
+  liveness: 'connecting',
+  lostMs: Date.now(),
+  outdated: false,
+  visit: undefined,
+};
 
 export function App(): JSX.Element {
   const [shown, setShown] = useState<Shown>(NOTHING);
@@ -24,7 +31,7 @@ export function App(): JSX.Element {
   }, []);
   const job = route.kind === 'job' ? route.job : null;
   useEffect(() => connection.current?.watch(job), [job]);
-  const { model, liveness, lostMs, outdated } = shown;
+  const { model, liveness, lostMs, outdated, visit } = shown;
   const main = useRef<HTMLElement>(null);
   return (
     <>
@@ -40,6 +47,7 @@ export function App(): JSX.Element {
           <PageLink href="#/nodes" text="Workers" current={route.kind === 'nodes'} />
         </nav>
         <span class="who">{whoText(model.hello)}</span>
+        <VisitorName visit={visit} logOut={() => void connection.current?.logOut()} />
         <LiveStatus liveness={liveness} lostMs={lostMs} />
       </header>
       <main ref={main} tabIndex={-1} class={liveness === 'lost' ? 'stale' : ''}>
@@ -52,7 +60,15 @@ export function App(): JSX.Element {
           </p>
         )}
         {liveness === 'live' && model.hello !== undefined && !model.hello.leads && <Standby hello={model.hello} />}
-        <Page route={route} shown={shown} cancel={(id, checkpoint) => cancelBy(connection.current, id, checkpoint)} />
+        {visit?.visitor === null ? (
+          <LoginPage
+            takesTokens={visit.takesTokens}
+            reason={visit.reason}
+            logIn={(token) => connection.current?.logIn(token) ?? Promise.resolve('')}
+          />
+        ) : (
+          <Page route={route} shown={shown} cancel={(id, checkpoint) => cancelBy(connection.current, id, checkpoint)} />
+        )}
       </main>
     </>
   );
@@ -60,6 +76,26 @@ export function App(): JSX.Element {
 
 function cancelBy(connection: Connection | undefined, job: string, checkpoint: boolean): Promise<string> {
   return connection?.cancel(job, checkpoint) ?? Promise.resolve('there is no connection');
+}
+
+interface VisitorNameProps {
+  readonly visit: Visit | undefined;
+  readonly logOut: () => void;
+}
+
+function VisitorName({ visit, logOut }: VisitorNameProps): JSX.Element | null {
+  const visitor = visit?.visitor;
+  if (visitor === undefined || visitor === null || visitor.name === '') return null;
+  return (
+    <span class="who">
+      {visitor.name}, {visitor.role}
+      {visitor.loggedIn && (
+        <button type="button" onClick={logOut}>
+          Log out
+        </button>
+      )}
+    </span>
+  );
 }
 
 function whoText(hello: Hello | undefined): string {
@@ -127,7 +163,7 @@ interface PageProps {
   readonly cancel: (job: string, checkpoint: boolean) => Promise<string>;
 }
 
-function Page({ route, shown: { model, liveness }, cancel }: PageProps): JSX.Element | null {
+function Page({ route, shown: { model, liveness, visit }, cancel }: PageProps): JSX.Element | null {
   useEffect(() => {
     document.title = titleOf(route, model.jobs.get(route.kind === 'job' ? route.job : '')?.name);
   });
@@ -153,9 +189,16 @@ function Page({ route, shown: { model, liveness }, cancel }: PageProps): JSX.Ele
       job={model.job}
       nodes={model.nodes}
       live={liveness === 'live'}
+      mayCancel={mayCancel(visit, row.user)}
       cancel={(checkpoint) => cancel(route.job, checkpoint)}
     />
   );
+}
+
+/** As coordinator/web/hub.ts decides. */
+function mayCancel(visit: Visit | undefined, owner: string): boolean {
+  const visitor = visit?.visitor ?? undefined;
+  return visitor?.role === 'admin' || (visitor?.role === 'submitter' && visitor.name === owner);
 }
 
 function titleOf(route: Route, name: string | undefined): string {

@@ -4,8 +4,10 @@ import {
   parseServerMessage,
   type ServerMessage,
   type ViewerRequest,
+  type Visit,
 } from '../shared/wire/dashboard.js';
 import { applied, type Model, NO_MODEL } from './model.js';
+import { askWho, logIn, logOut, readPageToken } from './visit.js';
 
 /** The server says something every 2 s; after so long without anything the connection is taken to be dead. */
 const SILENT_MS = 6_000;
@@ -25,6 +27,8 @@ export interface Shown {
   readonly lostMs: number;
   /** The page is older than the server, or newer. */
   readonly outdated: boolean;
+  /** As whom it looks; undefined before anybody was asked. */
+  readonly visit: Visit | undefined;
 }
 
 type Listener = (shown: Shown) => void;
@@ -34,6 +38,8 @@ export class Connection {
   #liveness: Liveness = 'connecting';
   #lostMs = Date.now();
   #socket: WebSocket | undefined;
+  #visit: Visit | undefined;
+  #entering = false;
   #heardMs = 0;
   #waitMs = FIRST_WAIT_MS;
   #job: string | null = null;
@@ -45,9 +51,9 @@ export class Connection {
 
   constructor(listener: Listener) {
     this.#listener = listener;
-    this.#connect();
+    void this.#enter();
     setInterval(() => this.#look(), LOOK_MS);
-    addEventListener('online', () => this.#socket ?? this.#connect());
+    addEventListener('online', () => void this.#enter());
   }
 
   /** Looks at a job from now on, or at none. */
@@ -64,7 +70,7 @@ export class Connection {
     const socket = this.#socket;
     if (socket === undefined || this.#liveness !== 'live') return 'there is no connection to the coordinator';
     try {
-      this.#token ||= await readToken();
+      this.#token ||= await readPageToken();
     } catch {
       return 'the coordinator does not answer';
     }
@@ -79,8 +85,37 @@ export class Connection {
     });
   }
 
+  /** Resolves with what went wrong, or with an empty text. */
+  async logIn(token: string): Promise<string> {
+    const problem = await logIn(token);
+    if (problem === '') await this.#enter();
+    return problem;
+  }
+
+  async logOut(): Promise<void> {
+    await logOut();
+    location.reload();
+  }
+
+  /** Whoever is not let in is not connected: a WebSocket cannot say why. */
+  async #enter(): Promise<void> {
+    if (this.#socket !== undefined || this.#entering) return;
+    this.#entering = true;
+    try {
+      this.#visit = await askWho();
+      if (this.#visit.visitor !== null) this.#connect();
+      else if (!this.#visit.takesTokens) this.#tryLater();
+    } catch {
+      this.#gone();
+    } finally {
+      this.#entering = false;
+      this.#show();
+    }
+  }
+
   #connect(): void {
-    const socket = new WebSocket(`ws://${location.host}/live`);
+    const scheme = location.protocol === 'https:' ? 'wss' : 'ws';
+    const socket = new WebSocket(`${scheme}://${location.host}/live`);
     this.#socket = socket;
     this.#heardMs = Date.now();
     socket.onmessage = ({ data }) => {
@@ -92,12 +127,20 @@ export class Connection {
   #lost(socket: WebSocket): void {
     if (this.#socket !== socket) return;
     this.#socket = undefined;
+    this.#gone();
+  }
+
+  #gone(): void {
     this.#token = '';
     if (this.#liveness !== 'lost') this.#lostMs = Date.now();
     this.#liveness = 'lost';
     for (const request of [...this.#cancels.keys()]) this.#cancelDone(request, 'the connection was lost');
     this.#show();
-    setTimeout(() => this.#socket ?? this.#connect(), this.#waitMs * (0.75 + Math.random() / 2));
+    this.#tryLater();
+  }
+
+  #tryLater(): void {
+    setTimeout(() => void this.#enter(), this.#waitMs * (0.75 + Math.random() / 2));
     this.#waitMs = Math.min(MAX_WAIT_MS, this.#waitMs * 2);
   }
 
@@ -146,16 +189,12 @@ export class Connection {
     setTimeout(() => {
       this.#showing = false;
       const outdated = this.#model.hello !== undefined && this.#model.hello.version !== DASHBOARD_VERSION;
-      this.#listener({ model: this.#model, liveness: this.#liveness, lostMs: this.#lostMs, outdated });
+      const visit = this.#visit;
+      this.#listener({ model: this.#model, liveness: this.#liveness, lostMs: this.#lostMs, outdated, visit });
     }, SHOW_MS);
   }
 }
 
 function send(socket: WebSocket, request: ViewerRequest): void {
   if (socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify(request));
-}
-
-async function readToken(): Promise<string> {
-  const answer = await fetch('/token');
-  return (await answer.text()).trim();
 }

@@ -19,10 +19,10 @@ export interface EtcdConfig {
   readonly prefix: string;
 }
 
-export const daemonName = textLike(
-  /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/,
-  "1 to 63 of A-Z, a-z, 0-9, '.', '_' and '-', beginning with a letter or digit",
-);
+/** Names of daemons, as in their configuration and in what workers say of themselves. */
+export const DAEMON_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
+export const DAEMON_NAME_TEXT = "1 to 63 of A-Z, a-z, 0-9, '.', '_' and '-', beginning with a letter or digit";
+export const daemonName = textLike(DAEMON_NAME, DAEMON_NAME_TEXT);
 
 export const listen = hostAndPort().default('127.0.0.1:0');
 
@@ -79,7 +79,8 @@ export function openAddresses(
     })),
     ...always.map(([key]) => ({
       path: [key],
-      message: 'must be a loopback address such as 127.0.0.1: certificates do not protect it (docs/security.md)',
+      message:
+        'must be a loopback address such as 127.0.0.1: certificates do not protect it; or a section with tokens or a proxy (docs/dashboard.md)',
     })),
     ...(config.tls === undefined ? [] : plainEtcd(config.etcd)),
   ];

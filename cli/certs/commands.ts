@@ -1,5 +1,6 @@
 /** `lockstep certs` and the commands below it. */
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import { USER_ROLES } from '../../shared/role.js';
 import { LABEL, LABEL_TEXT } from '../../shared/schema.js';
 import {
   AUTHORITY_DAYS,
@@ -12,7 +13,6 @@ import {
   joinCluster,
   renew,
   showCertificates,
-  USER_ROLES,
 } from '../commands/certs.js';
 import type { Context } from '../context.js';
 import { CliError, type ExitCode, exitCodes } from '../exit_codes.js';

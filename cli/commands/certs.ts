@@ -26,7 +26,6 @@ import { tableOf } from '../output/table.js';
 export const DEFAULT_FOLDER = 'lockstep-certs';
 export const AUTHORITY_DAYS = 3650;
 export const CERTIFICATE_DAYS = 365;
-export const USER_ROLES = ['viewer', 'submitter', 'admin'] as const;
 
 interface AuthorityOption extends JsonOption {
   /** The authority's folder. */

@@ -25,9 +25,13 @@ function checkpointRow({ step, bytes, timeMs, path, damage }: Checkpoint): reado
 }
 
 export async function listJobs(context: Context, options: Options): Promise<ExitCode> {
-  const jobs = await withClient(context, options, (client) => client.list());
-  print(context, options, jobs.map(jobJson), () =>
-    tableOf(['job', 'name', 'user', 'state', 'step', 'loss', 'workers'], jobs.map(jobRow)),
+  const { jobs, leftOut } = await withClient(context, options, (client) => client.listed());
+  const older = leftOut === 0 ? '' : `\nand ${leftOut} older jobs`;
+  print(
+    context,
+    options,
+    jobs.map(jobJson),
+    () => `${tableOf(['job', 'name', 'user', 'state', 'step', 'loss', 'workers'], jobs.map(jobRow))}${older}`,
   );
   return exitCodes.ok;
 }

@@ -17,6 +17,7 @@ import { changeNode, endDrains } from './nodes.js';
 import { measured, measureIdle } from './preflights.js';
 import * as progress from './progress.js';
 import { complain } from './reachability.js';
+import { takesLines } from './recently_ended.js';
 import { restoreFailed } from './restoring.js';
 import * as saving from './saving.js';
 import { schedule, scheduleByTime } from './schedule.js';
@@ -44,6 +45,7 @@ function elected(
   state.leading = leading;
   state.jobs.clear();
   state.logBytes = 0;
+  state.recentlyEnded.length = 0;
   state.writes.clear();
   state.doubtfulSubmits.clear();
   state.nodes.clear();
@@ -95,6 +97,7 @@ function deposed(state: CoordinatorState): readonly CoordinatorCommand[] {
   state.sessions.clear();
   forgetAll(state);
   state.jobs.clear();
+  state.recentlyEnded.length = 0;
   state.nodes.clear();
   state.drains.clear();
   state.preflights.clear();
@@ -212,7 +215,7 @@ function jobMessage(
   message: Exclude<WorkerMessage, { kind: 'hello' | 'heartbeat' | 'unloaded' | 'leaving' | 'measured' }>,
 ): boolean {
   if (message.kind === 'logLines') {
-    addLines(turn, run, worker, message.lines);
+    if (takesLines(turn.state, run, isTerminal(run.record.state))) addLines(turn, run, worker, message.lines);
     return false;
   }
   if (worker.job !== message.job || isTerminal(run.record.state)) return false;

@@ -8,7 +8,14 @@ export type CoordinatorCommand =
   | { readonly kind: 'send'; readonly session: string; readonly message: CoordinatorMessage }
   | { readonly kind: 'close_session'; readonly session: string; readonly reason: string }
   /** One transaction, guarded by the term. Answer: write_stored, write_fenced or write_failed. */
-  | { readonly kind: 'write'; readonly term: number; readonly operation: string; readonly puts: readonly Put[] }
+  | {
+      readonly kind: 'write';
+      readonly term: number;
+      readonly operation: string;
+      readonly puts: readonly Put[];
+      /** Jobs of which nothing is kept any more. */
+      readonly forgets: readonly string[];
+    }
   | { readonly kind: 'reply'; readonly request: string; readonly job: string }
   | { readonly kind: 'reply_node'; readonly request: string; readonly worker: string }
   | { readonly kind: 'reply_error'; readonly request: string; readonly code: ReplyErrorCode; readonly message: string }

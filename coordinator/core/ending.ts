@@ -1,6 +1,7 @@
 /** How a job ends: the end is in etcd before anybody hears of it, and it is the only one. */
 import { accountNow } from './accounting.js';
 import { assignedTo } from './assignment.js';
+import { rememberEnd } from './recently_ended.js';
 import { release } from './release.js';
 import { isTerminal, type JobRecord, type JobRun } from './state.js';
 import { emit, logJob, type Turn, write } from './turn.js';
@@ -61,4 +62,5 @@ export function emitEnd(turn: Turn, run: JobRun): void {
     metrics: new Map(Object.entries(record.metrics)),
     output: record.state === 'finished' ? record.output : '',
   });
+  rememberEnd(turn.state, run);
 }

@@ -58,6 +58,13 @@ export function answerPrepare(run: JobRun, worker: Worker, answer: PreparedAnswe
   return formation.answers.size >= formation.asked.size;
 }
 
+/** A generation that a worker has seen is a few prepares above what is stored; one that is far above was made up, and is no reason to go there. */
+const MOST_AHEAD = 1_000_000;
+
+export function isPlausible(run: JobRun, generation: number): boolean {
+  return generation <= run.generation + MOST_AHEAD;
+}
+
 /** A worker refused a generation because it has seen a higher one, under a leader that is gone: go above it. */
 export function goAbove(turn: Turn, run: JobRun, generation: number): void {
   run.generation = Math.max(run.generation, generation);

@@ -103,6 +103,10 @@ function dropTo(state: CoordinatorState, logs: JobLogs, limit: number): void {
   logs.dropped += surplus;
 }
 
+export function forgetLines(state: CoordinatorState, { logs }: JobRun): void {
+  dropTo(state, logs, 0);
+}
+
 /** By time, but each worker's lines in the order of their numbers, whatever its clock did. */
 function putInOrder(logs: JobLogs): void {
   const newest = new Map<string, number>();

@@ -7,10 +7,17 @@ import { newLogs } from './job_logs.js';
 import { settle } from './membership.js';
 import { advanceSaving } from './saving.js';
 import { NOTHING_SPENT } from './spent.js';
-import { type GenerationRecord, isTerminal, type JobRecord, type JobRun, type Pending } from './state.js';
+import {
+  type CoordinatorState,
+  type GenerationRecord,
+  isTerminal,
+  type JobRecord,
+  type JobRun,
+  type Pending,
+  type Submitted,
+} from './state.js';
 import { emit, logJob, type Turn, write } from './turn.js';
 
-const MAX_JOBS = 10_000;
 const MAX_DOUBTFUL_SUBMITS = 1_000;
 
 export function newRun(record: JobRecord, last: GenerationRecord | undefined, formation: JobRun['formation']): JobRun {
@@ -85,10 +92,33 @@ function wasSubmitted(turn: Turn, request: string, operationId: string): boolean
     beingStored.push(request);
     return true;
   }
-  if (turn.state.jobs.size < MAX_JOBS) return false;
-  const message = `there are ${MAX_JOBS} jobs already`;
+  if (!isFull(turn.state) || oldestEnded(turn.state) !== undefined) return false;
+  const message = `there are ${turn.state.settings.jobLimit} jobs already, and none of them has ended`;
   turn.commands.push({ kind: 'reply_error', request, code: 'exhausted', message });
   return true;
+}
+
+/** Counts those that are being stored, and not those that make room for them. */
+function isFull({ jobs, writes, settings }: CoordinatorState): boolean {
+  let count = jobs.size;
+  for (const { pending } of writes.values()) if (pending.kind === 'submit' && pending.forgets === undefined) count += 1;
+  return count >= settings.jobLimit;
+}
+
+/** The job that makes room when there are too many. Its checkpoints and its model stay where they are. */
+function oldestEnded({ jobs, writes }: CoordinatorState): string | undefined {
+  const going = new Set([...writes.values()].map(({ pending }) => (pending.kind === 'submit' ? pending.forgets : '')));
+  let oldest: JobRecord | undefined;
+  for (const { record } of jobs.values()) {
+    const isOlder = oldest === undefined || record.submittedMs < oldest.submittedMs;
+    if (isOlder && isTerminal(record.state) && !going.has(record.job)) oldest = record;
+  }
+  return oldest?.job;
+}
+
+function writeSubmit(turn: Turn, request: string, submitted: Submitted): void {
+  const forgets = isFull(turn.state) ? oldestEnded(turn.state) : undefined;
+  write(turn, { kind: 'submit', requests: [request], forgets, ...submitted });
 }
 
 type NewJob = Pick<JobRecord, 'job' | 'operationId' | 'user' | 'spec' | 'bundle' | 'output' | 'checkpoints'> &
@@ -116,7 +146,7 @@ export function submit(turn: Turn, request: string, job: string, submitted: Subm
   if (wasSubmitted(turn, request, operationId)) return;
   const doubtful = turn.state.doubtfulSubmits.get(operationId);
   const record = newRecord(turn, { job, operationId, user, spec, bundle, output, checkpoints });
-  write(turn, { kind: 'submit', requests: [request], ...(doubtful ?? { record, checkpoints: [] }) });
+  writeSubmit(turn, request, doubtful ?? { record, checkpoints: [] });
 }
 
 /** A new job that goes on where one that has ended was saved. */
@@ -159,7 +189,7 @@ export function resume(turn: Turn, request: string, job: string, { operationId, 
     progress: chosen.progress,
   });
   const doubtful = turn.state.doubtfulSubmits.get(operationId);
-  write(turn, { kind: 'submit', requests: [request], ...(doubtful ?? { record, checkpoints: usable }) });
+  writeSubmit(turn, request, doubtful ?? { record, checkpoints: usable });
 }
 
 /** Whether etcd has it is not known for sure. */
@@ -178,9 +208,10 @@ export function submitFailed(
 
 export function submitStored(
   turn: Turn,
-  { requests, record, checkpoints }: Extract<Pending, { kind: 'submit' }>,
+  { requests, record, checkpoints, forgets }: Extract<Pending, { kind: 'submit' }>,
 ): void {
   turn.state.doubtfulSubmits.delete(record.operationId);
+  if (forgets !== undefined) turn.state.jobs.delete(forgets);
   const run = newRun(record, undefined, { kind: 'gathering', sinceMs: turn.nowMs });
   run.checkpoints = checkpoints;
   run.saving.lastMs = turn.nowMs;

@@ -6,7 +6,7 @@ import { enter, leave, move } from './assignment.js';
 import { forgetDigests } from './digests.js';
 import { endJob } from './ending.js';
 import { finishIfDone } from './finishing.js';
-import { goAbove, overdue, reconcile } from './formation.js';
+import { goAbove, isPlausible, overdue, reconcile } from './formation.js';
 import { noteLoss } from './loss.js';
 import { greet, measureIdle, noteGone } from './preflights.js';
 import { planShapeOf } from './progress.js';
@@ -81,7 +81,8 @@ function takeBack(turn: Turn, worker: Worker): void {
     release(turn, worker, 'the job has ended');
     return;
   }
-  run.generation = Math.max(run.generation, worker.holding?.generation ?? 0);
+  const seen = worker.holding?.generation ?? 0;
+  if (isPlausible(run, seen)) run.generation = Math.max(run.generation, seen);
   run.attempts.set(worker.worker, Math.max(run.attempts.get(worker.worker) ?? 0, worker.holding?.attempt ?? 0));
   forgetDigests(run, worker); // It sends its last one again.
   takeBackSnapshot(turn, run, worker);
@@ -197,7 +198,9 @@ export function unloaded(turn: Turn, worker: Worker, message: Message<'unloaded'
 
 export function refused(turn: Turn, run: JobRun, message: Message<'refused'>): void {
   if (message.term > turn.leading.term) turn.commands.push({ kind: 'step_down' });
-  else if (message.generation >= run.generation) goAbove(turn, run, message.generation);
+  else if (message.generation >= run.generation && isPlausible(run, message.generation)) {
+    goAbove(turn, run, message.generation);
+  }
 }
 
 /** Reading a large checkpoint makes no steps, and is a sign of life all the same. */

@@ -313,7 +313,12 @@ export interface Complaints {
 
 /** What is done when a write has reached etcd. */
 export type Pending =
-  | ({ readonly kind: 'submit'; readonly requests: string[] } & Submitted)
+  | ({
+      readonly kind: 'submit';
+      readonly requests: string[];
+      /** A job that has ended and makes room for this one. */
+      readonly forgets: string | undefined;
+    } & Submitted)
   | { readonly kind: 'generation'; readonly job: string; readonly record: GenerationRecord }
   | { readonly kind: 'end'; readonly job: string; readonly record: JobRecord }
   | { readonly kind: 'progress'; readonly job: string; readonly committed: number }
@@ -385,6 +390,8 @@ export interface Settings {
   /** Of what a job printed, and of what all have printed. */
   readonly logBytesLimit: number;
   readonly allLogBytesLimit: number;
+  /** Jobs that are kept, whatever their state. */
+  readonly jobLimit: number;
   readonly scheduling: SchedulingSettings;
   /** What users have had is stored so often. */
   readonly accountsMs: number;
@@ -411,6 +418,8 @@ export interface CoordinatorState {
   /** Session id to worker name. */
   readonly sessions: Map<string, string>;
   readonly jobs: Map<string, JobRun>;
+  /** Jobs that have ended and of which everything is kept, the latest last. */
+  readonly recentlyEnded: string[];
   /** By worker name. */
   readonly nodes: Map<string, NodeRecord>;
   /** When workers that are being drained are taken away whatever is lost. */
@@ -458,6 +467,7 @@ export const DEFAULT_SETTINGS: Omit<Settings, 'name'> = {
   logBytesLimit: 1_048_576,
   allLogBytesLimit: 67_108_864,
   accountsMs: 60_000,
+  jobLimit: 10_000,
   pricePerWorkerHour: 0,
   scheduling: { spares: 0, quota: Number.POSITIVE_INFINITY, quotas: new Map(), quarantineAfter: 0 },
 };
@@ -470,6 +480,7 @@ export function initialState(settings: Settings): CoordinatorState {
     byJob: new Map(),
     sessions: new Map(),
     jobs: new Map(),
+    recentlyEnded: [],
     nodes: new Map(),
     drains: new Map(),
     preflights: new Map(),

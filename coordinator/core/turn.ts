@@ -81,7 +81,9 @@ export function attempt(turn: Turn, operation: string, pending: Pending): void {
     return;
   }
   turn.state.writes.set(operation, { pending, retryMs: undefined });
-  turn.commands.push({ kind: 'write', term: turn.leading.term, operation, puts: putsOf(turn.state, pending) });
+  const forgets = pending.kind === 'submit' && pending.forgets !== undefined ? [pending.forgets] : [];
+  const puts = putsOf(turn.state, pending);
+  turn.commands.push({ kind: 'write', term: turn.leading.term, operation, puts, forgets });
 }
 
 function isOfOpenJob(

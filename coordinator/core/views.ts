@@ -72,10 +72,24 @@ function secondsLeft(run: JobRun): number | undefined {
   return (Math.max(0, steps - run.record.progress.committed) * medianOf(run.stepTimesMs)) / 1000;
 }
 
-export function jobsView(state: CoordinatorState): readonly Job[] {
-  return [...state.jobs.values()]
-    .sort((left, right) => left.record.submittedMs - right.record.submittedMs)
-    .map((run) => jobView(state, run));
+/** Of what a job says beside its spec, its paths and its workers, at most. */
+const JOB_BYTES = 5_120;
+const WORKER_BYTES = 65;
+
+/** By age, the newest last. As many of the newest as fit, and how many were left out. */
+export function newestJobs(state: CoordinatorState, mostBytes: number) {
+  const all = [...state.jobs.values()].sort((left, right) => right.record.submittedMs - left.record.submittedMs);
+  let bytes = 0;
+  const fits = ({ record, lastRecord }: JobRun): boolean => {
+    const { spec, output, checkpoints, bundle } = record;
+    bytes += JOB_BYTES + JSON.stringify([spec, output, checkpoints, bundle]).length;
+    bytes += WORKER_BYTES * (lastRecord?.roster.length ?? 0);
+    return bytes <= mostBytes;
+  };
+  const first = all.findIndex((run) => !fits(run));
+  const shown = first < 0 ? all : all.slice(0, first);
+  const jobs = shown.reverse().map((run) => jobView(state, run));
+  return { jobs, leftOut: all.length - shown.length };
 }
 
 export function nodeState(state: CoordinatorState, worker: Worker): NodeState {

@@ -5,7 +5,7 @@ import { apply } from '../core/apply.js';
 import type { CoordinatorCommand, ReplyErrorCode } from '../core/command.js';
 import type { CoordinatorEvent } from '../core/event.js';
 import type { CoordinatorState } from '../core/state.js';
-import { fromStore, toStore } from './records.js';
+import { fromStore, keysOfJob, toStore } from './records.js';
 import type { Store } from './store.js';
 
 const TICK_MS = 50;
@@ -137,9 +137,10 @@ export class Driver {
     }
   }
 
-  async #write({ term, operation, puts }: Extract<CoordinatorCommand, { kind: 'write' }>): Promise<void> {
+  async #write({ term, operation, puts, forgets }: Extract<CoordinatorCommand, { kind: 'write' }>): Promise<void> {
     try {
-      const outcome = await this.#options.store.write({ term, operation, puts: puts.map(toStore), deletes: [] });
+      const write = { term, operation, puts: puts.map(toStore), deletes: forgets.flatMap(keysOfJob) };
+      const outcome = await this.#options.store.write(write);
       this.dispatch({ kind: outcome === 'stored' ? 'write_stored' : 'write_fenced', operation });
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);

@@ -35,8 +35,18 @@ const CODES: Readonly<Record<ReplyErrorCode, status>> = {
   save_failed: status.INTERNAL,
 };
 
-/** Readers of one job at the same time. */
-const MAX_READERS = 1_000;
+export interface JobsLimits {
+  /** Calls that wait for the core, which mostly means for etcd. */
+  readonly waiting: number;
+  /** Readers of events and logs at the same time. */
+  readonly readers: number;
+  /** A reader that takes nothing for so long is sent away; it may come back to where it was. */
+  readonly slowReaderMs: number;
+  /** Of the answer to `list`, about; older jobs are left out. */
+  readonly listBytes: number;
+}
+
+const LIMITS: JobsLimits = { waiting: 1_000, readers: 1_000, slowReaderMs: 600_000, listBytes: 8 * 1024 * 1024 };
 
 /** Letters and digits only, so that an id can be typed, and be part of a file name. */
 const newJobId = customAlphabet('0123456789abcdefghijklmnopqrstuvwxyz', 10);
@@ -70,10 +80,22 @@ export class JobsService implements Requests {
   readonly #driver: Driver;
   readonly #leader: () => string | undefined;
   readonly #bundles: Bundles;
+  readonly #limits: JobsLimits;
   readonly #waiting = new Map<string, { readonly reply: Reply; readonly answer: (subject: string) => unknown }>();
   readonly #readers = new Set<Reader>();
 
-  constructor(driver: Driver, leader: () => string | undefined, bundles: Bundles) {
+  readonly #drop: (peer: string) => void;
+
+  /** `drop` ends the connection of a peer. */
+  constructor(
+    driver: Driver,
+    leader: () => string | undefined,
+    bundles: Bundles,
+    drop: (peer: string) => void,
+    limits = LIMITS,
+  ) {
+    this.#limits = limits;
+    this.#drop = drop;
     this.#driver = driver;
     this.#leader = leader;
     this.#bundles = bundles;
@@ -95,7 +117,9 @@ export class JobsService implements Requests {
     return {
       submit: unary((_, reply, call) => this.#submit(call, reply)),
       get: unary((request, reply) => reply(null, this.#view(this.#find(request)))),
-      list: unary((_, reply) => reply(null, this.#encode(wire.jobList, { jobs: views.jobsView(this.#driver.state) }))),
+      list: unary((_, reply) =>
+        reply(null, this.#encode(wire.jobList, views.newestJobs(this.#driver.state, this.#limits.listBytes))),
+      ),
       resume: unary((_, reply, call) => this.#resume(call, reply)),
       checkpoints: unary((request, reply) => {
         const checkpoints = views.checkpointsView(this.#find(request));
@@ -152,8 +176,7 @@ export class JobsService implements Requests {
 
   /** This coordinator leads no more: its readers must go to the next one. */
   deposed(): void {
-    for (const reader of this.#readers) reader.fail(notLeading(this.#leader()));
-    this.#readers.clear();
+    for (const reader of [...this.#readers]) reader.fail(notLeading(this.#leader()));
   }
 
   #guard(handle: () => void, refuse: (error: Refusal) => void): void {
@@ -212,8 +235,7 @@ export class JobsService implements Requests {
     if (!this.#hasCode(submit.bundle)) {
       throw refused(status.NOT_FOUND, 'bundle: the code is not kept, or not whole; submit its job file again');
     }
-    const id = nanoid();
-    this.#waiting.set(id, { reply, answer: (job) => this.#encode(wire.jobReference, { job }) });
+    const id = this.#wait(reply, (job) => this.#encode(wire.jobReference, { job }));
     this.#driver.dispatch({ kind: 'submit', request: id, job: newJobId(), submit });
   }
 
@@ -232,8 +254,7 @@ export class JobsService implements Requests {
       const message = `the code of job ${parent} had to make room for that of newer jobs; submit its job file with --init-from`;
       throw refused(status.NOT_FOUND, message);
     }
-    const id = nanoid();
-    this.#waiting.set(id, { reply, answer: (job) => this.#encode(wire.jobReference, { job }) });
+    const id = this.#wait(reply, (job) => this.#encode(wire.jobReference, { job }));
     this.#driver.dispatch({ kind: 'resume', request: id, job: newJobId(), resume: { ...resume, job: parent } });
   }
 
@@ -241,15 +262,22 @@ export class JobsService implements Requests {
     const { job, checkpoint } = wire.cancelRequest.decode(call.request, 'CancelRequest');
     const run = this.#run(job);
     mustOwn(call, run, 'cancel');
-    const id = nanoid();
-    this.#waiting.set(id, { reply, answer: () => this.#view(run) });
+    const id = this.#wait(reply, () => this.#view(run));
     this.#driver.dispatch({ kind: 'cancel', request: id, job: run.record.job, checkpoint });
   }
 
   #askOfNode(reply: Reply, event: (request: string) => CoordinatorEvent): void {
+    this.#driver.dispatch(event(this.#wait(reply, (worker) => this.#nodeAnswer(worker))));
+  }
+
+  /** A request that the core answers, also when whoever asked is gone by then: what it does is not undone by that. */
+  #wait(reply: Reply, answer: (subject: string) => unknown): string {
+    if (this.#waiting.size >= this.#limits.waiting) {
+      throw refused(status.RESOURCE_EXHAUSTED, `${this.#limits.waiting} requests wait already; try again later`);
+    }
     const id = nanoid();
-    this.#waiting.set(id, { reply, answer: (worker) => this.#nodeAnswer(worker) });
-    this.#driver.dispatch(event(id));
+    this.#waiting.set(id, { reply, answer });
+    return id;
   }
 
   /** A worker that is not there has nothing but its name and what was decided about it. */
@@ -302,34 +330,48 @@ export class JobsService implements Requests {
 
   /** Writes what `take` gives while the stream takes more, once it `isReady`. A slow reader holds a cursor, never a queue. */
   #read(call: Streaming, run: JobRun, follow: boolean, take: () => unknown, isReady = () => true): void {
-    if (this.#readers.size >= MAX_READERS) {
-      throw refused(status.RESOURCE_EXHAUSTED, `${MAX_READERS} readers are connected already`);
+    const { readers, slowReaderMs } = this.#limits;
+    if (this.#readers.size >= readers) {
+      throw refused(status.RESOURCE_EXHAUSTED, `${readers} readers are connected already`);
     }
     let full = false;
+    let isOver = false;
+    let overdue: NodeJS.Timeout | undefined;
+    const waitForIt = () => {
+      clearTimeout(overdue);
+      overdue = setTimeout(() => this.#drop(call.getPeer()), slowReaderMs);
+    };
+    /** What was written before is still to be read. */
+    const end = (how: () => void) => {
+      if (isOver) return;
+      isOver = true;
+      waitForIt();
+      how();
+    };
+    const gone = () => {
+      isOver = true;
+      clearTimeout(overdue);
+      this.#readers.delete(reader);
+    };
     const pump = (): void => {
       if (!isReady()) return;
-      while (!full) {
+      while (!full && !isOver) {
         const one = take();
         if (one === undefined) break;
         full = !call.write(one);
+        if (full) waitForIt();
       }
-      if (!full && (!follow || views.hasEnded(run))) {
-        this.#readers.delete(reader);
-        call.end();
-      }
+      if (!full && (!follow || views.hasEnded(run))) end(() => call.end());
     };
-    const fail = (error: Refusal): void => {
-      this.#readers.delete(reader);
-      call.emit('error', error);
-    };
+    const fail = (error: Refusal): void => end(() => call.emit('error', error));
     const reader: Reader = { job: run.record.job, fail, pump: () => this.#guard(pump, fail) };
     this.#readers.add(reader);
     call.on('drain', () => {
+      if (!isOver) clearTimeout(overdue);
       full = false;
       reader.pump();
     });
-    call.on('cancelled', () => this.#readers.delete(reader));
-    call.on('close', () => this.#readers.delete(reader));
+    for (const event of ['finish', 'cancelled', 'close']) call.on(event, gone);
     reader.pump();
   }
 }

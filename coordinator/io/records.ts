@@ -110,6 +110,11 @@ export function toStore(put: Put): StorePut {
   return { key: jobKey(record.job), value: JSON.stringify({ ...record, spec, facts }) };
 }
 
+/** All that is stored of a job. */
+export function keysOfJob(job: string): readonly string[] {
+  return [jobKey(job), generationKey(job), checkpointsKey(job)];
+}
+
 /** Throws an error that names the key of a record that cannot be read: a coordinator must not lead over what it does not understand. */
 function parseAll<T>(entries: ReadonlyMap<string, string>, folder: string, schema: z.ZodType<T>): readonly T[] {
   return [...entries].flatMap(([key, value]) => {

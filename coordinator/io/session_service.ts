@@ -1,20 +1,36 @@
 /** The session service: one stream a worker. */
 import { type ServerDuplexStream, status, type UntypedServiceImplementation } from '@grpc/grpc-js';
 import { nanoid } from 'nanoid';
+import { DAEMON_NAME, DAEMON_NAME_TEXT } from '../../shared/config.js';
 import { callerOf } from '../../shared/identity/caller.js';
 import { described } from '../../shared/identity/identity.js';
 import type { Logger } from '../../shared/logger.js';
+import { hostAndPort } from '../../shared/schema.js';
 import { WireError } from '../../shared/wire/codec.js';
 import { type CoordinatorMessage, type WorkerMessage, workerMessage } from '../../shared/wire/session.js';
 import type { AuditLog } from './audit_log.js';
 import type { Driver, Sessions } from './driver.js';
-import { notLeading } from './refusal.js';
+import { notLeading, refusal } from './refusal.js';
 import { bytesOf } from './session_wire.js';
 
 type Stream = ServerDuplexStream<unknown, unknown>;
 
+const address = hostAndPort();
+
 /** A session that has so many bytes waiting is not read any more; the worker opens a new one. */
 const MAX_WAITING_MESSAGES = 10_000;
+/** Many times the workers of a large cluster. */
+const MAX_SESSIONS = 4_096;
+/** A worker says who it is as soon as its session is open. */
+const HELLO_MS = 10_000;
+
+/** Of what a session that was closed is still told; past it its connection is closed. */
+const CLOSE_MS = 10_000;
+
+export interface SessionLimits {
+  readonly sessions: number;
+  readonly helloMs: number;
+}
 
 export class SessionService implements Sessions {
   readonly #streams = new Map<string, Stream>();
@@ -22,12 +38,26 @@ export class SessionService implements Sessions {
   readonly #leader: () => string | undefined;
   readonly #log: Logger;
   readonly #audit: Pick<AuditLog, 'record'>;
+  readonly #drop: (peer: string) => void;
+  readonly #limits: SessionLimits;
+  /** Sessions that have not said who they are, until when they may. */
+  readonly #unnamed = new Map<string, NodeJS.Timeout>();
 
-  constructor(driver: Driver, leader: () => string | undefined, log: Logger, audit: Pick<AuditLog, 'record'>) {
+  /** `drop` ends the connection of a peer. */
+  constructor(
+    driver: Driver,
+    leader: () => string | undefined,
+    log: Logger,
+    audit: Pick<AuditLog, 'record'>,
+    drop: (peer: string) => void,
+    limits: SessionLimits = { sessions: MAX_SESSIONS, helloMs: HELLO_MS },
+  ) {
     this.#driver = driver;
     this.#leader = leader;
     this.#log = log;
     this.#audit = audit;
+    this.#drop = drop;
+    this.#limits = limits;
   }
 
   get implementation(): UntypedServiceImplementation {
@@ -48,8 +78,16 @@ export class SessionService implements Sessions {
   #end(session: string, code: status, details: string): void {
     const stream = this.#streams.get(session);
     if (stream === undefined) return;
-    this.#streams.delete(session);
+    this.#forget(session);
+    const overdue = setTimeout(() => this.#drop(stream.getPeer()), CLOSE_MS);
+    for (const event of ['finish', 'cancelled', 'close']) stream.once(event, () => clearTimeout(overdue));
     stream.emit('error', { code, details });
+  }
+
+  #forget(session: string): boolean {
+    clearTimeout(this.#unnamed.get(session));
+    this.#unnamed.delete(session);
+    return this.#streams.delete(session);
   }
 
   #connect(stream: Stream): void {
@@ -58,10 +96,17 @@ export class SessionService implements Sessions {
       stream.emit('error', notLeading(this.#leader()));
       return;
     }
+    if (this.#streams.size >= this.#limits.sessions) {
+      stream.on('error', () => undefined);
+      stream.emit('error', refusal(status.RESOURCE_EXHAUSTED, `there are ${this.#limits.sessions} sessions already`));
+      return;
+    }
     const session = nanoid();
     this.#streams.set(session, stream);
+    const overdue = () => this.close(session, `it did not say hello within ${this.#limits.helloMs} ms`);
+    this.#unnamed.set(session, setTimeout(overdue, this.#limits.helloMs));
     const ended = (reason: string) => {
-      if (!this.#streams.delete(session)) return;
+      if (!this.#forget(session)) return;
       this.#driver.dispatch({ kind: 'session_closed', session, reason });
     };
     stream.on('data', (wire: unknown) => this.#received(session, wire));
@@ -79,6 +124,7 @@ export class SessionService implements Sessions {
     try {
       const message = workerMessage.decode(wire, 'WorkerMessage');
       if (this.#speaksForAnother(session, message)) return;
+      if (message.kind === 'hello') this.#greeted(session, message);
       this.#driver.dispatch({ kind: 'session_message', session, message });
     } catch (error) {
       if (!(error instanceof WireError)) throw error;
@@ -101,5 +147,16 @@ export class SessionService implements Sessions {
     this.#driver.dispatch({ kind: 'session_closed', session, reason });
     this.#end(session, code, reason);
     return true;
+  }
+
+  /** A session is of one worker, whose name and address are such that a configuration can say; others will be told them. */
+  #greeted(session: string, { worker, peerAddress }: Extract<WorkerMessage, { kind: 'hello' }>): void {
+    if (!DAEMON_NAME.test(worker)) throw new WireError('WorkerMessage.hello.worker', `must be ${DAEMON_NAME_TEXT}`);
+    if (!address.safeParse(peerAddress).success) {
+      throw new WireError('WorkerMessage.hello.peerAddress', 'must be host:port');
+    }
+    if (!this.#unnamed.has(session)) throw new WireError('WorkerMessage.hello', 'was said already');
+    clearTimeout(this.#unnamed.get(session));
+    this.#unnamed.delete(session);
   }
 }

@@ -5,18 +5,27 @@ import { hostname } from 'node:os';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import type { Duplex } from 'node:stream';
 import { type WebSocket, WebSocketServer } from 'ws';
+import { type ConnectionLimits, limitConnections } from '../../shared/connection_limit.js';
 import type { Logger } from '../../shared/logger.js';
+import type { Visit } from '../../shared/wire/dashboard.js';
 import type { ReplyErrorCode } from '../core/command.js';
 import type { CoordinatorEvent } from '../core/event.js';
 import type { CoordinatorState } from '../core/state.js';
-import { type Access, accessFor, refusalOf, upgradeRefusalOf } from './access.js';
+import type { AuditLog } from '../io/audit_log.js';
+import { type Access, accessFor, isOnlyLocal, isSecure, liveAddressOf, refusalOf, strictRefusalOf } from './access.js';
+import { refuseUpgrade, send, sendJson, sendRefusal, sendText } from './answers.js';
+import { type Audit, auditTo } from './audit.js';
 import { Cancels } from './cancels.js';
+import type { DashboardConfig } from './dashboard_config.js';
 import { Hub, type KnownLeader, MAX_VIEWERS } from './hub.js';
+import { logIn, logOut } from './login.js';
 import { metricsText } from './metrics.js';
 import { METRICS_TYPE } from './metrics_text.js';
 import { type PageFile, readPageFiles } from './page_files.js';
 import { PageTokens } from './page_token.js';
-import type { Viewer } from './viewer.js';
+import { TokensFile } from './tokens_file.js';
+import type { Viewer, ViewerSocket } from './viewer.js';
+import { type Admission, type Asking, type Visitor, Visitors } from './visitors.js';
 
 const TICK_MS = 100;
 const LOOP_LOOK_MS = 10;
@@ -24,15 +33,17 @@ const LOOP_PERIOD_MS = 5_000;
 const FAILURE_LOG_MS = 60_000;
 const MAX_REQUEST_BYTES = 4_096;
 const MAX_HEADER_BYTES = 16_384;
-const MAX_CONNECTIONS = 256;
+/** Many pages come through one proxy. */
+const CONNECTIONS: ConnectionLimits = { inAll: 256, perAddress: 160 };
 const HEADERS_MS = 5_000;
 const REQUEST_MS = 10_000;
+/** So often it is looked for connections that are over those two times. */
+const OVERDUE_LOOK_MS = 1_000;
 const LIVE_PATH = '/live';
 
 export interface DashboardOptions {
   readonly name: string;
-  /** host:port; port 0 takes a free one. */
-  readonly listen: string;
+  readonly config: DashboardConfig;
   /** Folder with the built page. */
   readonly pages: string;
   readonly state: CoordinatorState;
@@ -40,6 +51,7 @@ export interface DashboardOptions {
   readonly leader: () => KnownLeader | null;
   /** Asks etcd; within a bound. */
   readonly etcdAnswers: () => Promise<boolean>;
+  readonly audit: Pick<AuditLog, 'record'>;
   readonly log: Logger;
 }
 
@@ -55,18 +67,25 @@ export class Dashboard {
     maxPayload: MAX_REQUEST_BYTES,
     perMessageDeflate: false,
     clientTracking: false,
+    autoPong: false,
   });
   readonly #loopDelay = monitorEventLoopDelay({ resolution: LOOP_LOOK_MS });
   readonly #timers: readonly NodeJS.Timeout[];
   #loopDelaySeconds = 0;
   #failedMs = Number.NEGATIVE_INFINITY;
   #asking: Promise<boolean> | undefined;
-  #access: Access = { hosts: new Set() };
+  readonly #tokensFile: TokensFile | undefined;
+  readonly #audit: Audit;
+  #access: Access = { hosts: new Set(), origins: new Set() };
+  #visitors: Visitors;
   #url = '';
 
-  /** Listens, and then answers. Throws if the page was not built or the address is taken. */
+  /** Listens, and then answers. Throws if the page was not built, the tokens cannot be read or the address is taken. */
   static async start(options: DashboardOptions): Promise<Dashboard> {
-    const dashboard = new Dashboard(options);
+    const { tokens } = options.config;
+    const files = readPageFiles(options.pages);
+    const tokensFile = tokens === undefined ? undefined : await TokensFile.open(tokens, options.log);
+    const dashboard = new Dashboard(options, files, tokensFile);
     try {
       await dashboard.#listen();
     } catch (error) {
@@ -76,9 +95,16 @@ export class Dashboard {
     return dashboard;
   }
 
-  private constructor(options: DashboardOptions) {
+  private constructor(
+    options: DashboardOptions,
+    files: ReadonlyMap<string, PageFile>,
+    tokensFile: TokensFile | undefined,
+  ) {
     this.#options = options;
-    this.#files = readPageFiles(options.pages);
+    this.#tokensFile = tokensFile;
+    this.#audit = auditTo(options.audit);
+    this.#visitors = this.#visitorsAt(0);
+    this.#files = files;
     // Later, so that a fault of the core is not taken for one of a page.
     this.#cancels = new Cancels((event) => void setImmediate(() => options.dispatch(event)));
     this.#hub = new Hub({
@@ -87,18 +113,24 @@ export class Dashboard {
       leader: options.leader,
       cancels: this.#cancels,
       tokens: this.#tokens,
+      audit: this.#audit,
       nowMs: () => performance.now(),
       wallMs: () => Date.now(),
     });
     this.#server = createServer(
-      { maxHeaderSize: MAX_HEADER_BYTES, headersTimeout: HEADERS_MS, requestTimeout: REQUEST_MS },
+      {
+        maxHeaderSize: MAX_HEADER_BYTES,
+        headersTimeout: HEADERS_MS,
+        requestTimeout: REQUEST_MS,
+        connectionsCheckingInterval: OVERDUE_LOOK_MS,
+      },
       (request, response) =>
         void this.#answer(request, response).catch((error: unknown) => {
           this.#failed(error);
           response.destroy();
         }),
     );
-    this.#server.maxConnections = MAX_CONNECTIONS;
+    limitConnections(this.#server, CONNECTIONS);
     this.#server.on('upgrade', (request, socket, head) => this.#upgrade(request, socket, head));
     this.#loopDelay.enable();
     this.#timers = [setInterval(() => this.#tick(), TICK_MS), setInterval(() => this.#readLoopDelay(), LOOP_PERIOD_MS)];
@@ -128,6 +160,7 @@ export class Dashboard {
 
   close(): void {
     for (const timer of this.#timers) clearInterval(timer);
+    this.#tokensFile?.close();
     this.#loopDelay.disable();
     this.#hub.close();
     this.#server.close();
@@ -135,33 +168,65 @@ export class Dashboard {
   }
 
   #listen(): Promise<void> {
-    const { listen } = this.#options;
-    const colon = listen.lastIndexOf(':');
-    const host = listen.slice(0, colon);
+    const { config } = this.#options;
+    const host = listenHost(config);
     return new Promise((resolve, reject) => {
       this.#server.once('error', reject);
-      this.#server.listen(Number(listen.slice(colon + 1)), host.replace(/^\[|\]$/g, ''), () => {
+      this.#server.listen(Number(config.listen.slice(host.length + 1)), host.replace(/^\[|\]$/g, ''), () => {
         this.#server.off('error', reject);
         this.#server.on('error', (error) => this.#options.log.warn('dashboard', { error: String(error) }));
         const port = portOf(this.#server.address());
-        this.#access = accessFor(host, port, hostname());
-        this.#url = `http://${host === '0.0.0.0' || host === '[::]' ? hostname() : host}:${port}`;
+        this.#access = accessFor(host, port, hostname(), config);
+        this.#visitors = this.#visitorsAt(port);
+        const reached = `http://${host === '0.0.0.0' || host === '[::]' ? hostname() : host}:${port}`;
+        this.#url = config.origins[0] ?? reached;
         resolve();
       });
     });
   }
 
+  #visitorsAt(port: number): Visitors {
+    const { config } = this.#options;
+    return new Visitors({
+      tokens: this.#tokensFile,
+      proxy: config.proxy,
+      onlyLocal: isOnlyLocal(listenHost(config), config),
+      port,
+      nowMs: () => performance.now(),
+      wallMs: () => Date.now(),
+    });
+  }
+
+  /** Whether who asks is let in; a wrong token is noted. */
+  #admit(asking: Asking): Admission {
+    const admission = this.#visitors.of(asking);
+    if ('refusal' in admission && admission.refusal.status === 401 && asking.headers.authorization !== undefined) {
+      this.#audit({ act: 'log in', who: '', role: '', from: asking.address, outcome: admission.refusal.reason });
+    }
+    return admission;
+  }
+
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const refusal = refusalOf(this.#access, request.headers);
+    const path = (request.url ?? '').split('?', 1)[0] ?? '';
+    const isPost = request.method === 'POST' && (path === '/login' || path === '/logout');
+    const refusal = isPost ? strictRefusalOf(this.#access, request.headers) : refusalOf(this.#access, request.headers);
     if (refusal !== undefined) sendText(response, 403, refusal);
+    else if (isPost) await this.#answerPost(request, response, path);
     else if (request.method !== 'GET' && request.method !== 'HEAD') sendText(response, 405, 'only GET is answered');
-    else await this.#answerPath(request, response, (request.url ?? '').split('?', 1)[0] ?? '');
+    else await this.#answerPath(request, response, path);
+  }
+
+  async #answerPost(request: IncomingMessage, response: ServerResponse, path: string): Promise<void> {
+    const secure = isSecure(this.#access, hostOf(request));
+    const options = { visitors: this.#visitors, audit: this.#audit, secure };
+    if (path === '/login') await logIn(request, response, askingOf(request), options);
+    else logOut(response, options);
   }
 
   async #answerPath(request: IncomingMessage, response: ServerResponse, path: string): Promise<void> {
     switch (path) {
       case '/metrics':
-        send(response, 200, METRICS_TYPE, Buffer.from(this.#metrics()));
+        this.#ifLetIn(request, response, () => send(response, 200, METRICS_TYPE, Buffer.from(this.#metrics())));
         break;
       case '/healthz':
         sendText(response, 200, 'ok');
@@ -169,12 +234,31 @@ export class Dashboard {
       case '/readyz':
         await this.#ready(response);
         break;
+      case '/who':
+        sendJson(response, this.#visitOf(request));
+        break;
       case '/token':
-        sendText(response, 200, this.#tokens.issue());
+        this.#ifLetIn(request, response, () => sendText(response, 200, this.#tokens.issue()));
         break;
       default:
         this.#page(request, response, path);
     }
+  }
+
+  #ifLetIn(request: IncomingMessage, response: ServerResponse, answer: () => void): void {
+    const admission = this.#admit(askingOf(request));
+    if ('refusal' in admission) sendRefusal(response, admission.refusal);
+    else answer();
+  }
+
+  /** What the page must know before it asks for anything. */
+  #visitOf(request: IncomingMessage): Visit {
+    const admission = this.#admit(askingOf(request));
+    if ('refusal' in admission) {
+      return { visitor: null, takesTokens: this.#visitors.takesTokens, reason: admission.refusal.reason };
+    }
+    const { name, role, loggedIn } = admission.visitor;
+    return { visitor: { name, role, loggedIn }, takesTokens: this.#visitors.takesTokens, reason: '' };
   }
 
   async #ready(response: ServerResponse): Promise<void> {
@@ -202,8 +286,12 @@ export class Dashboard {
     } else {
       response.setHeader('ETag', file.etag);
       const known = request.headers['if-none-match'] === file.etag;
-      send(response, known ? 304 : 200, file.type, known ? Buffer.alloc(0) : file.bytes, request.headers.host);
+      send(response, known ? 304 : 200, file.type, known ? Buffer.alloc(0) : file.bytes, this.#liveAddress(request));
     }
+  }
+
+  #liveAddress(request: IncomingMessage): string {
+    return liveAddressOf(this.#access, hostOf(request));
   }
 
   /** The leader's page, while another leads and it is known where its page is. */
@@ -258,16 +346,24 @@ export class Dashboard {
 
   #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
     socket.on('error', () => undefined);
-    const refusal = upgradeRefusalOf(this.#access, request.headers);
-    if (refusal !== undefined) refuseUpgrade(socket, '403 Forbidden');
-    else if (request.url !== LIVE_PATH) refuseUpgrade(socket, '404 Not Found');
-    else if (this.#hub.viewers >= MAX_VIEWERS) refuseUpgrade(socket, '503 Service Unavailable');
-    else this.#sockets.handleUpgrade(request, socket, head, (live) => this.#connected(live));
+    if (strictRefusalOf(this.#access, request.headers) !== undefined) {
+      refuseUpgrade(socket, 403);
+      return;
+    }
+    const asking = askingOf(request);
+    const admission = this.#admit(asking);
+    if ('refusal' in admission) refuseUpgrade(socket, admission.refusal.status);
+    else if (request.url !== LIVE_PATH) refuseUpgrade(socket, 404);
+    else if (this.#hub.viewers >= MAX_VIEWERS) refuseUpgrade(socket, 503);
+    else {
+      const { visitor } = admission;
+      this.#sockets.handleUpgrade(request, socket, head, (live) => this.#connected(live, visitor, asking.address));
+    }
   }
 
-  #connected(socket: WebSocket): void {
+  #connected(socket: WebSocket, visitor: Visitor, address: string): void {
     socket.on('error', () => undefined);
-    const viewer = this.#hub.enter({
+    const live: ViewerSocket = {
       get bufferedAmount() {
         return socket.bufferedAmount;
       },
@@ -275,8 +371,11 @@ export class Dashboard {
       ping: () => socket.ping(undefined, undefined, () => undefined),
       close: (code, reason) => socket.close(code, reason),
       terminate: () => socket.terminate(),
-    });
+    };
+    const viewer = this.#hub.enter(live, visitor, address);
     socket.on('message', (message) => this.#asked(viewer, String(message)));
+    const pong = (data: Buffer) => socket.pong(data, undefined, () => undefined);
+    socket.on('ping', (data) => viewer.answerPing(performance.now(), () => pong(data)));
     socket.on('pong', () => viewer.heard(performance.now()));
     socket.on('close', () => this.#hub.leave(viewer));
   }
@@ -286,28 +385,15 @@ function portOf(address: AddressInfo | string | null): number {
   return address === null || typeof address === 'string' ? 0 : address.port;
 }
 
-/** `host`: as the browser named it, checked; some browsers do not count a WebSocket as 'self'. */
-function send(response: ServerResponse, status: number, type: string, body: Buffer, host?: string): void {
-  const live = host === undefined ? '' : ` ws://${host}`;
-  response.writeHead(status, {
-    'Content-Type': type,
-    'Content-Length': body.length,
-    'Cache-Control': 'no-cache',
-    'Content-Security-Policy':
-      `default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'${live}; ` +
-      "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    'Cross-Origin-Opener-Policy': 'same-origin',
-    'Cross-Origin-Resource-Policy': 'same-origin',
-    'Referrer-Policy': 'no-referrer',
-    'X-Content-Type-Options': 'nosniff',
-  });
-  response.end(response.req.method === 'HEAD' ? undefined : body);
+function listenHost({ listen }: DashboardConfig): string {
+  return listen.slice(0, listen.lastIndexOf(':'));
 }
 
-function sendText(response: ServerResponse, status: number, body: string): void {
-  send(response, status, 'text/plain; charset=utf-8', Buffer.from(`${body}\n`));
+function hostOf(request: IncomingMessage): string {
+  return request.headers.host?.toLowerCase() ?? '';
 }
 
-function refuseUpgrade(socket: Duplex, status: string): void {
-  socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
+function askingOf({ headers, socket }: IncomingMessage): Asking {
+  // An IPv4 address as a server on [::] sees it.
+  return { headers, address: (socket.remoteAddress ?? '').replace(/^::ffff:/, '') };
 }

@@ -3,8 +3,10 @@
  * times a second, and grows with what is looked at, not with what happens.
  */
 import { nanoid } from 'nanoid';
+import { mayActAs } from '../../shared/role.js';
 import { DASHBOARD_VERSION, type Hello, type ServerMessage, type ViewerRequest } from '../../shared/wire/dashboard.js';
 import type { CoordinatorState } from '../core/state.js';
+import type { Audit } from './audit.js';
 import type { Cancels } from './cancels.js';
 import { Channel } from './channel.js';
 import { ClusterSource } from './cluster_source.js';
@@ -13,6 +15,7 @@ import { JobSource } from './job_source.js';
 import type { PageTokens } from './page_token.js';
 import { VIEWER_LIMITS, Viewer, type ViewerLimits, type ViewerSocket } from './viewer.js';
 import { parseViewerRequest } from './viewer_request.js';
+import type { Visitor } from './visitors.js';
 
 const BEAT_MS = 2_000;
 const ALIVE_MS = 5_000;
@@ -33,6 +36,7 @@ export interface HubOptions {
   readonly leader: () => KnownLeader | null;
   readonly cancels: Cancels;
   readonly tokens: PageTokens;
+  readonly audit: Audit;
   /** Milliseconds that never go back. */
   readonly nowMs: () => number;
   /** Milliseconds since 1970, as in the times of events. */
@@ -81,8 +85,10 @@ export class Hub {
     this.#dirty.add(job);
   }
 
-  enter(socket: ViewerSocket): Viewer {
-    const viewer = new Viewer(socket, this.#options.limits ?? VIEWER_LIMITS, this.#options.nowMs());
+  /** `address`: of the other end. */
+  enter(socket: ViewerSocket, visitor: Visitor, address: string): Viewer {
+    const { limits = VIEWER_LIMITS, nowMs } = this.#options;
+    const viewer = new Viewer({ socket, limits, visitor, address, nowMs: nowMs() });
     this.#viewers.add(viewer);
     viewer.say(Buffer.from(this.#hello()));
     return viewer;
@@ -206,10 +212,27 @@ export class Hub {
   }
 
   #cancel(viewer: Viewer, { request, job, checkpoint, token }: Extract<ViewerRequest, { kind: 'cancel' }>): void {
-    const done = (error: string) => this.#say(viewer, { kind: 'cancel_done', request, error });
-    if (!this.#options.tokens.allows(token)) done('this page is older than the coordinator: reload it');
+    const { tokens, cancels, audit } = this.#options;
+    const { visitor, address } = viewer;
+    const done = (error: string) => {
+      const { name: who, role } = visitor;
+      audit({ act: 'cancel', who, role, from: address, job, checkpoint, outcome: error });
+      this.#say(viewer, { kind: 'cancel_done', request, error });
+    };
+    const refusal = this.#refusalOfCancel(visitor, job);
+    if (refusal !== undefined) done(refusal);
+    else if (!tokens.allows(token)) done('this page is older than the coordinator: reload it');
     else if (this.#term === undefined) done('this coordinator does not lead');
-    else this.#options.cancels.begin(job, checkpoint, done);
+    else cancels.begin(job, checkpoint, done);
+  }
+
+  /** A submitter cancels what is his. */
+  #refusalOfCancel({ name, role, isLetIn }: Visitor, job: string): string | undefined {
+    const owner = this.#options.state.jobs.get(job)?.record.user;
+    if (!isLetIn()) return 'log in again';
+    if (!mayActAs(role, 'submitter')) return `a ${role} may not cancel jobs`;
+    if (role !== 'submitter' || owner === undefined || owner === name) return undefined;
+    return `${name}, a submitter, may not cancel a job of ${owner}; an admin may`;
   }
 
   #say(viewer: Viewer, message: ServerMessage): void {
@@ -244,7 +267,10 @@ export class Hub {
   #checkAlive(nowMs: number): void {
     if (nowMs - this.#aliveMs < ALIVE_MS) return;
     this.#aliveMs = nowMs;
-    for (const viewer of this.#viewers) if (!viewer.checkAlive(nowMs)) this.#viewers.delete(viewer);
+    for (const viewer of this.#viewers) {
+      if (!viewer.visitor.isLetIn()) viewer.refuse('log in again');
+      else if (!viewer.checkAlive(nowMs)) this.#viewers.delete(viewer);
+    }
   }
 
   #dropUnused(nowMs: number): void {

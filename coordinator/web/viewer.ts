@@ -3,6 +3,7 @@
  * and then a fresh snapshot. So a frozen page costs a bounded amount of memory and nobody's time.
  */
 import type { Channel, ChannelMessage } from './channel.js';
+import type { Visitor } from './visitors.js';
 
 /** What is needed of a WebSocket. */
 export interface ViewerSocket {
@@ -31,7 +32,18 @@ export const VIEWER_LIMITS: ViewerLimits = {
   maxRequestsPerSecond: 20,
 };
 
+export interface ViewerOptions {
+  readonly socket: ViewerSocket;
+  readonly limits: ViewerLimits;
+  readonly visitor: Visitor;
+  /** Of the other end. */
+  readonly address: string;
+  readonly nowMs: number;
+}
+
 export class Viewer {
+  readonly visitor: Visitor;
+  readonly address: string;
   readonly #socket: ViewerSocket;
   readonly #limits: ViewerLimits;
   readonly #channels = new Set<Channel>();
@@ -40,7 +52,9 @@ export class Viewer {
   #secondBeganMs = 0;
   #requests = 0;
 
-  constructor(socket: ViewerSocket, limits: ViewerLimits, nowMs: number) {
+  constructor({ socket, limits, visitor, address, nowMs }: ViewerOptions) {
+    this.visitor = visitor;
+    this.address = address;
     this.#socket = socket;
     this.#limits = limits;
     this.#heardMs = nowMs;
@@ -73,13 +87,21 @@ export class Viewer {
 
   /** Something that nobody else gets, of little size. Answers are left out while it lags. */
   say(message: Buffer): void {
-    if (!this.#lags) this.#socket.send(message);
+    if (this.#keepsUp()) this.#socket.send(message);
   }
 
   deliver(channel: Channel, message: ChannelMessage): void {
-    if (this.#lags || !this.#channels.has(channel)) return;
+    if (this.#channels.has(channel) && this.#keepsUp()) this.#socket.send(message.bytes);
+  }
+
+  /** What a page asks with a ping, it is told only while it reads. */
+  answerPing(nowMs: number, pong: () => void): void {
+    if (this.mayAsk(nowMs) && this.#keepsUp()) pong();
+  }
+
+  #keepsUp(): boolean {
     if (this.#socket.bufferedAmount > this.#limits.maxUnsentBytes) this.#lags = true;
-    else this.#socket.send(message.bytes);
+    return !this.#lags;
   }
 
   /** A page that lagged and has read everything goes on with snapshots. */

@@ -27,12 +27,13 @@ export interface JobPageProps {
   readonly job: JobModel;
   readonly nodes: ReadonlyMap<string, NodeRow>;
   readonly live: boolean;
+  readonly mayCancel: boolean;
   readonly cancel: (checkpoint: boolean) => Promise<string>;
 }
 
 type Smoothing = '0' | '0.8' | '0.97';
 
-export function JobPage({ row, job, nodes, live, cancel }: JobPageProps): JSX.Element {
+export function JobPage({ row, job, nodes, live, mayCancel, cancel }: JobPageProps): JSX.Element {
   const hasEnded = row.state !== 'running' && row.state !== 'queued';
   const workers = [...nodes.values()]
     .filter((node) => node.job === row.job)
@@ -41,7 +42,7 @@ export function JobPage({ row, job, nodes, live, cancel }: JobPageProps): JSX.El
   const lost = hasEnded ? [] : lostNow(membership, nodes);
   return (
     <>
-      <JobHead row={row} hasEnded={hasEnded} live={live} cancel={cancel} />
+      <JobHead row={row} hasEnded={hasEnded} live={live} mayCancel={mayCancel} cancel={cancel} />
       <Figures row={row} job={job} workers={workers.length} />
       {job.detail.traceback !== '' && (
         <section class="panel">
@@ -107,10 +108,11 @@ interface JobHeadProps {
   readonly row: JobRow;
   readonly hasEnded: boolean;
   readonly live: boolean;
+  readonly mayCancel: boolean;
   readonly cancel: (checkpoint: boolean) => Promise<string>;
 }
 
-function JobHead({ row, hasEnded, live, cancel }: JobHeadProps): JSX.Element {
+function JobHead({ row, hasEnded, live, mayCancel, cancel }: JobHeadProps): JSX.Element {
   return (
     <header class="job-head">
       <div>
@@ -119,7 +121,9 @@ function JobHead({ row, hasEnded, live, cancel }: JobHeadProps): JSX.Element {
         </h1>
         {row.reason !== '' && <p class={row.state === 'failed' ? 'error' : 'hint'}>{row.reason}</p>}
       </div>
-      {!hasEnded && <CancelButton name={row.name} canSave={row.state === 'running'} enabled={live} cancel={cancel} />}
+      {!hasEnded && mayCancel && (
+        <CancelButton name={row.name} canSave={row.state === 'running'} enabled={live} cancel={cancel} />
+      )}
     </header>
   );
 }

@@ -1,6 +1,8 @@
 /** Who somebody is: a role and a name, which a certificate carries as one URI among its alternative names. */
 
-export const ROLES = ['coordinator', 'worker', 'viewer', 'submitter', 'admin'] as const;
+import { USER_ROLES } from '../role.js';
+
+export const ROLES = ['coordinator', 'worker', ...USER_ROLES] as const;
 export type Role = (typeof ROLES)[number];
 
 export interface Identity {

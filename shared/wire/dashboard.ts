@@ -3,6 +3,7 @@
  * place where the page takes parsed JSON for one of them: the page comes from the process that sends the messages, and says so if the
  * versions differ after an update. What the page sends is checked by coordinator/web/viewer_request.ts.
  */
+import type { UserRole } from '../role.js';
 import type { JobEvent, JobState, Spent, Usage } from './jobs.js';
 
 /** Raised with every change that an older page would misread. */
@@ -218,4 +219,18 @@ export type ViewerRequest =
 
 export function parseServerMessage(text: string): ServerMessage {
   return JSON.parse(text) as ServerMessage;
+}
+
+/** What /who answers: as whom a page looks, and what can be done about it. */
+export interface Visit {
+  /** Null for nobody who is let in. An empty name: nobody needs one. */
+  readonly visitor: { readonly name: string; readonly role: UserRole; readonly loggedIn: boolean } | null;
+  /** A token can be posted to /login. */
+  readonly takesTokens: boolean;
+  /** Why nobody is let in. */
+  readonly reason: string;
+}
+
+export function parseVisit(text: string): Visit {
+  return JSON.parse(text) as Visit;
 }

@@ -132,7 +132,7 @@ export const job = message({
 });
 export type Job = Infer<typeof job>;
 
-export const jobList = message({ jobs: list(job) });
+export const jobList = message({ jobs: list(job), leftOut: uint32 });
 
 export const checkpoint = message({
   step: uint53,

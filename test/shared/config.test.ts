@@ -175,3 +175,44 @@ describe('a configuration', () => {
     expect(() => readWorkerConfig(join(folder, 'no.yaml'))).toThrow(/no\.yaml: cannot be read/);
   });
 });
+
+describe('the dashboard of a coordinator', () => {
+  const read = (dashboard: string) =>
+    readCoordinatorConfig(fileOf(`name: c1\netcd: {endpoints: ["http://127.0.0.1:2379"]}\ndashboard: ${dashboard}\n`))
+      .dashboard;
+
+  it('is an address alone', () => {
+    const nothing = { hosts: [], origins: [], tokens: undefined, proxy: undefined };
+    expect(read('127.0.0.1:8090')).toEqual({ listen: '127.0.0.1:8090', ...nothing });
+  });
+
+  it('or a section', () => {
+    const text =
+      '{listen: "127.0.0.1:8090", hosts: [Lockstep.example], origins: ["https://lockstep.example"], tokens: /etc/t, ' +
+      'proxy: {header: X-Forwarded-User, role_header: X-Role, from: [127.0.0.1, "10.0.0.0/8", "fd00::/8"]}}';
+    expect(read(text)).toEqual({
+      listen: '127.0.0.1:8090',
+      hosts: ['lockstep.example'],
+      origins: ['https://lockstep.example'],
+      tokens: '/etc/t',
+      proxy: { header: 'x-forwarded-user', roleHeader: 'x-role', from: ['127.0.0.1', '10.0.0.0/8', 'fd00::/8'] },
+    });
+  });
+
+  it.each([
+    ['everywhere', 'dashboard: must be host:port, or a map'],
+    ['[]', 'dashboard: must be a map with the keys listen'],
+    ['{hosts: [a]}', 'dashboard.listen: is missing'],
+    ['{listen: "a:1", hosts: ["a b"]}', 'dashboard.hosts[0]: must be a host'],
+    ['{listen: "a:1", origins: [lockstep.example]}', 'dashboard.origins[0]: must be an origin'],
+    ['{listen: "a:1", origins: ["https://a/path"]}', 'dashboard.origins[0]: must be an origin'],
+    ['{listen: "a:1", tokens: ""}', 'dashboard.tokens: must be the path of a file'],
+    ['{listen: "a:1", proxy: {header: X-User}}', 'dashboard.proxy.from: '],
+    ['{listen: "a:1", proxy: {header: X-User, from: []}}', 'dashboard.proxy.from: must name one address at least'],
+    ['{listen: "a:1", proxy: {header: X-User, from: ["10.0.0.0/33"]}}', 'dashboard.proxy.from[0]: must be an address'],
+    ['{listen: "a:1", proxy: {header: "X User", from: [10.0.0.1]}}', 'dashboard.proxy.header: must be the name'],
+    ['{listen: "a:1", token: x}', 'dashboard.token: is not a known key; did you mean tokens?'],
+  ])('of %s is refused: %s', (dashboard, problem) => {
+    expect(() => read(dashboard)).toThrow(problem);
+  });
+});

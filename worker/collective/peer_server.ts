@@ -7,6 +7,7 @@
 import { randomBytes } from 'node:crypto';
 import { readSync } from 'node:fs';
 import {
+  constants,
   createSecureServer,
   createServer,
   type Http2SecureServer,
@@ -17,6 +18,7 @@ import {
   type ServerHttp2Stream,
 } from 'node:http2';
 import type { AddressInfo } from 'node:net';
+import { type ConnectionLimits, limitConnections } from '../../shared/connection_limit.js';
 import { described } from '../../shared/identity/identity.js';
 import { MUTUAL_SERVER } from '../../shared/identity/tls_options.js';
 import type { PullRequest } from '../../shared/wire/peer.js';
@@ -43,12 +45,26 @@ const MOST_FRAMES_IN_FLIGHT = 4;
 const HEAD_BYTES = PREFIX_BYTES + HEADER_BYTES;
 const PING_EVERY_MS = 5000;
 const PING_TIMEOUT_MS = 5000;
+/** A peer has one, and another one while the one before is not known to be dead. */
+const CONNECTIONS: ConnectionLimits = { inAll: 4096, perAddress: 2048 };
 
 const SERVER_OPTIONS = {
   /** MiB that one connection may take; what we write is bounded by ourselves. */
   maxSessionMemory: 64,
-  settings: { maxConcurrentStreams: 16 },
+  /** A peer needs one. */
+  settings: { maxConcurrentStreams: 4 },
 };
+
+export interface PeerServerLimits {
+  /** Requests of all streams that wait for what they name. A peer has 64 open at most. */
+  readonly waiting: number;
+  /** A connection without a stream is closed after so long. */
+  readonly idleMs: number;
+  /** So is a stream that takes nothing of what it asked for. */
+  readonly stalledMs: number;
+}
+
+const LIMITS: PeerServerLimits = { waiting: 262_144, idleMs: 10_000, stalledMs: 60_000 };
 
 const NO_BYTES = Buffer.alloc(0);
 
@@ -89,13 +105,18 @@ export class PeerServer {
   readonly #sessions = new Set<ServerHttp2Session>();
   /** By job, then by the event that the requests wait for. */
   readonly #waiting = new Map<string, Map<string, Set<Waiting>>>();
+  #waitingCount = 0;
 
-  constructor(private readonly options: PeerServerOptions) {
+  constructor(
+    private readonly options: PeerServerOptions,
+    private readonly limits = LIMITS,
+  ) {
     const { security } = options;
     if (security !== undefined) {
       this.#secureServer = createSecureServer({ ...SERVER_OPTIONS, ...MUTUAL_SERVER, ...security.serverOptions });
     }
     this.#server = this.#secureServer ?? createServer(SERVER_OPTIONS);
+    limitConnections(this.#server, CONNECTIONS);
     this.#server.on('session', (session) => this.#connected(session));
     this.#server.on('stream', (stream, headers) => this.#accept(stream, headers));
   }
@@ -129,6 +150,7 @@ export class PeerServer {
     const woken = ofJob?.get(event);
     if (woken === undefined) return;
     ofJob?.delete(event);
+    this.#waitingCount -= woken.size;
     for (const { stream, request } of woken) stream.consider(request);
   }
 
@@ -136,19 +158,40 @@ export class PeerServer {
   wakeAll(job: string): void {
     const ofJob = this.#waiting.get(job);
     this.#waiting.delete(job);
-    for (const woken of ofJob?.values() ?? []) for (const { stream, request } of woken) stream.consider(request);
+    for (const woken of ofJob?.values() ?? []) {
+      this.#waitingCount -= woken.size;
+      for (const { stream, request } of woken) stream.consider(request);
+    }
   }
 
   #connected(session: ServerHttp2Session): void {
     this.#sessions.add(session);
     const ping = (answered: () => void): void => void (session.destroyed || session.ping(answered));
     const stopPings = keepAlive(ping, PING_EVERY_MS, PING_TIMEOUT_MS, () => session.destroy());
+    const stopWaiting = this.#closeIdle(session);
     session.once('close', () => {
       this.#sessions.delete(session);
       stopPings();
+      stopWaiting();
     });
     // A connection that breaks ends its streams, which is all that matters here.
     session.on('error', () => undefined);
+  }
+
+  /** Ends the connection when it has had no stream for a while. Returns what stops that. */
+  #closeIdle(session: ServerHttp2Session): () => void {
+    let streams = 0;
+    const close = (): void => session.destroy();
+    let idle = setTimeout(close, this.limits.idleMs);
+    session.on('stream', (stream) => {
+      streams++;
+      clearTimeout(idle);
+      stream.once('close', () => {
+        streams--;
+        if (streams === 0 && !session.destroyed) idle = setTimeout(close, this.limits.idleMs);
+      });
+    });
+    return () => clearTimeout(idle);
   }
 
   #accept(http2: ServerHttp2Stream, headers: IncomingHttpHeaders): void {
@@ -166,8 +209,12 @@ export class PeerServer {
       return;
     }
     http2.respond(this.#greeting(), { waitForTrailers: true });
-    const wait = (request: PullRequest, event: string): void => this.#wait(stream, request, event);
-    const stream = new ServingStream(http2, servingOf, wait, peer?.name);
+    const stream = new ServingStream(http2, {
+      servingOf,
+      wait: (request, event) => this.#wait(stream, request, event),
+      asker: peer?.name,
+      stalledMs: this.limits.stalledMs,
+    });
     const reader = new MessageReader(MOST_REQUEST_BYTES);
     http2.on('data', (bytes: Buffer) => {
       const messages = reader.push(bytes);
@@ -188,6 +235,11 @@ export class PeerServer {
   }
 
   #wait(stream: ServingStream, request: PullRequest, event: string): void {
+    if (this.#waitingCount >= this.limits.waiting) {
+      stream.end(code.resourceExhausted, `${this.limits.waiting} requests wait already`);
+      return;
+    }
+    this.#waitingCount++;
     const ofJob = this.#waiting.get(request.job) ?? new Map<string, Set<Waiting>>();
     const waiting = ofJob.get(event) ?? new Set();
     this.#waiting.set(request.job, ofJob.set(event, waiting.add({ stream, request })));
@@ -197,7 +249,9 @@ export class PeerServer {
     stream.close();
     for (const ofJob of this.#waiting.values()) {
       for (const [event, waiting] of ofJob) {
-        for (const entry of waiting) if (entry.stream === stream) waiting.delete(entry);
+        for (const entry of waiting) {
+          if (entry.stream === stream && waiting.delete(entry)) this.#waitingCount--;
+        }
         if (waiting.size === 0) ofJob.delete(event);
       }
     }
@@ -217,20 +271,26 @@ interface OutgoingFrame {
   readonly last: boolean;
 }
 
+interface ServingStreamOptions {
+  readonly servingOf: (job: string) => Serving | undefined;
+  readonly wait: (request: PullRequest, event: string) => void;
+  /** By the certificate of whoever asks; undefined without one. */
+  readonly asker: string | undefined;
+  readonly stalledMs: number;
+}
+
 class ServingStream {
   readonly #ready: Sending[] = [];
   /** Requests that are neither wholly sent nor refused. */
   #open = 0;
   #framesInFlight = 0;
   #closed = false;
+  #stalled: NodeJS.Timeout | undefined;
   #trailers = statusTrailers(code.ok);
 
   constructor(
     private readonly http2: ServerHttp2Stream,
-    private readonly servingOf: (job: string) => Serving | undefined,
-    private readonly wait: (request: PullRequest, event: string) => void,
-    /** By the certificate of whoever asks; undefined without one. */
-    private readonly asker: string | undefined,
+    private readonly options: ServingStreamOptions,
   ) {}
 
   /** The status with which the call ends. */
@@ -241,6 +301,7 @@ class ServingStream {
   close(): void {
     this.#closed = true;
     this.#ready.length = 0;
+    clearTimeout(this.#stalled);
   }
 
   end(status: number, details: string): void {
@@ -248,15 +309,18 @@ class ServingStream {
     this.close();
     this.#trailers = statusTrailers(status, details);
     this.http2.end();
+    // To whoever does not read, trailers cannot be sent either.
+    this.#stalled = setTimeout(() => this.#dropStalled(), this.options.stalledMs);
   }
 
   receive(message: Buffer): void {
     if (this.#closed) return;
     const request = decodePullRequest(message);
+    const { asker } = this.options;
     this.#open++;
     if (request === undefined) this.end(code.invalidArgument, 'malformed request');
-    else if (request.worker !== (this.asker ?? request.worker))
-      this.end(code.permissionDenied, `worker ${this.asker} asks in the name of ${request.worker}`);
+    else if (request.worker !== (asker ?? request.worker))
+      this.end(code.permissionDenied, `worker ${asker} asks in the name of ${request.worker}`);
     else if (this.#open <= MOST_OPEN_REQUESTS) this.consider(request);
     else this.end(code.resourceExhausted, `more than ${MOST_OPEN_REQUESTS} open requests`);
   }
@@ -265,7 +329,7 @@ class ServingStream {
   consider(request: PullRequest): void {
     if (this.#closed) return;
     const answer = this.#lookUp(request, request.offset, request.length);
-    if (answer.kind === 'wait') this.wait(request, answer.event);
+    if (answer.kind === 'wait') this.options.wait(request, answer.event);
     else {
       this.#ready.push({ request, sent: 0 });
       this.#pump();
@@ -274,7 +338,7 @@ class ServingStream {
 
   #lookUp(request: PullRequest, offset: number, length: number): Answer {
     if (request.kind === 'probe') return { kind: 'found', located: locateProbe(length) };
-    const shelf = this.servingOf(request.job)?.shelf;
+    const shelf = this.options.servingOf(request.job)?.shelf;
     if (shelf === undefined) return { kind: 'refused', status: 'unknown' };
     return shelf.lookUp({ ...request, offset, length });
   }
@@ -298,8 +362,12 @@ class ServingStream {
     writePrefix(head, HEADER_BYTES + payload.length);
     encodeHeader(head.subarray(PREFIX_BYTES), request, status, offset, payload);
     this.#framesInFlight++;
+    this.#stalled ??= setTimeout(() => this.#dropStalled(), this.options.stalledMs);
     const sent = (error?: Error | null): void => {
       this.#framesInFlight--;
+      clearTimeout(this.#stalled);
+      const waits = this.#framesInFlight > 0 && !this.#closed;
+      this.#stalled = waits ? setTimeout(() => this.#dropStalled(), this.options.stalledMs) : undefined;
       // A stream that cannot be written to is about to be closed.
       if (!this.#closed && !error) this.#pump();
     };
@@ -309,6 +377,11 @@ class ServingStream {
     }
     this.http2.write(head);
     this.http2.write(payload, sent);
+  }
+
+  #dropStalled(): void {
+    this.close();
+    this.http2.close(constants.NGHTTP2_CANCEL);
   }
 
   #nextFrame(sending: Sending): OutgoingFrame {
@@ -324,7 +397,7 @@ class ServingStream {
       return { status: answer.kind === 'refused' ? answer.status : 'gone', offset, payload: NO_BYTES, last: true };
     }
     const { located } = answer;
-    const serving = this.servingOf(request.job);
+    const serving = this.options.servingOf(request.job);
     if (inPlace && located.kind === 'slot' && serving !== undefined) {
       const place = serving.placeOf(located.slot, located.at, located.length);
       return { status: 'here', offset, payload: encodeMemoryPlace(place), last: true };

@@ -28,12 +28,20 @@ export function serializePullRequest(request: PullRequest): Buffer {
 /** The request in a message, or undefined when it is malformed. */
 export function decodePullRequest(message: Buffer): PullRequest | undefined {
   try {
-    const request = pullRequest.decode(requestDeserialize(message), 'PullRequest');
+    const request = pullRequest.decode(deserialized(message), 'PullRequest');
     return fitsFrame(request) && isBounded(request) ? request : undefined;
   } catch (error) {
-    // What is no protobuf at all is a RangeError of the decoder.
-    if (error instanceof WireError || error instanceof RangeError) return undefined;
+    if (error instanceof WireError) return undefined;
     throw error;
+  }
+}
+
+/** Undefined for what is no protobuf; its decoder throws errors of several kinds. */
+function deserialized(message: Buffer): unknown {
+  try {
+    return requestDeserialize(message);
+  } catch {
+    return undefined;
   }
 }
 

@@ -14,7 +14,8 @@ const LEAST_CHARACTERS = 4_096;
 /** What a line costs beside its text. */
 const LINE_COST = 64;
 export const JOBS_KEPT = 4;
-const LINES_A_MESSAGE = 256;
+/** Of 8 Ki characters each, with three bytes a character, they fit the 4 MiB of a message. */
+const LINES_A_MESSAGE = 128;
 
 export interface Prints {
   /** Oldest first. */

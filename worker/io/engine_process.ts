@@ -8,12 +8,11 @@ import { engineEnvironment } from './engine_environment.js';
 import { parseEngineEvent } from './engine_events.js';
 import { readLines } from './lines.js';
 import { MemoryFile } from './memory_file.js';
+import { PrintBatch } from './print_batch.js';
 
 const CONTROL_LINE_LENGTH = 8 * 1024 * 1024;
 const PRINTED_LINE_LENGTH = 8 * 1024;
 const PRINT_BATCH_MS = 50;
-/** Lines of one batch; what is printed faster than that is dropped, and the number of dropped lines said. */
-const PRINT_BATCH_LINES = 500;
 /** Time for the last lines of an engine that has exited, should somebody else hold its pipes open. */
 const LAST_WORDS_MS = 200;
 
@@ -50,8 +49,7 @@ export class EngineProcess {
   readonly #child: ChildProcess;
   readonly #control: Writable;
   #commands = 0;
-  #lines: PrintedLine[] = [];
-  #dropped = 0;
+  readonly #printed = new PrintBatch();
   readonly #printTimer: NodeJS.Timeout;
 
   constructor(options: EngineOptions) {
@@ -120,21 +118,11 @@ export class EngineProcess {
   }
 
   #print(stream: Readable, name: string): void {
-    readLines(stream, PRINTED_LINE_LENGTH, (text) => {
-      if (this.#lines.length < PRINT_BATCH_LINES) this.#lines.push({ timeMs: Date.now(), stream: name, text });
-      else this.#dropped += 1;
-    });
+    readLines(stream, PRINTED_LINE_LENGTH, (text) => this.#printed.add({ timeMs: Date.now(), stream: name, text }));
   }
 
   #flush(): void {
-    if (this.#dropped > 0) {
-      const text = `[lockstep: ${this.#dropped} lines were printed too fast and dropped]`;
-      this.#lines.push({ timeMs: Date.now(), stream: 'stderr', text });
-      this.#dropped = 0;
-    }
-    if (this.#lines.length === 0) return;
-    const lines = this.#lines;
-    this.#lines = [];
-    this.#options.onLines(lines);
+    const lines = this.#printed.take(Date.now());
+    if (lines.length > 0) this.#options.onLines(lines);
   }
 }

@@ -71,8 +71,9 @@ export class SecuredServices {
     const keeper = new BundleKeeper({ store: bundleStore, inUse, term: () => 1, log });
     const audit = { record: (entry: AuditEntry) => void this.audited.push(entry) };
     const leader = () => undefined;
-    const jobs = new JobsService(this.#driver, leader, keeper);
-    const sessions = new SessionService(this.#driver, leader, log, audit);
+    const drop = () => undefined;
+    const jobs = new JobsService(this.#driver, leader, keeper, drop);
+    const sessions = new SessionService(this.#driver, leader, log, audit, drop);
     const bundles = new BundlesService({ keeper, store: bundleStore, leads: () => true, leader, log });
     const tokens = new TokensService({ tokens: new JoinTokens(client), joining: () => undefined });
     this.#driver.connect(sessions, jobs);

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { accessFor, refusalOf, upgradeRefusalOf } from '../../../coordinator/web/access.js';
+import { accessFor, isOnlyLocal, liveAddressOf, refusalOf, strictRefusalOf } from '../../../coordinator/web/access.js';
 
 const own = accessFor('127.0.0.1', 8080, 'machine');
 
@@ -31,12 +31,12 @@ it.each([
 ])('a page of %s gets an answer: %s', (origin, answered) => {
   const headers = { host: '127.0.0.1:8080', origin };
   expect(refusalOf(own, headers) === undefined).toBe(answered);
-  expect(upgradeRefusalOf(own, headers) === undefined).toBe(answered);
+  expect(strictRefusalOf(own, headers) === undefined).toBe(answered);
 });
 
 it('a live connection must say where it comes from, a plain request need not', () => {
   expect(refusalOf(own, { host: '127.0.0.1:8080' })).toBeUndefined();
-  expect(upgradeRefusalOf(own, { host: '127.0.0.1:8080' })).toBeDefined();
+  expect(strictRefusalOf(own, { host: '127.0.0.1:8080' })).toBeDefined();
 });
 
 it('another site may lead here with a link, and may not read from here', () => {
@@ -53,4 +53,33 @@ it.each([
   ['gpu7.example', 'localhost', false],
 ])('a server on %s is %s: %s', (configured, host, known) => {
   expect(accessFor(configured, 80, 'machine').hosts.has(host)).toBe(known);
+});
+
+const listed = { hosts: ['lockstep.example'], origins: ['https://lockstep.example'] };
+const proxied = accessFor('127.0.0.1', 8080, 'machine', listed);
+
+it.each([
+  ['lockstep.example', 'https://lockstep.example', true],
+  ['lockstep.example', 'http://lockstep.example', false],
+  ['lockstep.example', 'https://lockstep.example:8443', false],
+  ['127.0.0.1:8080', 'https://lockstep.example', false],
+  ['evil.example', 'https://lockstep.example', false],
+])('where hosts and origins are listed, a request for %s of %s gets an answer: %s', (host, origin, answered) => {
+  expect(strictRefusalOf(proxied, { host, origin }) === undefined).toBe(answered);
+});
+
+it('a page that comes over TLS finds its live connection over TLS', () => {
+  expect(liveAddressOf(proxied, 'lockstep.example')).toBe('wss://lockstep.example');
+  expect(liveAddressOf(own, '127.0.0.1:8080')).toBe('ws://127.0.0.1:8080');
+});
+
+it.each([
+  ['127.0.0.1', { hosts: [], origins: [] }, true],
+  ['localhost', { hosts: ['[::1]:80'], origins: ['http://localhost:80'] }, true],
+  ['0.0.0.0', { hosts: [], origins: [] }, false],
+  ['10.0.0.1', { hosts: [], origins: [] }, false],
+  // Something in front passes on what comes from elsewhere.
+  ['127.0.0.1', listed, false],
+])('a server on %s with %o is for this machine only: %s', (host, names, local) => {
+  expect(isOnlyLocal(host, names)).toBe(local);
 });

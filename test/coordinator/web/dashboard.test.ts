@@ -26,12 +26,13 @@ beforeEach(async () => {
   etcdAnswers = true;
   dashboard = await Dashboard.start({
     name: 'c1',
-    listen: '127.0.0.1:0',
+    config: { listen: '127.0.0.1:0', hosts: [], origins: [], tokens: undefined, proxy: undefined },
     pages,
     state,
     dispatch: () => undefined,
     leader: () => leader,
     etcdAnswers: async () => etcdAnswers,
+    audit: { record: () => undefined },
     log: createLogger('coordinator', 'c1', 'error'),
   });
 });
@@ -144,6 +145,35 @@ it('a message that is too long ends the connection', async () => {
   await once(socket, 'open');
   socket.send('x'.repeat(5_000));
   expect((await once(socket, 'close'))[0]).toBe(1009);
+});
+
+it.each([
+  ['messages', (socket: WebSocket) => socket.send('{"kind":"watch","job":null,"resume":null}')],
+  ['pings', (socket: WebSocket) => socket.ping()],
+])('a flood of %s ends the connection, and no other', async (_what, send) => {
+  const quiet = live();
+  await once(quiet, 'open');
+  const flooding = live();
+  await once(flooding, 'open');
+  let pongs = 0;
+  flooding.on('pong', () => pongs++);
+  for (let count = 0; count < 10_000; count++) send(flooding);
+  const [code, reason] = await once(flooding, 'close');
+  expect([code, String(reason)]).toEqual([1008, 'too many requests']);
+  expect(pongs).toBeLessThanOrEqual(20);
+  expect(quiet.readyState).toBe(WebSocket.OPEN);
+  quiet.terminate();
+});
+
+it.each([
+  ['a message that is no JSON', 'x'],
+  ['a message that asks for nothing known', '{"kind":"shutdown"}'],
+  ['a key too many', '{"kind":"watch","job":null,"resume":null,"role":"admin"}'],
+])('%s ends the connection', async (_what, message) => {
+  const socket = live();
+  await once(socket, 'open');
+  socket.send(message);
+  expect((await once(socket, 'close'))[0]).toBe(1008);
 });
 
 it('a page gets what happens', async () => {

@@ -1,10 +1,12 @@
 import { expect, it } from 'vitest';
 import type { CoordinatorEvent } from '../../../coordinator/core/event.js';
 import type { CoordinatorState } from '../../../coordinator/core/state.js';
+import type { Act } from '../../../coordinator/web/audit.js';
 import { Cancels } from '../../../coordinator/web/cancels.js';
 import { Hub, type KnownLeader } from '../../../coordinator/web/hub.js';
 import { PageTokens } from '../../../coordinator/web/page_token.js';
 import { VIEWER_LIMITS, type Viewer, type ViewerLimits } from '../../../coordinator/web/viewer.js';
+import type { Visitor } from '../../../coordinator/web/visitors.js';
 import type { Hello, ServerMessage, ViewerRequest } from '../../../shared/wire/dashboard.js';
 import { addJob, addStep, addWorker, leadingState } from './known_jobs.js';
 import { KnownSocket } from './known_socket.js';
@@ -18,6 +20,7 @@ interface Page {
 function world(state: CoordinatorState = leadingState(), limits: ViewerLimits = VIEWER_LIMITS) {
   let nowMs = 1_000_000;
   const dispatched: CoordinatorEvent[] = [];
+  const acts: Act[] = [];
   const cancels = new Cancels((event) => dispatched.push(event));
   const tokens = new PageTokens();
   const leader: KnownLeader = { name: 'c1', dashboard: 'http://127.0.0.1:1' };
@@ -27,6 +30,7 @@ function world(state: CoordinatorState = leadingState(), limits: ViewerLimits = 
     leader: () => leader,
     cancels,
     tokens,
+    audit: (act) => acts.push(act),
     nowMs: () => nowMs,
     wallMs: () => nowMs,
     limits,
@@ -37,13 +41,14 @@ function world(state: CoordinatorState = leadingState(), limits: ViewerLimits = 
       hub.tick();
     }
   };
-  const open = (): Page => {
+  const open = (visitor: Partial<Visitor> = {}): Page => {
     const socket = new KnownSocket();
-    const viewer = hub.enter(socket);
+    const anybody: Visitor = { name: '', role: 'admin', loggedIn: false, isLetIn: () => true };
+    const viewer = hub.enter(socket, { ...anybody, ...visitor }, '127.0.0.1');
     return { socket, viewer, ask: (request) => hub.asked(viewer, JSON.stringify(request)) };
   };
   tick();
-  return { hub, state, dispatched, cancels, tokens, tick, open };
+  return { hub, state, dispatched, acts, cancels, tokens, tick, open };
 }
 
 const watch = (job: string | null): ViewerRequest => ({ kind: 'watch', job, resume: null });
@@ -265,4 +270,37 @@ it('pages learn at once that another leads, and their cancels are answered', () 
   const again = helloOf(page);
   expect(again).toMatchObject({ leads: true, term: 9 });
   expect(again.epoch).not.toBe(before.epoch);
+});
+
+const cancelOf = (token: string): ViewerRequest => ({ kind: 'cancel', request: 1, job: 'a', checkpoint: false, token });
+
+it.each([
+  // The job is ann's.
+  ['ann', 'viewer', 'a viewer may not cancel jobs'],
+  ['ann', 'submitter', ''],
+  ['bob', 'submitter', 'bob, a submitter, may not cancel a job of ann; an admin may'],
+  ['bob', 'admin', ''],
+] as const)('%s, a %s, who cancels hears: %s', (name, role, error) => {
+  const all = world();
+  addJob(all.state, 'a');
+  const page = all.open({ name, role });
+  page.ask(cancelOf(all.tokens.issue()));
+  const [event] = all.dispatched;
+  if (event?.kind === 'cancel') all.cancels.answer(event.request, '');
+  expect(page.socket.messages().at(-1)).toEqual({ kind: 'cancel_done', request: 1, error });
+  expect(all.dispatched).toHaveLength(error === '' ? 1 : 0);
+  const act = { act: 'cancel', who: name, role, from: '127.0.0.1', job: 'a', checkpoint: false, outcome: error };
+  expect(all.acts).toEqual([act]);
+});
+
+it('whose token was taken back may not cancel any more, and is sent away', () => {
+  const all = world();
+  addJob(all.state, 'a');
+  let letIn = true;
+  const page = all.open({ name: 'ada', role: 'admin', isLetIn: () => letIn });
+  letIn = false;
+  page.ask(cancelOf(all.tokens.issue()));
+  expect(all.dispatched).toEqual([]);
+  all.tick(60);
+  expect(page.socket.closed).toBe('1008 log in again');
 });

@@ -82,6 +82,8 @@ describe('a gRPC client', () => {
 
   it.each([
     ['no protobuf', Buffer.from([0xff, 0xff, 0xff])],
+    ['of a wire type that there is not', Buffer.from([0x08, 0x01, 0x0f])],
+    ['a group that never ends', Buffer.from([0x0b])],
     ['too long', Buffer.alloc(5000)],
   ])('whose request is %s is told so', async (_name, message) => {
     expect((await callWith(PULL_PATH, [message], 1)).code).toBe(status.INVALID_ARGUMENT);

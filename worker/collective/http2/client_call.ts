@@ -33,6 +33,10 @@ const CONNECTION_WINDOW_BYTES = 16 * 1024 * 1024;
 /** So much is read before the windows are opened again. */
 const WINDOW_STEP_BYTES = 2 * 1024 * 1024;
 const MOST_HEADER_BLOCK_BYTES = 65_536;
+/** Of one block; without a bound, empty ones would keep us busy for ever. */
+const MOST_CONTINUATIONS = 16;
+/** What the peer makes us answer and does not read. */
+const MOST_UNSENT_BYTES = 1024 * 1024;
 const PING_BYTES = 8;
 
 const ENDED_WITHOUT_STATUS = 'the call ended without a status';
@@ -72,6 +76,7 @@ export class ClientCall {
   /** Since the windows were opened. */
   #readBytes = 0;
   #headerBlock: Buffer = Buffer.alloc(0);
+  #continuations = 0;
   #lastHeaders = false;
   readonly #pings: (() => void)[] = [];
 
@@ -130,6 +135,7 @@ export class ClientCall {
   }
 
   #send(type: number, flags: number, stream: number, payload: Buffer): void {
+    if (this.#socket.writableLength > MOST_UNSENT_BYTES) this.#end('the peer does not read what it asks for');
     this.#ifGoing(() => this.#socket.write(encodeFrame(type, flags, stream, payload)));
   }
 
@@ -201,10 +207,12 @@ export class ClientCall {
 
   #takeHeaders(head: FrameHead, payload: Buffer): void {
     const isFirst = head.type === frameType.headers;
+    this.#continuations = isFirst ? 0 : this.#continuations + 1;
     if (isFirst) this.#lastHeaders = (head.flags & flag.endStream) !== 0;
     const part = isFirst ? contentOf(head, payload) : payload;
     this.#headerBlock = Buffer.concat([this.#headerBlock, part ?? payload]);
-    if (part === undefined || this.#headerBlock.length > MOST_HEADER_BLOCK_BYTES) this.#end('malformed headers');
+    const isTooLong = this.#headerBlock.length > MOST_HEADER_BLOCK_BYTES || this.#continuations > MOST_CONTINUATIONS;
+    if (part === undefined || isTooLong) this.#end('malformed headers');
     else if ((head.flags & flag.endHeaders) !== 0) this.#takeHeaderBlock();
   }
 

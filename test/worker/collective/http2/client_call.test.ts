@@ -263,6 +263,25 @@ describe('another server', () => {
     await vi.waitFor(() => expect(caller.reasons).toEqual(['malformed headers']));
   });
 
+  it('that sends headers in ever more empty frames ends the call', async () => {
+    const parts = Array.from({ length: 20 }, () => encodeFrame(frameType.continuation, 0, 1, NOTHING));
+    const { caller } = await Raw.start([encodeFrame(frameType.headers, 0, 1, NOTHING), ...parts]);
+    await vi.waitFor(() => expect(caller.reasons).toEqual(['malformed headers']));
+  });
+
+  it('that pings and pings, and reads nothing, ends the call', async () => {
+    const { raw, caller } = await Raw.start([settings(100)]);
+    await vi.waitFor(() => expect(raw.ofType(frameType.settings)).toHaveLength(2));
+    raw.socket?.pause();
+    const pings = Buffer.concat(
+      Array.from({ length: 40_000 }, () => encodeFrame(frameType.ping, 0, 0, Buffer.alloc(8))),
+    );
+    await vi.waitFor(() => {
+      raw.socket?.write(pings);
+      expect(caller.reasons).toEqual(['the peer does not read what it asks for']);
+    }, 10_000);
+  });
+
   it('that says anything at all is answered or left, once', async () => {
     const frame = fc
       .record({

@@ -1,0 +1,22 @@
+/** What a job did and printed takes megabytes: of jobs that have ended it is kept of the latest only; of the others, how they ended. */
+import { forgetLines } from './job_logs.js';
+import type { CoordinatorState, JobRun } from './state.js';
+
+const MOST_IN_FULL = 100;
+
+/** The last event of the job was said. */
+export function rememberEnd(state: CoordinatorState, run: JobRun): void {
+  state.recentlyEnded.push(run.record.job);
+  const [oldest = ''] = state.recentlyEnded;
+  if (state.recentlyEnded.length <= MOST_IN_FULL) return;
+  state.recentlyEnded.shift();
+  const forgotten = state.jobs.get(oldest);
+  if (forgotten === undefined) return;
+  forgotten.events.splice(0, forgotten.events.length - 1);
+  forgetLines(state, forgotten);
+}
+
+/** Whether lines that come late have a place. */
+export function takesLines(state: CoordinatorState, run: JobRun, hasEnded: boolean): boolean {
+  return !hasEnded || state.recentlyEnded.includes(run.record.job);
+}

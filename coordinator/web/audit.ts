@@ -1,0 +1,29 @@
+/** Who did what on the pages, as entries of the coordinator's audit log. */
+import type { AuditLog } from '../io/audit_log.js';
+
+export interface Act {
+  readonly act: 'log in' | 'cancel';
+  /** Empty where nobody needs a name, or has none yet. */
+  readonly who: string;
+  readonly role: string;
+  /** Address of the other end. */
+  readonly from: string;
+  readonly job?: string;
+  readonly checkpoint?: boolean;
+  /** What went wrong, or empty. */
+  readonly outcome: string;
+}
+
+export type Audit = (act: Act) => void;
+
+export function auditTo(log: Pick<AuditLog, 'record'>): Audit {
+  return ({ act, who, role, from, job, checkpoint, outcome }) =>
+    log.record({
+      who: `${role} ${who}`.trim() || 'nobody',
+      from,
+      call: `dashboard ${act}`,
+      on: { ...(job === undefined ? {} : { job }), ...(checkpoint === true ? { checkpoint: 'true' } : {}) },
+      outcome: outcome === '' ? 'OK' : 'REFUSED',
+      ...(outcome === '' ? {} : { reason: outcome }),
+    });
+}
