@@ -10,10 +10,16 @@ import { coordinatorKey, leaderKey } from '../shared/etcd/keys.js';
 import { type Leader, watchLeader } from '../shared/etcd/leader_watch.js';
 import { register } from '../shared/etcd/registration.js';
 import { createLogger } from '../shared/logger.js';
+import { daemonArguments } from '../shared/service/daemon_arguments.js';
+import { askForTime } from '../shared/service/drain.js';
+import { readyWhen } from '../shared/service/ready.js';
+import { serviceManager } from '../shared/service/service_manager.js';
+import { startWatchdog } from '../shared/service/watchdog.js';
 import { BundlesClient, JobsClient } from '../shared/wire/services.js';
 import { type CoordinatorConfig, readCoordinatorConfig } from './config.js';
 import { bundlesInUse } from './core/bundles_in_use.js';
 import { DEFAULT_SETTINGS, initialState } from './core/state.js';
+import { coordinatorHealth } from './health.js';
 import { BundleKeeper } from './io/bundle_keeper.js';
 import { BundleStore } from './io/bundle_store.js';
 import { BundlesService } from './io/bundles_service.js';
@@ -34,12 +40,6 @@ const SAVE_MS = 60_000;
 const LOOK_MS = 50;
 const PAGES = fileURLToPath(new URL('../dashboard', import.meta.url));
 const MAX_MESSAGE_BYTES = 4 * 1024 * 1024;
-
-function configPath(args: readonly string[]): string {
-  const [flag, path] = args;
-  if (flag !== '--config' || path === undefined) throw new ConfigError('usage: lockstep-coordinator --config FILE');
-  return path;
-}
 
 /** Leadership is kept while workers that leave, too, need it to save their state. */
 async function untilSaved(driver: Driver, isAbandoned: () => boolean): Promise<void> {
@@ -91,6 +91,7 @@ async function startDashboard(
 
 async function run(config: CoordinatorConfig, isAbandoned: () => boolean): Promise<void> {
   const log = createLogger('coordinator', config.name, config.log.level);
+  const manager = serviceManager(process.env);
   const client = connectEtcd({
     endpoints: config.etcd.endpoints,
     prefix: `${config.etcd.prefix}/`,
@@ -188,12 +189,16 @@ async function run(config: CoordinatorConfig, isAbandoned: () => boolean): Promi
     log,
   });
   log.info('listening', { address, dashboard: dashboard?.url, pid: process.pid });
+  const leads = () => driver.state.leading !== undefined;
+  startWatchdog({ manager, problem: coordinatorHealth({ election, leaderWatch, leads }), log });
+  readyWhen(registration.registered, manager, `coordinator ${config.name} at ${address}`);
 
   let stopping = false;
   const stop = async (signal: string) => {
     if (stopping) return;
     stopping = true;
     log.info('stopping', { signal });
+    askForTime(manager, 'waits for workers that save the state of their jobs');
     await untilSaved(driver, isAbandoned);
     setTimeout(() => process.exit(0), CLOSE_MS).unref();
     leaderWatch.close();
@@ -210,8 +215,10 @@ async function run(config: CoordinatorConfig, isAbandoned: () => boolean): Promi
 }
 
 try {
-  const config = readCoordinatorConfig(configPath(process.argv.slice(2)));
-  await run(config, config.dieWithParent ? dieWithParent() : () => false);
+  const { config: path, checkOnly } = daemonArguments('coordinator', process.argv.slice(2));
+  const config = readCoordinatorConfig(path);
+  if (checkOnly) process.stdout.write(`${path}: ok\n`);
+  else await run(config, config.dieWithParent ? dieWithParent() : () => false);
 } catch (error) {
   process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
   process.exit(error instanceof ConfigError ? EXIT_BAD_CONFIG : 1);

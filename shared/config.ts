@@ -1,5 +1,6 @@
 /** What the configuration files of the daemons have in common. */
 import { readFileSync } from 'node:fs';
+import { hostname } from 'node:os';
 import type { z } from 'zod';
 import { check, hostAndPort, oneOf, strictMap, textLike, wholeNumber } from './schema.js';
 import { parseYaml, YamlError } from './yaml_text.js';
@@ -18,10 +19,13 @@ export interface EtcdConfig {
   readonly prefix: string;
 }
 
-export const daemonName = textLike(
+const nameLike = textLike(
   /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/,
   "1 to 63 of A-Z, a-z, 0-9, '.', '_' and '-', beginning with a letter or digit",
 );
+
+/** Left out, it is the host name of the machine. */
+export const daemonName = nameLike.prefault(() => hostname());
 
 export const listen = hostAndPort().default('127.0.0.1:0');
 

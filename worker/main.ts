@@ -11,18 +11,28 @@ import { connectEtcd } from '../shared/etcd/client.js';
 import { workerKey } from '../shared/etcd/keys.js';
 import { type Leader, watchLeader } from '../shared/etcd/leader_watch.js';
 import { register } from '../shared/etcd/registration.js';
-import { createLogger } from '../shared/logger.js';
+import { createLogger, type Logger } from '../shared/logger.js';
+import { daemonArguments } from '../shared/service/daemon_arguments.js';
+import { askForTime } from '../shared/service/drain.js';
+import { readyWhen } from '../shared/service/ready.js';
+import { serviceManager } from '../shared/service/service_manager.js';
+import { startWatchdog } from '../shared/service/watchdog.js';
 import { startCheckpointThread } from './checkpoint/start_checkpoint_thread.js';
 import { startDataPlane } from './collective/start_data_plane.js';
 import { readWorkerConfig, type WorkerConfig } from './config.js';
 import type { WorkerEvent } from './core/event.js';
 import { initialState } from './core/state.js';
+import { workerHealth } from './health.js';
 import { fetchBundle } from './io/bundle_fetch.js';
 import { CodeFolders } from './io/code_folders.js';
+import { ControlGroups, delegatedGroup } from './io/control_groups.js';
 import { Driver } from './io/driver.js';
+import { EngineBounds } from './io/engine_bounds.js';
+import { checkLaunch } from './io/engine_launch.js';
 import { JobCode } from './io/job_code.js';
 import { machineOf } from './io/machine.js';
 import { findPython, NoPyTorchError } from './io/python.js';
+import { ScratchFolders } from './io/scratch_folders.js';
 import { SessionClient } from './io/session_client.js';
 
 const ETCD_CALL_TIMEOUT_MS = 2_000;
@@ -57,26 +67,54 @@ function environment(): Record<string, string> {
   return Object.fromEntries(passed);
 }
 
-function configPath(args: readonly string[]): string {
-  const [flag, path] = args;
-  if (flag !== '--config' || path === undefined) throw new ConfigError('usage: lockstep-worker --config FILE');
-  return path;
+/** A folder that systemd makes for this daemon. */
+function serviceFolder(kind: 'RUNTIME_DIRECTORY' | 'CACHE_DIRECTORY'): string | undefined {
+  return process.env[kind]?.split(':')[0];
 }
 
-/** systemd names a folder that is made for this daemon and removed with it. */
-function codeFolder({ codeDir, etcd, name }: WorkerConfig): string {
-  const runtime = process.env['RUNTIME_DIRECTORY']?.split(':')[0];
-  if (codeDir !== undefined) return codeDir;
-  if (runtime !== undefined) return join(runtime, 'code');
-  // Several workers, of other clusters and users too, may run on this machine.
+/** Several workers, of other clusters and users too, may run on this machine. */
+function temporaryFolder({ etcd, name }: WorkerConfig): string {
   const cluster = createHash('sha256')
     .update(JSON.stringify([etcd.endpoints, etcd.prefix]))
     .digest('hex');
   return join(tmpdir(), `lockstep-${process.getuid?.() ?? 0}-${name}-${cluster.slice(0, 12)}`);
 }
 
+function codeFolder(config: WorkerConfig): string {
+  const runtime = serviceFolder('RUNTIME_DIRECTORY');
+  return config.codeDir ?? (runtime === undefined ? temporaryFolder(config) : join(runtime, 'code'));
+}
+
+function scratchFolder(config: WorkerConfig): string {
+  const cache = serviceFolder('CACHE_DIRECTORY');
+  const own = cache === undefined ? `${temporaryFolder(config)}-scratch` : join(cache, 'scratch');
+  return config.engine.scratchDir ?? own;
+}
+
+async function engineBounds(config: WorkerConfig, log: Logger): Promise<EngineBounds> {
+  const { user, fileMaxBytes, memoryMaxBytes, tasksMax, scratchMaxBytes } = config.engine;
+  const launch = { user, fileMaxBytes };
+  const group = delegatedGroup();
+  await checkLaunch(launch, group !== undefined);
+  if (group === undefined) {
+    log.info('no control group was handed over to this daemon: the memory and the tasks of engines are not bounded');
+  }
+  const scratch = new ScratchFolders({
+    root: scratchFolder(config),
+    launch,
+    maxBytes: scratchMaxBytes,
+    // A unit has this one for itself.
+    alsoCleared: serviceFolder('CACHE_DIRECTORY') === undefined ? [] : ['/dev/shm'],
+    log,
+  });
+  const groups = group === undefined ? undefined : new ControlGroups(group, { memoryMaxBytes, tasksMax }, log);
+  await scratch.clear();
+  return new EngineBounds({ launch, scratch, groups });
+}
+
 async function run(config: WorkerConfig, isAbandoned: () => boolean): Promise<void> {
   const log = createLogger('worker', config.name, config.log.level);
+  const manager = serviceManager(process.env);
   const python = await findPython(config.python ?? process.env['LOCKSTEP_PYTHON']);
   const incarnation = nanoid();
   const colon = config.listen.lastIndexOf(':');
@@ -103,23 +141,27 @@ async function run(config: WorkerConfig, isAbandoned: () => boolean): Promise<vo
   const machine = machineOf(config);
   const identity = { worker: config.name, incarnation, host: hostname(), pid: process.pid, peerAddress, machine };
   let leader: Leader | undefined;
+  const bounds = await engineBounds(config, log);
   const code = new JobCode({
-    folders: new CodeFolders(codeFolder(config)),
+    folders: new CodeFolders(codeFolder(config), config.engine.user === undefined ? 'owner' : 'group'),
     fetch: (sha256, signal) => fetchBundle(sha256, () => leader, signal),
     log,
   });
   let onExit: () => void = () => undefined;
-  driver = new Driver({
-    state: initialState(identity),
+  const state = initialState(identity);
+  const acting = new Driver({
+    state,
     python,
     gpu: config.gpu,
     environment: environment(),
     dataPlane,
     checkpoints,
     code,
+    bounds,
     onExit: () => onExit(),
     log,
   });
+  driver = acting;
   const session = new SessionClient(
     {
       onOpened: () => dispatch({ kind: 'session_opened' }),
@@ -158,6 +200,9 @@ async function run(config: WorkerConfig, isAbandoned: () => boolean): Promise<vo
     log,
   });
   log.info('listening', { address: peerAddress, pid: process.pid, python });
+  const hasEngine = (start: number) => acting.hasEngine(start);
+  startWatchdog({ manager, problem: workerHealth({ state, hasEngine, session, leaderWatch }), log });
+  readyWhen(registration.registered, manager, `worker ${config.name} at ${peerAddress}`);
 
   let stopping = false;
   const stop = async () => {
@@ -185,6 +230,7 @@ async function run(config: WorkerConfig, isAbandoned: () => boolean): Promise<vo
     if (leaving) return;
     leaving = true;
     log.info('leaving', { signal });
+    askForTime(manager, 'hands its work over');
     dispatch({ kind: 'stop_requested' });
     void stopWhenSaved();
   };
@@ -193,8 +239,10 @@ async function run(config: WorkerConfig, isAbandoned: () => boolean): Promise<vo
 }
 
 try {
-  const config = readWorkerConfig(configPath(process.argv.slice(2)));
-  await run(config, config.dieWithParent ? dieWithParent() : () => false);
+  const { config: path, checkOnly } = daemonArguments('worker', process.argv.slice(2));
+  const config = readWorkerConfig(path);
+  if (checkOnly) process.stdout.write(`${path}: ok\n`);
+  else await run(config, config.dieWithParent ? dieWithParent() : () => false);
 } catch (error) {
   process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
   process.exit(error instanceof ConfigError || error instanceof NoPyTorchError ? EXIT_BAD_CONFIG : 1);

@@ -8,9 +8,10 @@ import { apply } from '../core/apply.js';
 import type { CoreCheckpointCommand, CoreDataPlaneCommand, WorkerCommand } from '../core/command.js';
 import type { WorkerEvent } from '../core/event.js';
 import type { WorkerState } from '../core/state.js';
+import type { EngineBounds } from './engine_bounds.js';
 import { EngineProcess } from './engine_process.js';
 import { codeFailure, type JobCode } from './job_code.js';
-import { createModelFolder, describeModel } from './model_folder.js';
+import { createModelFolder, describeModel, takeModel } from './model_folder.js';
 import type { SessionClient } from './session_client.js';
 
 const TICK_MS = 50;
@@ -29,6 +30,7 @@ export interface DriverOptions {
   readonly dataPlane: DataPlane;
   readonly checkpoints: Checkpoints;
   readonly code: JobCode;
+  readonly bounds: EngineBounds;
   /** The worker was told to stop and holds nothing any more. */
   readonly onExit: () => void;
   readonly log: Logger;
@@ -72,6 +74,11 @@ export class Driver {
     return this.#options.state.run?.snapshot !== undefined;
   }
 
+  /** The engine of this number runs, or is being started. */
+  hasEngine(start: number): boolean {
+    return this.#engines.has(start) || this.#preparing.has(start);
+  }
+
   /** Handles an event now, or after the one that is being handled. */
   dispatch(event: WorkerEvent): void {
     this.#queue.push(event);
@@ -96,6 +103,7 @@ export class Driver {
     this.#engines.clear();
     await this.#orphans.sweepAll(LAST_SWEEP_MS);
     this.#options.code.close();
+    await this.#options.bounds.close();
   }
 
   #execute(command: WorkerCommand): void {
@@ -136,7 +144,14 @@ export class Driver {
 
   async #startEngine({ start, threads, bundle }: Extract<WorkerCommand, { kind: 'start_engine' }>): Promise<void> {
     const folder = this.#options.code.shared(bundle) ?? (await this.#codeFor(start, bundle));
-    if (folder !== undefined) this.#spawn(start, threads, folder);
+    if (folder === undefined) return;
+    try {
+      this.#spawn(start, threads, folder);
+    } catch (error) {
+      this.#options.code.release(start);
+      await this.#options.bounds.leave(start);
+      this.dispatch({ kind: 'engine_event', start, event: codeFailure(error) });
+    }
   }
 
   /** Undefined when there will be no engine: the core has been told why. */
@@ -157,17 +172,23 @@ export class Driver {
   }
 
   #spawn(start: number, threads: number, folder: string): void {
+    const { bounds } = this.#options;
+    const place = bounds.enter(start);
+    const unwatch = bounds.watch(start, (reason) => engine.end(reason));
     const engine = new EngineProcess({
       python: this.#options.python,
       gpu: this.#options.gpu,
       environment: this.#options.environment,
       threads,
       folder,
+      place,
       onEvent: (event) => this.dispatch({ kind: 'engine_event', start, event }),
       onLines: (lines) => this.dispatch({ kind: 'lines_printed', start, lines }),
       onExit: (reason) => {
+        unwatch();
         this.#engines.delete(start);
         this.#options.code.release(start);
+        void bounds.leave(start);
         this.#orphans.sweep();
         for (const ms of SWEEPS_MS) setTimeout(() => this.#orphans.sweep(), ms).unref();
         this.dispatch({ kind: 'engine_exited', start, reason });
@@ -184,6 +205,9 @@ export class Driver {
         this.#modelFailed(error);
         return;
       }
+      const path = this.#options.bounds.placeOf(start)?.modelFolder ?? command.path;
+      this.#engines.get(start)?.tell({ ...command, path });
+      return;
     }
     this.#engines.get(start)?.tell(command);
   }
@@ -222,7 +246,10 @@ export class Driver {
   }
 
   async #describe({ path, model }: Extract<WorkerCommand, { kind: 'describe_model' }>): Promise<void> {
+    const { state, bounds } = this.#options;
+    const from = bounds.placeOf(state.run?.engineStart ?? 0)?.modelFolder;
     try {
+      if (from !== undefined) await takeModel(from, path, model.file.sha256);
       await describeModel(path, model);
       this.dispatch({ kind: 'model_described', job: model.job, path });
     } catch (error) {

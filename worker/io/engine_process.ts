@@ -5,7 +5,9 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { EngineCommand, EngineEvent } from '../core/engine_protocol.js';
 import type { PrintedLine } from '../core/event.js';
+import type { EnginePlace } from './engine_bounds.js';
 import { parseEngineEvent } from './engine_events.js';
+import { asEngine } from './engine_launch.js';
 import { readLines } from './lines.js';
 import { MemoryFile } from './memory_file.js';
 
@@ -27,6 +29,7 @@ export interface EngineOptions {
   readonly threads: number;
   /** Folder with the code of the job. */
   readonly folder: string;
+  readonly place: EnginePlace;
   /** What of the daemon's environment the user's code may see. */
   readonly environment: Readonly<Record<string, string>>;
   readonly onEvent: (event: EngineEvent) => void;
@@ -41,10 +44,13 @@ function engineFolder(): string {
   return import.meta.url.endsWith('.ts') ? `${here}../../engine` : `${here}../../../engine`;
 }
 
-function environmentOf({ environment, threads }: EngineOptions): Record<string, string> {
+function environmentOf({ environment, threads, place }: EngineOptions): Record<string, string> {
   const count = String(threads);
   return {
     ...environment,
+    TMPDIR: place.scratch,
+    // A user of its own has no home, and libraries keep caches there.
+    ...(place.launch.user === undefined ? {} : { HOME: place.scratch }),
     PYTHONPATH: engineFolder(),
     PYTHONUNBUFFERED: '1',
     PYTHONDONTWRITEBYTECODE: '1',
@@ -73,17 +79,22 @@ export class EngineProcess {
   #commands = 0;
   #lines: PrintedLine[] = [];
   #dropped = 0;
+  #endReason: string | undefined;
   readonly #printTimer: NodeJS.Timeout;
 
   constructor(options: EngineOptions) {
     this.#options = options;
+    const args = ['-m', 'lockstep.engine', ...DESCRIPTORS, '--gpu', String(options.gpu)];
+    const command = asEngine(options.place.launch, { program: options.python, args });
     // A process group of its own, so that it can be killed together with everything that the user's code starts.
-    this.#child = spawn(options.python, ['-m', 'lockstep.engine', ...DESCRIPTORS, '--gpu', String(options.gpu)], {
+    this.#child = spawn(command.program, [...command.args], {
       cwd: options.folder,
       env: environmentOf(options),
       detached: true,
       stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe', this.exchange.fd, this.state.fd, this.snapshot.fd],
     });
+    // The user's code is not loaded before it is told to.
+    if (this.#child.pid !== undefined) options.place.group?.add(this.#child.pid);
     const [, stdout, stderr, control, events] = this.#child.stdio;
     this.#control = control instanceof Writable ? control : new Writable();
     this.#control.on('error', () => undefined); // A dead engine is seen by its exit.
@@ -95,7 +106,8 @@ export class EngineProcess {
     this.#child.once('error', (error) => this.#exited(`it could not be started: ${error.message}`));
     this.#child.once('exit', (code, signal) => {
       this.kill();
-      const reason = signal === null ? `exit status ${code}` : `signal ${signal}`;
+      const end = signal === null ? `exit status ${code}` : `signal ${signal}`;
+      const reason = options.place.group?.ranOutOfMemory() ? `${end}, beyond engine.memory_max of this worker` : end;
       void Promise.race([heard, delay(LAST_WORDS_MS)]).then(() => this.#exited(reason));
     });
   }
@@ -112,8 +124,15 @@ export class EngineProcess {
     this.#control.write(`${JSON.stringify({ id: this.#commands, ...told })}\n`);
   }
 
-  /** SIGKILL to the whole process group. */
+  /** It may not go on, for this reason. */
+  end(reason: string): void {
+    this.#endReason ??= reason;
+    this.kill();
+  }
+
+  /** SIGKILL to its whole process group, and to all of its control group. */
   kill(): void {
+    this.#options.place.group?.kill();
     if (this.#child.pid === undefined) return;
     try {
       process.kill(-this.#child.pid, 'SIGKILL');
@@ -125,7 +144,8 @@ export class EngineProcess {
   #exited(reason: string): void {
     clearInterval(this.#printTimer);
     this.#flush();
-    this.#options.onExit(reason);
+    this.#options.onExit(this.#endReason ?? reason);
+    void this.#options.place.group?.remove();
     this.exchange.close();
     this.state.close();
     this.snapshot.close();

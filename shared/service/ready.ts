@@ -1,0 +1,14 @@
+/** When a daemon is ready in the eyes of the service manager. */
+import { setTimeout as delay } from 'node:timers/promises';
+import type { ServiceManager } from './service_manager.js';
+
+const PATIENCE_MS = 30_000;
+
+/**
+ * When it is registered, so that whoever restarts one machine after the other can go on; but without etcd a daemon is ready, too, after a
+ * while: it is watched from then on, and what other units wait for must not depend on another machine.
+ */
+export function readyWhen(registered: Promise<void>, manager: ServiceManager, who: string): void {
+  const without = delay(PATIENCE_MS, `${who}, without etcd`, { ref: false });
+  void Promise.race([registered.then(() => who), without]).then((status) => manager.ready(status));
+}
