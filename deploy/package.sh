@@ -33,14 +33,11 @@ cp -r proto "$lib"
 cp -r dist/{cli,coordinator,dashboard,shared,worker} "$lib/dist"
 cp -r engine/lockstep "$lib/engine"
 # What npm knows to be needed when nothing is built or tested.
-npm ls --omit=dev --all --parseable 2>/dev/null | tail -n +2 | while read -r package; do
-  mkdir -p "$lib/${package#"$PWD"/}"
-  # A package in a package is listed by itself.
-  tar -C "$package" --exclude=./node_modules -c . | tar -C "$lib/${package#"$PWD"/}" -x
-done
+npm ls --omit=dev --all --parseable 2>/dev/null | sed -n "s|^$PWD/||p" | xargs cp -r --parents -t "$lib"
 rm -rf "$lib"/node_modules/{@types,koffi/vendor,koffi/doc,koffi/lib} "$lib"/node_modules/*/prebuilds
 find "$lib/node_modules/koffi/src" -type f ! -name "*.js" ! -name "*.cjs" -delete
 find "$lib" \( -name '*.map' -o -name '*.ts' -o -name '*.pyc' -o -name '.package-lock.json' \) -delete
+find "$lib" -depth -type d -name .bin -exec rm -rf {} +
 find "$lib" -depth -type d \( -name __pycache__ -o -empty \) -exec rm -rf {} +
 ln -s ../lib/lockstep/bin/lockstep "$root/usr/bin/lockstep"
 ln -s ../lib/lockstep/bin/lockstep-coordinator "$root/usr/sbin/lockstep-coordinator"

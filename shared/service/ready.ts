@@ -1,5 +1,4 @@
 /** When a daemon is ready in the eyes of the service manager. */
-import { setTimeout as delay } from 'node:timers/promises';
 import type { ServiceManager } from './service_manager.js';
 
 const PATIENCE_MS = 30_000;
@@ -9,6 +8,9 @@ const PATIENCE_MS = 30_000;
  * while: it is watched from then on, and what other units wait for must not depend on another machine.
  */
 export function readyWhen(registered: Promise<void>, manager: ServiceManager, who: string): void {
-  const without = delay(PATIENCE_MS, `${who}, without etcd`, { ref: false });
-  void Promise.race([registered.then(() => who), without]).then((status) => manager.ready(status));
+  const impatient = setTimeout(() => manager.ready(`${who}, without etcd`), PATIENCE_MS).unref();
+  void registered.then(() => {
+    clearTimeout(impatient);
+    manager.ready(who);
+  });
 }

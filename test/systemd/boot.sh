@@ -52,9 +52,11 @@ umount -l /mnt/real
 export container=lockstep-test PATH=/usr/sbin:/usr/bin:/sbin:/bin
 if [ "$manager" = user ]; then
   export HOME=/root XDG_RUNTIME_DIR=/run/user/0
-  mkdir -p -m 700 /run/user/0
+  # It runs only where a systemd has booted.
+  mkdir -p /run/systemd/system /run/user/0
+  chmod 700 /run/user/0
   /usr/lib/systemd/systemd --user --log-target=console &
   wait
 else
-  exec /usr/lib/systemd/systemd --system --unit=machine.target --log-target=console --show-status=false
+  exec /usr/lib/systemd/systemd --system --unit=machine.target --log-target=journal --show-status=false
 fi

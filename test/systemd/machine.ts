@@ -3,7 +3,16 @@
  * systemd. Whatever becomes of it, it dies with the test. Needs root.
  */
 import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -55,7 +64,17 @@ export class Machine {
     const enter = `echo $$ >${join(group, 'cgroup.procs')} && exec "$@"`;
     const net = network === undefined ? ['--net'] : [];
     const inNetwork = network === undefined ? [] : ['ip', 'netns', 'exec', network];
-    const unshare = ['unshare', '--mount', '--pid', '--cgroup', '--ipc', '--uts', ...net, '--fork', '--kill-child=KILL'];
+    const unshare = [
+      'unshare',
+      '--mount',
+      '--pid',
+      '--cgroup',
+      '--ipc',
+      '--uts',
+      ...net,
+      '--fork',
+      '--kill-child=KILL',
+    ];
     const command = ['setpriv', '--pdeathsig', 'KILL', ...inNetwork, ...unshare, BOOT, name, shared, manager];
     const child = spawn('sh', ['-c', enter, 'sh', ...command], { stdio: ['ignore', 'pipe', 'pipe'] });
     const machine = new Machine(options, child, group);
@@ -91,7 +110,13 @@ export class Machine {
 
   /** Runs a command on the machine, as root. */
   run(...command: readonly string[]): Promise<Ran> {
-    const environment = ['env', '-i', 'PATH=/usr/sbin:/usr/bin:/sbin:/bin', 'HOME=/root', 'XDG_RUNTIME_DIR=/run/user/0'];
+    const environment = [
+      'env',
+      '-i',
+      'PATH=/usr/sbin:/usr/bin:/sbin:/bin',
+      'HOME=/root',
+      'XDG_RUNTIME_DIR=/run/user/0',
+    ];
     const args = ['-t', String(this.#pid), '--all', ...environment, ...command];
     const options = { timeout: COMMAND_MS, maxBuffer: 64 * 1024 * 1024, killSignal: 'SIGKILL' } as const;
     return new Promise((resolve) => {
@@ -151,7 +176,9 @@ export class Machine {
 /** Of the namespace of the child that unshare has made. */
 function firstProcess(launcher: number): number {
   try {
-    const [child = 0] = execFileSync('pgrep', ['-P', String(launcher)], { encoding: 'utf8' }).split('\n').map(Number);
+    const [child = 0] = execFileSync('pgrep', ['-P', String(launcher)], { encoding: 'utf8' })
+      .split('\n')
+      .map(Number);
     return child;
   } catch {
     return 0;

@@ -79,7 +79,6 @@ export class EngineProcess {
   #commands = 0;
   #lines: PrintedLine[] = [];
   #dropped = 0;
-  #endReason: string | undefined;
   readonly #printTimer: NodeJS.Timeout;
 
   constructor(options: EngineOptions) {
@@ -124,12 +123,6 @@ export class EngineProcess {
     this.#control.write(`${JSON.stringify({ id: this.#commands, ...told })}\n`);
   }
 
-  /** It may not go on, for this reason. */
-  end(reason: string): void {
-    this.#endReason ??= reason;
-    this.kill();
-  }
-
   /** SIGKILL to its whole process group, and to all of its control group. */
   kill(): void {
     this.#options.place.group?.kill();
@@ -144,7 +137,7 @@ export class EngineProcess {
   #exited(reason: string): void {
     clearInterval(this.#printTimer);
     this.#flush();
-    this.#options.onExit(this.#endReason ?? reason);
+    this.#options.onExit(reason);
     void this.#options.place.group?.remove();
     this.exchange.close();
     this.state.close();

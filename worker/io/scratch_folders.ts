@@ -104,7 +104,6 @@ export class ScratchFolders {
 
 /** Folders that were closed to their owner are opened first. */
 async function emptyAsEngine(launch: EngineLaunch, folder: string, tests: readonly string[]): Promise<void> {
-  const closed = ['-type', 'd', ...tests, '!', '-perm', '-700', '-exec', 'chmod', 'u+rwx', '{}', ';'];
-  await helpAsEngine(launch, { program: 'find', args: [folder, '-mindepth', '1', ...closed] });
+  await helpAsEngine(launch, { program: 'chmod', args: ['-R', 'u+rwX', '--', folder] });
   await helpAsEngine(launch, { program: 'find', args: [folder, '-mindepth', '1', ...tests, '-delete'] });
 }
