@@ -26,7 +26,7 @@ while [ $# -gt 0 ]; do
   --purge) purge=1 ;;
   --package | --root)
     [ $# -ge 2 ] || fail "$1 needs a value"
-    if [ "$1" = --package ]; then package=$(realpath "$2"); else root=$(realpath "$2"); fi
+    if [ "$1" = --package ]; then package=$(realpath -m "$2"); else root=$(realpath -m "$2"); fi
     shift
     ;;
   *) usage ;;
@@ -40,7 +40,7 @@ done
 command -v dpkg >/dev/null || fail 'this needs Debian or one of its relatives: there is no dpkg here'
 [ "$(id -u)" -eq 0 ] || fail 'this needs root'
 
-in_root() { dpkg --root="$root" --force-depends --force-script-chrootless --log=/dev/null "$@"; }
+in_root() { dpkg --root="$root" --force-depends --force-confold --force-script-chrootless --log=/dev/null "$@"; }
 
 prepare_root() {
   mkdir -p "$root/var/lib/dpkg" "$root/etc"

@@ -67,7 +67,7 @@ cat >"$root/DEBIAN/control" <<END
 Package: lockstep
 Version: $version
 Architecture: $architecture
-Maintainer: Lockstep
+Maintainer: Lockstep <lockstep@localhost>
 Installed-Size: $(du -sk --apparent-size "$root" | cut -f1)
 Depends: nodejs (>= 20.15), python3, libsystemd0
 Recommends: python3-torch, libopenblas0-pthread

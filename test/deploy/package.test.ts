@@ -15,6 +15,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { sha256Of } from '../../shared/bundle/pack.js';
+import { repository } from '../system/run_lockstep.js';
 import { buildPackage } from '../systemd/installed.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'lockstep-package-'));
@@ -116,16 +117,34 @@ it('the package holds what runs, and nothing of what builds and tests', () => {
   }
 });
 
-it('can be installed into another root, and taken out of it', () => {
+it.skipIf(process.getuid?.() !== 0)('can be installed into another root, upgraded there, and taken out of it', () => {
   const other = join(folder, 'other');
-  mkdirSync(join(other, 'var/lib/dpkg'), { recursive: true });
-  mkdirSync(join(other, 'etc'));
-  for (const file of ['status', 'available']) writeFileSync(join(other, 'var/lib/dpkg', file), '');
-  const dpkg = ['--root', other, '--force-depends', '--force-script-chrootless', '--force-not-root'];
-  expect(run('dpkg', [...dpkg, '--log=/dev/null', '--install', deb]).status).toBe(0);
+  mkdirSync(other);
+  const install = (...args: readonly string[]) =>
+    run(join(repository, 'deploy/install.sh'), [...args, '--root', other]);
+  expect(install('worker', '--package', deb)).toMatchObject({ status: 0 });
   expect(readFileSync(join(other, 'etc/passwd'), 'utf8')).toMatch(/^lockstep-worker:.*\nlockstep-engine:/m);
   expect(statSync(join(other, 'usr/lib/lockstep/dist/worker/main.js')).isFile()).toBe(true);
-  expect(run('dpkg', [...dpkg, '--log=/dev/null', '--purge', 'lockstep']).status).toBe(0);
-  expect(readdirSync(join(other, 'etc'))).not.toContain('lockstep');
+  const own = join(other, 'etc/lockstep/worker.yaml');
+  writeFileSync(own, 'name: mine\n');
+  expect(install('upgrade', '--package', deb)).toMatchObject({ status: 0 });
+  expect(readFileSync(own, 'utf8')).toBe('name: mine\n');
+  expect(install('uninstall')).toMatchObject({ status: 0 });
   expect(existsSync(join(other, 'usr/lib/lockstep'))).toBe(false);
+  expect(existsSync(own)).toBe(true);
+  expect(install('uninstall', '--purge')).toMatchObject({ status: 0 });
+  expect(existsSync(join(other, 'etc/lockstep'))).toBe(false);
+});
+
+it.each([
+  [[], /usage: deploy\/install\.sh/],
+  [['worker', '--etcd'], /--etcd goes with coordinator/],
+  [['coordinator', '--package'], /--package needs a value/],
+  [['upgrade', '--package', '/no/such.deb'], /there is no \/no\/such\.deb/],
+  [['worker', '--root', '/no/such'], /there is no folder \/no\/such/],
+])('install.sh %j is refused in one line', (args, expected) => {
+  const { status, text } = run(join(repository, 'deploy/install.sh'), args);
+  expect(status).toBe(2);
+  expect(text).toMatch(expected);
+  expect(text.trim().split('\n')).toHaveLength(1);
 });

@@ -13,6 +13,7 @@ const shown = z.object({
   reason: z.string().optional(),
   committed: z.number().optional(),
   weights_digest: z.string().optional(),
+  workers: z.string().array().optional(),
 });
 export type Shown = z.output<typeof shown>;
 

@@ -8,14 +8,16 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
 import { stringify } from 'yaml';
 import { jobFolder, ownTask } from '../system/job_folder.js';
-import { buildPackage, Client, install, type Shown, until } from './installed.js';
+import { buildPackage, Client, install, until } from './installed.js';
+import { bothWorkers, survivesEverything, untilAgain, WORKERS } from './life.js';
 import { Machine, newSharedFolder } from './machine.js';
 
 const WATCHDOG_SECONDS = 3;
+/** Less than a drain may take. */
+const STOP_SECONDS = 2;
 const STEPS = 1200;
 const JOB_MS = 240_000;
 const UP_MS = 30_000;
-const WORKERS = ['lockstep-worker', 'lockstep-worker@2'];
 const tasks = fileURLToPath(new URL('tasks', import.meta.url));
 
 const shared = newSharedFolder();
@@ -35,11 +37,9 @@ beforeAll(async () => {
   greedyJob = own({ name: 'greedy', task: 'greedy.py:Greedy', steps: 5, batch: 12, microbatches: 4 });
   machine = await Machine.boot({ name: 'one', shared });
   await install(machine, deb);
+  const times = `[Service]\nWatchdogSec=${WATCHDOG_SECONDS}\nTimeoutStopSec=${STOP_SECONDS}\n`;
   for (const unit of ['lockstep-coordinator', ...WORKERS]) {
-    await machine.write(
-      `/etc/systemd/system/${unit}.service.d/test.conf`,
-      `[Service]\nWatchdogSec=${WATCHDOG_SECONDS}\n`,
-    );
+    await machine.write(`/etc/systemd/system/${unit}.service.d/test.conf`, times);
   }
   const engine = { user: 'lockstep-engine', file_max: '2MiB', scratch_max: '6MiB' };
   const etcd = { endpoints: ['http://127.0.0.1:2379'] };
@@ -50,7 +50,7 @@ beforeAll(async () => {
   await machine.must('systemctl', 'daemon-reload');
   await machine.must('systemctl', 'start', 'lockstep-etcd', 'lockstep-coordinator', ...WORKERS);
   client = new Client(machine, '127.0.0.1:7000');
-  await until('both workers', UP_MS, async () => (await client.workers()).join() === 'w1,w2');
+  await bothWorkers({ client });
 });
 afterAll(async () => {
   await machine?.close();
@@ -65,22 +65,6 @@ async function restarts(unit: string): Promise<number> {
   return Number(await machine.show(unit, 'NRestarts'));
 }
 
-/** Waits for the daemon that the service manager starts in the place of this one. */
-async function untilAgain(unit: string, before: number): Promise<void> {
-  await until(`another ${unit}`, UP_MS, async () => {
-    const pid = await machine.mainPid(unit);
-    return pid !== 0 && pid !== before && (await machine.show(unit, 'ActiveState')) === 'active';
-  });
-}
-
-/** Undisturbed. */
-async function digest(): Promise<string | undefined> {
-  const job = await client.submit(lineJob({ pause: 0, name: 'calm' }), '/var/lib/lockstep/calm/model');
-  const end = await client.untilEnd(job, JOB_MS);
-  expect(end.state).toBe('finished');
-  return end.weights_digest;
-}
-
 it('the daemons say that they are ready, and who they are', async () => {
   expect(await machine.show('lockstep-coordinator', 'StatusText')).toBe('coordinator one at 127.0.0.1:7000');
   expect(await machine.show('lockstep-worker', 'StatusText')).toBe('worker w1 at 127.0.0.1:7001');
@@ -88,64 +72,8 @@ it('the daemons say that they are ready, and who they are', async () => {
 });
 
 it('a job survives frozen daemons, SIGKILL, a stop that drains and a restart of everything, with its digest', async () => {
-  const expected = await digest();
-  const job = await client.submit(lineJob({ pause: 0.02, name: 'line' }), '/var/lib/lockstep/line/model');
-  let now = await client.untilStep(job, 20);
-  const on = async (): Promise<Shown> => {
-    now = await client.untilStep(job, (now.committed ?? 0) + 20);
-    return now;
-  };
-
-  // Both engines are in control groups of their own, below those of their units; each worker has opened the other's memory.
-  for (const unit of WORKERS) {
-    const group = `/sys/fs/cgroup/lockstep.slice/${unit}.service`;
-    const engines = await machine.must('sh', '-c', `cat ${group}/engine-*/cgroup.procs`);
-    expect(engines.trim().split('\n')).toHaveLength(2); // The engine, and the helper that its task has started.
-    const descriptors = await machine.must('sh', '-c', `ls -l /proc/${await machine.mainPid(unit)}/fd`);
-    expect(descriptors.match(/memfd:lockstep-exchange/g)).toHaveLength(2);
-  }
-
-  // Frozen.
-  const frozen = await machine.mainPid('lockstep-worker');
-  await machine.must('kill', '-STOP', String(frozen));
-  await untilAgain('lockstep-worker', frozen);
-  expect(await restarts('lockstep-worker')).toBe(1);
-  expect(await machine.journal('lockstep-worker')).toContain('Watchdog timeout');
-  await until('w1 again', UP_MS, async () => (await client.workers()).join() === 'w1,w2');
-  await on();
-
-  const leader = await machine.mainPid('lockstep-coordinator');
-  await machine.must('kill', '-STOP', String(leader));
-  await untilAgain('lockstep-coordinator', leader);
-  expect(await restarts('lockstep-coordinator')).toBe(1);
-  await on();
-
-  // Killed.
-  const killed = await machine.mainPid('lockstep-worker@2');
-  await machine.must('kill', '-KILL', String(killed));
-  await untilAgain('lockstep-worker@2', killed);
-  await on();
-
-  // Stopped: it hands over, and nothing of it is left.
-  await machine.must('systemctl', 'stop', 'lockstep-worker');
-  expect(await machine.show('lockstep-worker', 'Result')).toBe('success');
-  expect((await machine.run('ls', '/sys/fs/cgroup/lockstep.slice/lockstep-worker.service')).code).not.toBe(0);
-  expect((await machine.run('ls', '/run/lockstep-worker')).code).not.toBe(0);
-  expect(await machine.must('ls', '-A', '/var/cache/lockstep-worker')).toBe('');
-  expect(await client.workers()).toEqual(['w2']);
-  await on();
-  await machine.must('systemctl', 'start', 'lockstep-worker');
-  await until('w1 again', UP_MS, async () => (await client.workers()).join() === 'w1,w2');
-
-  for (const unit of ['lockstep-etcd', 'lockstep-coordinator', 'lockstep-worker', 'lockstep-worker@2']) {
-    await machine.must('systemctl', 'restart', unit);
-    await until('both workers', UP_MS, async () => (await client.workers()).join() === 'w1,w2');
-    await on();
-  }
-  const end = await client.untilEnd(job, JOB_MS);
-  expect(end).toMatchObject({ state: 'finished', weights_digest: expected });
-  const { out } = await client.lockstep('audit', job, '--json');
-  expect(out).toContain('"samples_lost":0,"samples_repeated":0');
+  const [calm, slow] = [lineJob({ pause: 0, name: 'calm' }), lineJob({ pause: 0.02, name: 'slow' })];
+  await survivesEverything({ machine, client, calm, slow, models: '/var/lib/lockstep', delegates: true });
 });
 
 it("users' code gets nowhere, and leaves nothing", async () => {
@@ -209,16 +137,46 @@ it('a configuration that is wrong stops a daemon for good, and says why', async 
   expect(await machine.journal('lockstep-worker@3')).toContain('did you mean listen?');
 });
 
+it('a worker that has nobody to hand over to takes its time, longer than its unit says, and ends in good order', async () => {
+  const job = await client.submit(lineJob({ pause: 0.05, name: 'long' }), '/var/lib/lockstep/long/model');
+  await client.untilStep(job, 5);
+  await machine.must('systemctl', 'stop', 'lockstep-coordinator');
+  const beganMs = performance.now();
+  await machine.must('systemctl', 'stop', 'lockstep-worker@2');
+  expect(performance.now() - beganMs).toBeGreaterThan(STOP_SECONDS * 1000);
+  expect(await machine.show('lockstep-worker@2', 'Result')).toBe('success');
+  await machine.must('systemctl', 'start', 'lockstep-coordinator', 'lockstep-worker@2');
+  await bothWorkers({ client });
+  expect((await client.lockstep('cancel', job)).code).toBe(0);
+});
+
+it('etcd lost with all its data is restored from a backup, and the jobs are there again', async () => {
+  const etcdctl = (...args: readonly string[]) => machine.must('env', 'ETCDCTL_API=3', 'etcdctl', ...args);
+  const before = (await client.lockstep('jobs', '--json')).out;
+  expect(before).toContain('finished');
+  await etcdctl('snapshot', 'save', '/root/snapshot');
+  const data = '/var/lib/private/lockstep-etcd';
+  const units = ['lockstep-etcd', 'lockstep-coordinator', ...WORKERS];
+  await machine.must('systemctl', 'stop', ...units);
+  await machine.must('rm', '-rf', data);
+  const peer = 'http://127.0.0.1:2380';
+  const member = ['--name', 'etcd1', '--initial-cluster', `etcd1=${peer}`, '--initial-advertise-peer-urls', peer];
+  await etcdctl('snapshot', 'restore', '/root/snapshot', '--data-dir', data, ...member);
+  await machine.must('systemctl', 'start', ...units);
+  await bothWorkers({ client });
+  expect((await client.lockstep('jobs', '--json')).out).toBe(before);
+});
+
 it('an upgrade restarts what runs; the package removed leaves no process, no unit and no key', async () => {
   const before = await machine.mainPid('lockstep-worker');
   const [deb = ''] = readdirSync(join(shared, 'package'));
   await install(machine, join(shared, 'package', deb));
-  await untilAgain('lockstep-worker', before);
+  await untilAgain({ machine }, 'lockstep-worker', before);
   await machine.must('dpkg', '--purge', 'lockstep');
   expect((await machine.run('pgrep', '-f', 'lockstep-(worker|coordinator)|lockstep.engine|bin/etcd')).code).toBe(1);
   for (const path of ['/etc/lockstep', '/usr/lib/lockstep', '/var/cache/lockstep-worker', '/run/lockstep-worker']) {
     expect((await machine.run('ls', path)).code, path).not.toBe(0);
   }
   expect(await machine.must('sh', '-c', 'ls -A /dev/shm')).toBe('');
-  expect(await machine.must('ls', '/var/lib/lockstep')).toContain('line');
+  expect(await machine.must('ls', '/var/lib/lockstep')).toContain('slow');
 });

@@ -32,12 +32,13 @@ export interface EngineGroup {
 /** The folder of the group that was handed over to this process; undefined: none was. */
 export function delegatedGroup(): string | undefined {
   const path = /^0::(\/.+)$/m.exec(readFileSync('/proc/self/cgroup', 'utf8'))?.[1];
-  const mount = / - cgroup2 /.exec(readFileSync('/proc/self/mountinfo', 'utf8')) === null ? undefined : mountPoint();
+  const mount = mountPoint();
   if (path === undefined || mount === undefined) return undefined;
   const folder = join(mount, path);
   return hasMark(folder) ? folder : undefined;
 }
 
+/** Of cgroup v2; see proc(5). */
 function mountPoint(): string | undefined {
   const line = readFileSync('/proc/self/mountinfo', 'utf8')
     .split('\n')

@@ -106,7 +106,7 @@ export class EngineProcess {
     this.#child.once('exit', (code, signal) => {
       this.kill();
       const end = signal === null ? `exit status ${code}` : `signal ${signal}`;
-      const reason = options.place.group?.ranOutOfMemory() ? `${end}, beyond engine.memory_max of this worker` : end;
+      const reason = options.place.group?.ranOutOfMemory() ? `${end}: it was killed for its memory` : end;
       void Promise.race([heard, delay(LAST_WORDS_MS)]).then(() => this.#exited(reason));
     });
   }
