@@ -9,6 +9,7 @@ import type { CoreCheckpointCommand, CoreDataPlaneCommand, WorkerCommand } from 
 import type { WorkerEvent } from '../core/event.js';
 import type { WorkerState } from '../core/state.js';
 import type { EngineBounds } from './engine_bounds.js';
+import { helperPids } from './engine_launch.js';
 import { EngineProcess } from './engine_process.js';
 import { codeFailure, type JobCode } from './job_code.js';
 import { createModelFolder, describeModel, takeModel } from './model_folder.js';
@@ -43,7 +44,9 @@ export class Driver {
   /** Engines whose code is not there yet. */
   readonly #preparing = new Map<number, AbortController>();
   /** What users' code starts in a session of its own is not in the engine's process group, and must not outlive the job either. */
-  readonly #orphans = new Orphans(() => new Set([...this.#engines.values()].map((engine) => engine.pid)));
+  readonly #orphans = new Orphans(
+    () => new Set([...[...this.#engines.values()].map((engine) => engine.pid), ...helperPids()]),
+  );
   readonly #ticker: NodeJS.Timeout;
   readonly #loopDelay = monitorEventLoopDelay({ resolution: LOOP_LOOK_MS });
   #loopDelayMs = 0;

@@ -44,15 +44,24 @@ export interface HelperEnd {
   readonly complaints: readonly string[];
 }
 
+const helpers = new Set<number>();
+
+/** Processes of this one that are no engines and no orphans of theirs. */
+export function helperPids(): ReadonlySet<number> {
+  return helpers;
+}
+
 /** Runs a short command as the engine would. */
 export function helpAsEngine({ user }: EngineLaunch, command: Command): Promise<HelperEnd> {
   const { program, args } = withUser(user, command);
   return new Promise((resolve) => {
-    execFile(program, args, { timeout: HELPER_MS, killSignal: 'SIGKILL' }, (error, printed, stderr) => {
+    const child = execFile(program, args, { timeout: HELPER_MS, killSignal: 'SIGKILL' }, (error, printed, stderr) => {
+      if (child.pid !== undefined) helpers.delete(child.pid);
       const complaints = stderr.split('\n').filter((line) => line !== '');
       if (error !== null && (error.killed === true || complaints.length === 0)) complaints.push(error.message);
       resolve({ printed, complaints: error === null ? [] : complaints });
     });
+    if (child.pid !== undefined) helpers.add(child.pid);
   });
 }
 

@@ -16,7 +16,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { ConfigError } from '../../../shared/config.js';
 import { ControlGroups } from '../../../worker/io/control_groups.js';
-import { asEngine, checkLaunch } from '../../../worker/io/engine_launch.js';
+import { asEngine, checkLaunch, helpAsEngine, helperPids } from '../../../worker/io/engine_launch.js';
 import { takeModel } from '../../../worker/io/model_folder.js';
 import { ScratchFolders } from '../../../worker/io/scratch_folders.js';
 
@@ -43,6 +43,13 @@ describe('an engine is started', () => {
     expect([program, ...args].join(' ')).toBe(
       `prlimit --fsize=4096 --core=0 setpriv --reuid engine --regid ${group} --init-groups --inh-caps=-all --ambient-caps=-all --no-new-privs python3 -m lockstep.engine`,
     );
+  });
+
+  it('and what helps it is known to be no orphan for as long as it runs', async () => {
+    const helping = helpAsEngine(plain, { program: 'sleep', args: ['0.05'] });
+    expect(helperPids().size).toBe(1);
+    expect(await helping).toEqual({ printed: '', complaints: [] });
+    expect(helperPids().size).toBe(0);
   });
 
   it('not at all as a user that is not there', async () => {
