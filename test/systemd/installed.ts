@@ -61,6 +61,15 @@ export class Client {
     return code === 0 ? shown.parse(JSON.parse(out)) : undefined;
   }
 
+  /** As far as etcd keeps it of all jobs. */
+  async jobs(): Promise<readonly Shown[]> {
+    const { out } = await this.lockstep('jobs', '--json');
+    return out
+      .split('\n')
+      .filter(Boolean)
+      .map((line) => shown.parse(JSON.parse(line)));
+  }
+
   untilStep(job: string, step: number, limitMs = 60_000): Promise<Shown> {
     return until(`step ${step}`, limitMs, async () => {
       const now = await this.show(job);

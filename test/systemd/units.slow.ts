@@ -148,12 +148,13 @@ it('a worker that has nobody to hand over to takes its time, longer than its uni
   await machine.must('systemctl', 'start', 'lockstep-coordinator', 'lockstep-worker@2');
   await bothWorkers({ client });
   expect((await client.lockstep('cancel', job)).code).toBe(0);
+  expect((await client.untilEnd(job, JOB_MS)).state).toBe('cancelled');
 });
 
 it('etcd lost with all its data is restored from a backup, and the jobs are there again', async () => {
   const etcdctl = (...args: readonly string[]) => machine.must('env', 'ETCDCTL_API=3', 'etcdctl', ...args);
-  const before = (await client.lockstep('jobs', '--json')).out;
-  expect(before).toContain('finished');
+  const before = await client.jobs();
+  expect(before.map(({ state }) => state)).toContain('finished');
   await etcdctl('snapshot', 'save', '/root/snapshot');
   const data = '/var/lib/private/lockstep-etcd';
   const units = ['lockstep-etcd', 'lockstep-coordinator', ...WORKERS];
@@ -164,7 +165,7 @@ it('etcd lost with all its data is restored from a backup, and the jobs are ther
   await etcdctl('snapshot', 'restore', '/root/snapshot', '--data-dir', data, ...member);
   await machine.must('systemctl', 'start', ...units);
   await bothWorkers({ client });
-  expect((await client.lockstep('jobs', '--json')).out).toBe(before);
+  expect(await client.jobs()).toEqual(before);
 });
 
 it('an upgrade restarts what runs; the package removed leaves no process, no unit and no key', async () => {
