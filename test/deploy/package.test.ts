@@ -117,25 +117,6 @@ it('the package holds what runs, and nothing of what builds and tests', () => {
   }
 });
 
-it.skipIf(process.getuid?.() !== 0)('can be installed into another root, upgraded there, and taken out of it', () => {
-  const other = join(folder, 'other');
-  mkdirSync(other);
-  const install = (...args: readonly string[]) =>
-    run(join(repository, 'deploy/install.sh'), [...args, '--root', other]);
-  expect(install('worker', '--package', deb)).toMatchObject({ status: 0 });
-  expect(readFileSync(join(other, 'etc/passwd'), 'utf8')).toMatch(/^lockstep-worker:.*\nlockstep-engine:/m);
-  expect(statSync(join(other, 'usr/lib/lockstep/dist/worker/main.js')).isFile()).toBe(true);
-  const own = join(other, 'etc/lockstep/worker.yaml');
-  writeFileSync(own, 'name: mine\n');
-  expect(install('upgrade', '--package', deb)).toMatchObject({ status: 0 });
-  expect(readFileSync(own, 'utf8')).toBe('name: mine\n');
-  expect(install('uninstall')).toMatchObject({ status: 0 });
-  expect(existsSync(join(other, 'usr/lib/lockstep'))).toBe(false);
-  expect(existsSync(own)).toBe(true);
-  expect(install('uninstall', '--purge')).toMatchObject({ status: 0 });
-  expect(existsSync(join(other, 'etc/lockstep'))).toBe(false);
-});
-
 it.each([
   [[], /usage: deploy\/install\.sh/],
   [['worker', '--etcd'], /--etcd goes with coordinator/],
