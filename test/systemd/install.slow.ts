@@ -23,9 +23,6 @@ function install(...args: readonly string[]): number | null {
 }
 
 it('can be installed into another root, upgraded there, and taken out of it', () => {
-  const other = join(folder, 'other');
-  mkdirSync(other);
-  const install = (...args: readonly string[]) => install(other, args);
   expect(install('worker', '--package', deb)).toBe(0);
   expect(readFileSync(join(other, 'etc/passwd'), 'utf8')).toMatch(/^lockstep-worker:.*\nlockstep-engine:/m);
   expect(statSync(join(other, 'usr/lib/lockstep/dist/worker/main.js')).isFile()).toBe(true);
