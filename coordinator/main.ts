@@ -13,10 +13,16 @@ import { credentialFilesIn } from '../shared/identity/credential_files.js';
 import { serverCredentials } from '../shared/identity/grpc_credentials.js';
 import { credentialsFolder, openCredentials, type Place } from '../shared/identity/open_credentials.js';
 import { createLogger } from '../shared/logger.js';
+import { daemonArguments } from '../shared/service/daemon_arguments.js';
+import { askForTime } from '../shared/service/drain.js';
+import { readyWhen } from '../shared/service/ready.js';
+import { serviceManager } from '../shared/service/service_manager.js';
+import { startWatchdog } from '../shared/service/watchdog.js';
 import { BundlesClient, JobsClient, TokensClient } from '../shared/wire/services.js';
 import { type CoordinatorConfig, readCoordinatorConfig } from './config.js';
 import { bundlesInUse } from './core/bundles_in_use.js';
 import { DEFAULT_SETTINGS, initialState } from './core/state.js';
+import { coordinatorHealth } from './health.js';
 import { AuditLog } from './io/audit_log.js';
 import { BundleKeeper } from './io/bundle_keeper.js';
 import { BundleStore } from './io/bundle_store.js';
@@ -42,12 +48,6 @@ const HEAR_LEAVERS_MS = 250;
 const SAVE_MS = 60_000;
 const LOOK_MS = 50;
 const PAGES = fileURLToPath(new URL('../dashboard', import.meta.url));
-
-function configPath(args: readonly string[]): string {
-  const [flag, path] = args;
-  if (flag !== '--config' || path === undefined) throw new ConfigError('usage: lockstep-coordinator --config FILE');
-  return path;
-}
 
 /** Leadership is kept while workers that leave, too, need it to save their state. */
 async function untilSaved(driver: Driver, isAbandoned: () => boolean): Promise<void> {
@@ -103,6 +103,7 @@ async function run(config: CoordinatorConfig, place: Place, isAbandoned: () => b
   const log = createLogger('coordinator', config.name, config.log.level);
   const credentials = openCredentials(config, 'coordinator', place, log);
   const audit = openAuditLog(config);
+  const manager = serviceManager(process.env);
   const client = connectEtcd({
     endpoints: config.etcd.endpoints,
     prefix: `${config.etcd.prefix}/`,
@@ -215,12 +216,16 @@ async function run(config: CoordinatorConfig, place: Place, isAbandoned: () => b
     log,
   });
   log.info('listening', { address, dashboard: dashboard?.url, pid: process.pid });
+  const leads = () => driver.state.leading !== undefined;
+  startWatchdog({ manager, problem: coordinatorHealth({ election, leaderWatch, leads }), log });
+  readyWhen(registration.registered, manager, `coordinator ${config.name} at ${address}`);
 
   let stopping = false;
   const stop = async (signal: string) => {
     if (stopping) return;
     stopping = true;
     log.info('stopping', { signal });
+    askForTime(manager, 'waits for workers that save the state of their jobs');
     await untilSaved(driver, isAbandoned);
     setTimeout(() => process.exit(0), CLOSE_MS).unref();
     leaderWatch.close();
@@ -239,10 +244,11 @@ async function run(config: CoordinatorConfig, place: Place, isAbandoned: () => b
 }
 
 try {
-  const path = configPath(process.argv.slice(2));
+  const { config: path, checkOnly } = daemonArguments('coordinator', process.argv.slice(2));
   const config = readCoordinatorConfig(path);
   const place = { configPath: path, credentialsDirectory: process.env['CREDENTIALS_DIRECTORY'] };
-  await run(config, place, config.dieWithParent ? dieWithParent() : () => false);
+  if (checkOnly) process.stdout.write(`${path}: ok\n`);
+  else await run(config, place, config.dieWithParent ? dieWithParent() : () => false);
 } catch (error) {
   process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
   process.exit(error instanceof ConfigError ? EXIT_BAD_CONFIG : 1);

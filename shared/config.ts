@@ -1,5 +1,6 @@
 /** What the configuration files of the daemons have in common. */
 import { readFileSync } from 'node:fs';
+import { hostname } from 'node:os';
 import type { z } from 'zod';
 import { isLoopback } from './identity/open_address.js';
 import { check, flag, hostAndPort, oneOf, strictMap, textLike, wholeNumber } from './schema.js';
@@ -22,7 +23,10 @@ export interface EtcdConfig {
 /** Names of daemons, as in their configuration and in what workers say of themselves. */
 export const DAEMON_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
 export const DAEMON_NAME_TEXT = "1 to 63 of A-Z, a-z, 0-9, '.', '_' and '-', beginning with a letter or digit";
-export const daemonName = textLike(DAEMON_NAME, DAEMON_NAME_TEXT);
+const nameLike = textLike(DAEMON_NAME, DAEMON_NAME_TEXT);
+
+/** Left out, it is the host name of the machine. */
+export const daemonName = nameLike.prefault(() => hostname());
 
 export const listen = hostAndPort().default('127.0.0.1:0');
 

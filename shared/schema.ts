@@ -46,6 +46,22 @@ export function textLike(pattern: RegExp, be: string) {
   return z.string({ error }).refine((value) => pattern.test(value), { error });
 }
 
+const UNITS = { MiB: 2 ** 20, GiB: 2 ** 30, TiB: 2 ** 40 } as const;
+
+/** A number of bytes with its unit. */
+export function bytesText() {
+  const error = must('a whole number of MiB, GiB or TiB, such as 64GiB');
+  return z.string({ error }).transform((text, context) => {
+    const [, number, unit] = /^([1-9][0-9]{0,6})(MiB|GiB|TiB)$/.exec(text) ?? [];
+    if (unit === 'MiB' || unit === 'GiB' || unit === 'TiB') return Number(number) * UNITS[unit];
+    context.addIssue({
+      code: 'custom',
+      message: `must be a whole number of MiB, GiB or TiB, such as 64GiB, not ${quoted(text)}`,
+    });
+    return z.NEVER;
+  });
+}
+
 /** A map with no other keys than those of `shape`. */
 export function strictMap<const S extends z.ZodRawShape>(shape: S) {
   const known = Object.keys(shape);

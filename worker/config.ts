@@ -14,7 +14,7 @@ import {
 } from '../shared/config.js';
 import type { CredentialFiles } from '../shared/identity/credential_files.js';
 import type { LogLevel } from '../shared/logger.js';
-import { flag, labelMap, labelText, objecting, strictMap, textLike, wholeNumber } from '../shared/schema.js';
+import { bytesText, flag, labelMap, labelText, objecting, strictMap, textLike, wholeNumber } from '../shared/schema.js';
 
 export interface WorkerConfig {
   /** Stable name, for example "w1". */
@@ -46,7 +46,35 @@ export interface WorkerConfig {
   readonly gpus: number | undefined;
   /** Whether it measures its machine before it gets jobs. */
   readonly preflight: boolean;
+  readonly engine: EngineConfig;
 }
+
+/** What the user's code may use. See docs/user_code.md. */
+export interface EngineConfig {
+  /** That engines run as; undefined: this daemon's own. */
+  readonly user: string | undefined;
+  /** Of an engine, its exchange memory included; undefined: no limit. */
+  readonly memoryMaxBytes: number | undefined;
+  /** Processes and threads. */
+  readonly tasksMax: number;
+  /** Largest file that it may write; undefined: no limit. */
+  readonly fileMaxBytes: number | undefined;
+  /** Folder below which it has one for temporary files; undefined takes a private one below the system's. */
+  readonly scratchDir: string | undefined;
+  /** Of its temporary files together; undefined: no limit. */
+  readonly scratchMaxBytes: number | undefined;
+}
+
+const absolutePath = textLike(/^\/[^\0\n]{1,4095}$/, 'an absolute path');
+
+const engineSection = strictMap({
+  user: textLike(/^[a-z_][a-z0-9_-]{0,31}$/, 'the name of a user of this machine').optional(),
+  memory_max: bytesText().optional(),
+  tasks_max: wholeNumber(16, 4_194_304).default(4096),
+  file_max: bytesText().optional(),
+  scratch_dir: absolutePath.optional(),
+  scratch_max: bytesText().optional(),
+}).default({ tasks_max: 4096 });
 
 const schema = strictMap({
   name: daemonName,
@@ -57,7 +85,7 @@ const schema = strictMap({
   etcd: etcdSection,
   lease_ttl_seconds: leaseTtlSeconds.default(10),
   python: textLike(/^[^\0\n]{1,4096}$/, 'the path of a Python interpreter').optional(),
-  code_dir: textLike(/^\/[^\0\n]{1,4095}$/, 'an absolute path').optional(),
+  code_dir: absolutePath.optional(),
   gpu: wholeNumber(0, 1023).default(0),
   same_host: flag().default(true),
   die_with_parent: flag().default(false),
@@ -66,6 +94,7 @@ const schema = strictMap({
   cpus: wholeNumber(1, 4096).optional(),
   gpus: wholeNumber(0, 64).optional(),
   preflight: flag().default(true),
+  engine: engineSection,
 }).superRefine(objecting((file) => openAddresses(file, { listen: file.listen, advertise: file.advertise })));
 
 /** Throws a ConfigError that names the file and the key. */
@@ -88,5 +117,13 @@ export function readWorkerConfig(path: string): WorkerConfig {
     cpus: file.cpus,
     gpus: file.gpus,
     preflight: file.preflight,
+    engine: Object.freeze({
+      user: file.engine.user,
+      memoryMaxBytes: file.engine.memory_max,
+      tasksMax: file.engine.tasks_max,
+      fileMaxBytes: file.engine.file_max,
+      scratchDir: file.engine.scratch_dir,
+      scratchMaxBytes: file.engine.scratch_max,
+    }),
   });
 }

@@ -43,6 +43,8 @@ export interface Election {
   stepDown(reason: string): void;
   /** Stops leading, deletes the key and campaigns no more. */
   resign(): Promise<void>;
+  /** The key is free, or seems so, and nothing is done about it; or nobody looks at the key any more. Never so unless something here is broken. */
+  hasStopped(nowMs: number): boolean;
 }
 
 export function startElection(options: ElectionOptions): Election {
@@ -78,6 +80,10 @@ class Gate {
     this.#passage.resolve();
   }
 
+  get isOpen(): boolean {
+    return this.#isOpen;
+  }
+
   close(): void {
     if (!this.#isOpen) return;
     this.#isOpen = false;
@@ -88,6 +94,9 @@ class Gate {
     return this.#passage.promise;
   }
 }
+
+/** Far above what an attempt and the pauses round it take. */
+const ATTEMPT_MARGIN_MS = 60_000;
 
 /** Those who stand by try within this time of each other when the key is gone. */
 const campaignJitterMs = 50;
@@ -104,6 +113,8 @@ class Candidate implements Election {
   /** Open while the key is known to be free, as far as we have heard. */
   #vacant = new Gate();
   #revoking: Promise<void> = Promise.resolve();
+  /** When the newest attempt to lead began, or the key was seen to be free after it was not. */
+  #triedMs = performance.now();
 
   constructor(options: ElectionOptions) {
     this.#options = options;
@@ -144,6 +155,13 @@ class Candidate implements Election {
     await this.#revoking;
   }
 
+  hasStopped(nowMs: number): boolean {
+    if (this.#resigned.signal.aborted) return false;
+    const idle = this.#leadership === undefined && this.#vacant.isOpen;
+    const limitMs = this.#options.ttlSeconds * 1000 + ATTEMPT_MARGIN_MS;
+    return this.#watch.hasStopped(nowMs) || (idle && nowMs - this.#triedMs > limitMs);
+  }
+
   async #campaign(): Promise<void> {
     const { log, ttlSeconds } = this.#options;
     const resigned = this.#resigned.signal;
@@ -153,6 +171,7 @@ class Candidate implements Election {
       try {
         await this.#vacant.opened();
         await pause(Math.random() * campaignJitterMs, resigned);
+        this.#triedMs = performance.now();
         const claim = resigned.aborted ? undefined : await this.#claim();
         backOff.reset();
         failures.succeeded();
@@ -171,8 +190,11 @@ class Candidate implements Election {
   #observe(entry: Entry | undefined, revision: number): void {
     if (revision < this.#holder.revision) return;
     this.#holder = { entry, revision };
-    if (entry === undefined) this.#vacant.open();
-    else this.#vacant.close();
+    if (entry !== undefined) this.#vacant.close();
+    else if (!this.#vacant.isOpen) {
+      this.#triedMs = performance.now();
+      this.#vacant.open();
+    }
     const leadership = this.#leadership;
     if (leadership !== undefined && revision >= leadership.term && entry?.createRevision !== leadership.term) {
       this.stepDown(entry === undefined ? 'the leader key was deleted' : 'another holds the leader key');

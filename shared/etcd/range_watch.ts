@@ -26,21 +26,36 @@ export interface RangeWatchOptions {
 
 export interface RangeWatch {
   close(): void;
+  /**
+   * It does not list, watch or try to any more. That is never so, whether etcd can be reached or not, unless something here is broken:
+   * every call and every watch has an end.
+   */
+  hasStopped(nowMs: number): boolean;
 }
 
 const defaultResyncMs = 30_000;
+/** Far above what a call and a pause after its failure take. */
+const MARGIN_MS = 60_000;
 
 export function watchRange(options: RangeWatchOptions): RangeWatch {
   const closed = new AbortController();
-  void follow(options, closed.signal);
-  return { close: () => closed.abort() };
+  const limitMs = (options.resyncMs ?? defaultResyncMs) + MARGIN_MS;
+  let turnedMs = performance.now();
+  void follow(options, closed.signal, () => {
+    turnedMs = performance.now();
+  });
+  return {
+    close: () => closed.abort(),
+    hasStopped: (nowMs) => !closed.signal.aborted && nowMs - turnedMs > limitMs,
+  };
 }
 
-async function follow(options: RangeWatchOptions, closed: AbortSignal): Promise<void> {
+async function follow(options: RangeWatchOptions, closed: AbortSignal, onTurn: () => void): Promise<void> {
   const { range, log } = options;
   const backOff = new BackOff({ firstMs: 50, maxMs: 1000 });
   const failures = new FailureLog(log, `watch of ${range.kind === 'key' ? range.key : range.prefix}`);
   while (!closed.aborted) {
+    onTurn();
     try {
       await followOnce(options, closed, () => {
         backOff.reset();

@@ -54,6 +54,7 @@ describe('a configuration', () => {
           'labels: {zone: a}',
           'cpus: 8',
           'gpus: 2',
+          'engine: {user: lockstep-engine, memory_max: 64GiB, tasks_max: 500, file_max: 1TiB, scratch_max: 512MiB, scratch_dir: /scratch}',
         ].join('\n'),
       ),
     );
@@ -73,6 +74,14 @@ describe('a configuration', () => {
       labels: new Map([['zone', 'a']]),
       cpus: 8,
       gpus: 2,
+      engine: {
+        user: 'lockstep-engine',
+        memoryMaxBytes: 64 * 2 ** 30,
+        tasksMax: 500,
+        fileMaxBytes: 2 ** 40,
+        scratchDir: '/scratch',
+        scratchMaxBytes: 512 * 2 ** 20,
+      },
     });
     expect(Object.isFrozen(config)).toBe(true);
   });
@@ -80,6 +89,7 @@ describe('a configuration', () => {
   it.each([
     ['name: c 1\netcd: {endpoints: ["http://a:1"]}', /daemon\.yaml:1: name: must be 1 to 63/],
     ['name: c1', /etcd: is missing/],
+    ['name: ""\netcd: {endpoints: ["http://a:1"]}', /daemon\.yaml:1: name: must be 1 to 63/],
     ['name: c1\netcd: {endpoints: []}', /daemon\.yaml:2: etcd\.endpoints: must name one/],
     ['name: c1\netcd: {endpoints: [127.0.0.1]}', /etcd\.endpoints\[0\]: must be a URL/],
     ['name: c1\netcd: {endpoints: ["http://a:1"], prefix: lockstep}', /etcd\.prefix: must be a path/],
@@ -113,6 +123,14 @@ describe('a configuration', () => {
   it.each([
     ['labels: {"a b": c}', /labels\."a b": is no label/],
     ['labels: {zone: [a]}', /labels\.zone: must be 1 to 63/],
+    ['engine: {user: "a b"}', /engine\.user: must be the name of a user of this machine, not "a b"/],
+    [
+      'engine: {memory_max: 64G}',
+      /engine\.memory_max: must be a whole number of MiB, GiB or TiB, such as 64GiB, not "64G"/,
+    ],
+    ['engine: {memory_max: 64}', /engine\.memory_max: must be a whole number of MiB/],
+    ['engine: {tasks_max: 3}', /engine\.tasks_max: must be a whole number from 16/],
+    ['engine: {memory: 1GiB}', /engine\.memory: is not a known key; the known keys are user, memory_max/],
   ])('of a worker is refused: %j', (line, message) => {
     expect(() => readWorkerConfig(fileOf(`name: w1\netcd: {endpoints: ["http://a:1"]}\n${line}`))).toThrow(message);
   });

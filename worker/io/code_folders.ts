@@ -2,13 +2,15 @@
  * The folders that engines load their code from: each fresh and private, below a folder that is this worker's alone, and gone with
  * the engine.
  */
-import { chmodSync, lstatSync, mkdirSync, readdirSync, rmdirSync, rmSync } from 'node:fs';
-import { mkdtemp, rename, rm } from 'node:fs/promises';
+import { chmodSync, readdirSync, rmdirSync, rmSync } from 'node:fs';
+import { chmod, mkdtemp, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { unpackInto } from '../../shared/bundle/unpack.js';
-import { ConfigError } from '../../shared/config.js';
+import { type Readers, unpackInto } from '../../shared/bundle/unpack.js';
+import { makePrivate } from './private_folder.js';
 
-const PRIVATE = 0o700;
+/** Where engines have a user of their own: its group finds the folder that it is told, and reads what is in it. */
+const PASSABLE = 0o710;
+const READABLE = 0o750;
 /** Ours, of this daemon or of one before it. */
 const OURS = /^(code-\d+|unpacking-.*|preflight-\d+)$/;
 
@@ -16,10 +18,13 @@ export class CodeFolders {
   readonly #root: string;
 
   /** Removes what a daemon before this one has left. Throws when the folder is not private and cannot be. */
-  constructor(root: string) {
+  constructor(
+    root: string,
+    private readonly readers: Readers = 'owner',
+  ) {
     this.#root = root;
-    mkdirSync(root, { recursive: true, mode: PRIVATE });
-    makePrivate(root);
+    makePrivate(root, 'code_dir');
+    if (readers === 'group') chmodSync(root, PASSABLE);
     this.clear();
   }
 
@@ -28,7 +33,8 @@ export class CodeFolders {
     const fresh = await mkdtemp(join(this.#root, 'unpacking-'));
     const folder = this.#folderOf(start);
     try {
-      await unpackInto(fresh, archive);
+      await unpackInto(fresh, archive, this.readers);
+      if (this.readers === 'group') await chmod(fresh, READABLE);
       await rename(fresh, folder);
       return folder;
     } catch (error) {
@@ -60,15 +66,4 @@ export class CodeFolders {
   #folderOf(start: number): string {
     return join(this.#root, `code-${start}`);
   }
-}
-
-/** In a folder that all may write to, such as /tmp, somebody else may have been there first. */
-function makePrivate(folder: string): void {
-  const facts = lstatSync(folder);
-  if (!facts.isDirectory() || facts.uid !== process.getuid?.()) {
-    throw new ConfigError(
-      `${folder} is not a folder of this user; name another one in the key code_dir of the configuration`,
-    );
-  }
-  chmodSync(folder, PRIVATE);
 }

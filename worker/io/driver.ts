@@ -10,9 +10,11 @@ import { apply } from '../core/apply.js';
 import type { CoreCheckpointCommand, CoreDataPlaneCommand, WorkerCommand } from '../core/command.js';
 import type { WorkerEvent } from '../core/event.js';
 import type { WorkerState } from '../core/state.js';
+import type { EngineBounds } from './engine_bounds.js';
+import { helperPids } from './engine_launch.js';
 import { EngineProcess } from './engine_process.js';
 import { codeFailure, type JobCode } from './job_code.js';
-import { createModelFolder, describeModel } from './model_folder.js';
+import { createModelFolder, describeModel, takeModel } from './model_folder.js';
 import type { MeasureRequest } from './preflight.js';
 import type { SessionClient } from './session_client.js';
 
@@ -34,6 +36,7 @@ export interface DriverOptions {
   readonly code: JobCode;
   /** Measures this machine; undefined when it was stopped. */
   readonly measure: (request: MeasureRequest) => Promise<Preflight | undefined>;
+  readonly bounds: EngineBounds;
   /** The worker was told to stop and holds nothing any more. */
   readonly onExit: () => void;
   readonly log: Logger;
@@ -85,6 +88,11 @@ export class Driver {
     return this.#options.state.run?.snapshot !== undefined;
   }
 
+  /** The engine of this number runs, or is being started. */
+  hasEngine(start: number): boolean {
+    return this.#engines.has(start) || this.#preparing.has(start);
+  }
+
   /** Handles an event now, or after the one that is being handled. */
   dispatch(event: WorkerEvent): void {
     this.#queue.push(event);
@@ -110,6 +118,7 @@ export class Driver {
     this.#engines.clear();
     await this.#orphans.sweepAll(LAST_SWEEP_MS);
     this.#options.code.close();
+    await this.#options.bounds.close();
   }
 
   #execute(command: WorkerCommand): void {
@@ -159,7 +168,8 @@ export class Driver {
 
   #children(): ReadonlySet<number> {
     const engines = [...this.#engines.values()].map((engine) => engine.pid);
-    return new Set(this.#measuring === undefined ? engines : [...engines, this.#measuring.pid]);
+    const measuring = this.#measuring === undefined ? [] : [this.#measuring.pid];
+    return new Set([...engines, ...measuring, ...helperPids()]);
   }
 
   async #measure({ peers }: Extract<WorkerCommand, { kind: 'measure' }>): Promise<void> {
@@ -181,7 +191,14 @@ export class Driver {
 
   async #startEngine({ start, threads, bundle }: Extract<WorkerCommand, { kind: 'start_engine' }>): Promise<void> {
     const folder = this.#options.code.shared(bundle) ?? (await this.#codeFor(start, bundle));
-    if (folder !== undefined) this.#spawn(start, threads, folder);
+    if (folder === undefined) return;
+    try {
+      this.#spawn(start, threads, folder);
+    } catch (error) {
+      this.#options.code.release(start);
+      await this.#options.bounds.leave(start);
+      this.dispatch({ kind: 'engine_event', start, event: codeFailure(error) });
+    }
   }
 
   /** Undefined when there will be no engine: the core has been told why. */
@@ -202,17 +219,26 @@ export class Driver {
   }
 
   #spawn(start: number, threads: number, folder: string): void {
+    const { bounds } = this.#options;
+    const place = bounds.enter(start);
+    const unwatch = bounds.watch(start, (message) => {
+      const event = { event: 'failed', phase: 'scratch', kind: 'resource', message, traceback: '' } as const;
+      this.dispatch({ kind: 'engine_event', start, event });
+    });
     const engine = new EngineProcess({
       python: this.#options.python,
       gpu: this.#options.gpu,
       environment: this.#options.environment,
       threads,
       folder,
+      place,
       onEvent: (event) => this.dispatch({ kind: 'engine_event', start, event }),
       onLines: (lines) => this.dispatch({ kind: 'lines_printed', start, lines }),
       onExit: (reason) => {
+        unwatch();
         this.#engines.delete(start);
         this.#options.code.release(start);
+        void bounds.leave(start);
         this.#orphans.sweep();
         for (const ms of SWEEPS_MS) setTimeout(() => this.#orphans.sweep(), ms).unref();
         this.dispatch({ kind: 'engine_exited', start, reason });
@@ -229,6 +255,9 @@ export class Driver {
         this.#modelFailed(error);
         return;
       }
+      const path = this.#options.bounds.placeOf(start)?.modelFolder ?? command.path;
+      this.#engines.get(start)?.tell({ ...command, path });
+      return;
     }
     this.#engines.get(start)?.tell(command);
   }
@@ -267,7 +296,10 @@ export class Driver {
   }
 
   async #describe({ path, model }: Extract<WorkerCommand, { kind: 'describe_model' }>): Promise<void> {
+    const { state, bounds } = this.#options;
+    const from = bounds.placeOf(state.run?.engineStart ?? 0)?.modelFolder;
     try {
+      if (from !== undefined) await takeModel(from, path, model.file.sha256);
       await describeModel(path, model);
       this.dispatch({ kind: 'model_described', job: model.job, path });
     } catch (error) {

@@ -4,8 +4,10 @@ import { Readable, Writable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { EngineCommand, EngineEvent } from '../core/engine_protocol.js';
 import type { PrintedLine } from '../core/event.js';
+import type { EnginePlace } from './engine_bounds.js';
 import { engineEnvironment } from './engine_environment.js';
 import { parseEngineEvent } from './engine_events.js';
+import { asEngine } from './engine_launch.js';
 import { readLines } from './lines.js';
 import { MemoryFile } from './memory_file.js';
 import { PrintBatch } from './print_batch.js';
@@ -26,12 +28,19 @@ export interface EngineOptions {
   readonly threads: number;
   /** Folder with the code of the job. */
   readonly folder: string;
+  readonly place: EnginePlace;
   /** What of the daemon's environment the user's code may see. */
   readonly environment: Readonly<Record<string, string>>;
   readonly onEvent: (event: EngineEvent) => void;
   readonly onLines: (lines: readonly PrintedLine[]) => void;
   /** Called once, when the engine and all that it started are gone. */
   readonly onExit: (reason: string) => void;
+}
+
+function environmentOf({ environment, threads, place }: EngineOptions): Record<string, string> {
+  // A user of its own has no home, and libraries keep caches there.
+  const home = place.launch.user === undefined ? {} : { HOME: place.scratch };
+  return { ...engineEnvironment(environment, threads), TMPDIR: place.scratch, ...home };
 }
 
 function closed(stream: Readable | Writable | null | undefined): Promise<void> {
@@ -54,13 +63,17 @@ export class EngineProcess {
 
   constructor(options: EngineOptions) {
     this.#options = options;
+    const args = ['-m', 'lockstep.engine', ...DESCRIPTORS, '--gpu', String(options.gpu)];
+    const command = asEngine(options.place.launch, { program: options.python, args });
     // A process group of its own, so that it can be killed together with everything that the user's code starts.
-    this.#child = spawn(options.python, ['-m', 'lockstep.engine', ...DESCRIPTORS, '--gpu', String(options.gpu)], {
+    this.#child = spawn(command.program, [...command.args], {
       cwd: options.folder,
-      env: engineEnvironment(options.environment, options.threads),
+      env: environmentOf(options),
       detached: true,
       stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe', this.exchange.fd, this.state.fd, this.snapshot.fd],
     });
+    // The user's code is not loaded before it is told to.
+    if (this.#child.pid !== undefined) options.place.group?.add(this.#child.pid);
     const [, stdout, stderr, control, events] = this.#child.stdio;
     this.#control = control instanceof Writable ? control : new Writable();
     this.#control.on('error', () => undefined); // A dead engine is seen by its exit.
@@ -72,7 +85,8 @@ export class EngineProcess {
     this.#child.once('error', (error) => this.#exited(`it could not be started: ${error.message}`));
     this.#child.once('exit', (code, signal) => {
       this.kill();
-      const reason = signal === null ? `exit status ${code}` : `signal ${signal}`;
+      const end = signal === null ? `exit status ${code}` : `signal ${signal}`;
+      const reason = options.place.group?.ranOutOfMemory() ? `${end}: it was killed for its memory` : end;
       void Promise.race([heard, delay(LAST_WORDS_MS)]).then(() => this.#exited(reason));
     });
   }
@@ -89,8 +103,9 @@ export class EngineProcess {
     this.#control.write(`${JSON.stringify({ id: this.#commands, ...told })}\n`);
   }
 
-  /** SIGKILL to the whole process group. */
+  /** SIGKILL to its whole process group, and to all of its control group. */
   kill(): void {
+    this.#options.place.group?.kill();
     if (this.#child.pid === undefined) return;
     try {
       process.kill(-this.#child.pid, 'SIGKILL');
@@ -103,6 +118,7 @@ export class EngineProcess {
     clearInterval(this.#printTimer);
     this.#flush();
     this.#options.onExit(reason);
+    void this.#options.place.group?.remove();
     this.exchange.close();
     this.state.close();
     this.snapshot.close();

@@ -47,6 +47,7 @@ export class SessionClient {
   #retry: NodeJS.Timeout | undefined;
   #greeting: NodeJS.Timeout | undefined;
   #retryMs = FIRST_RETRY_MS;
+  #openedMs = 0;
   #closed = false;
 
   constructor(events: SessionEvents, log: Logger, credentials?: CredentialSource) {
@@ -71,6 +72,19 @@ export class SessionClient {
     else stream.write(workerMessage.encode(message, 'WorkerMessage'));
   }
 
+  /**
+   * There is somebody to talk to, and this neither talks nor tries to. Never so unless something here is broken: a coordinator that
+   * cannot be reached, or does not answer, is tried again and again.
+   */
+  hasStopped(): boolean {
+    return !this.#closed && this.#leader !== undefined && this.#stream === undefined && this.#retry === undefined;
+  }
+
+  /** How long the stream has been open that is open now; 0: none is. */
+  openForMs(nowMs: number): number {
+    return this.#stream === undefined ? 0 : nowMs - this.#openedMs;
+  }
+
   close(): void {
     this.#closed = true;
     clearTimeout(this.#retry);
@@ -82,6 +96,7 @@ export class SessionClient {
 
   #open(): void {
     clearTimeout(this.#retry);
+    this.#retry = undefined;
     const leader = this.#leader;
     if (leader === undefined || this.#closed) return;
     const expected = { role: 'coordinator', name: leader.name } as const;
@@ -89,6 +104,7 @@ export class SessionClient {
     this.#stub = stub;
     const stream: Stream = stub['connect']?.();
     this.#stream = stream;
+    this.#openedMs = performance.now();
     this.#greeting = setTimeout(() => stream.cancel(), GREETING_MS);
     stream.on('data', (wire: unknown) => this.#received(stream, wire));
     stream.on('error', () => undefined); // Only 'status' says how a stream ended.
@@ -120,6 +136,7 @@ export class SessionClient {
   #drop(): void {
     clearTimeout(this.#greeting);
     clearTimeout(this.#retry);
+    this.#retry = undefined;
     const stream = this.#stream;
     this.#stream = undefined;
     if (stream === undefined) return;

@@ -12,7 +12,9 @@ import type { WorkerMessage } from '../../../shared/wire/session.js';
 import { initialState } from '../../../worker/core/state.js';
 import { CodeFolders } from '../../../worker/io/code_folders.js';
 import { Driver } from '../../../worker/io/driver.js';
+import { EngineBounds } from '../../../worker/io/engine_bounds.js';
 import { JobCode } from '../../../worker/io/job_code.js';
+import { ScratchFolders } from '../../../worker/io/scratch_folders.js';
 import { SessionClient } from '../../../worker/io/session_client.js';
 
 const spec = parseJobSpec('version: 1\nname: x\ntask: a.py:A\nsteps: 2\nbatch: 4\nmicrobatches: 2');
@@ -39,6 +41,14 @@ beforeEach(() => {
       fail = reject;
       signal.addEventListener('abort', () => reject(new Error('aborted')));
     });
+  const launch = { user: undefined, fileMaxBytes: undefined };
+  const scratch = new ScratchFolders({
+    root: `${root}-scratch`,
+    launch,
+    maxBytes: undefined,
+    alsoCleared: [],
+    log,
+  });
   driver = new Driver({
     state: initialState({
       worker: 'w1',
@@ -54,6 +64,7 @@ beforeEach(() => {
     environment: {},
     dataPlane: { port: 0, tell: () => {}, close: async () => {} },
     checkpoints: { tell: () => {}, close: async () => {} },
+    bounds: new EngineBounds({ launch, scratch, groups: undefined }),
     code: new JobCode({ folders: new CodeFolders(root), fetch, log }),
     measure: async () => undefined,
     onExit: () => {},

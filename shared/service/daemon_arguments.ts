@@ -1,0 +1,23 @@
+/** The command line of a daemon. */
+import { parseArgs } from 'node:util';
+import { ConfigError } from '../config.js';
+
+export interface DaemonArguments {
+  readonly config: string;
+  /** Read the configuration, say whether it is right, and end. */
+  readonly checkOnly: boolean;
+}
+
+/** Throws a ConfigError that says how it is used. */
+export function daemonArguments(daemon: 'coordinator' | 'worker', args: readonly string[]): DaemonArguments {
+  const usage = `usage: lockstep-${daemon} [--check-config] [--config FILE]`;
+  try {
+    const { values } = parseArgs({
+      args: [...args],
+      options: { config: { type: 'string' }, 'check-config': { type: 'boolean', default: false } },
+    });
+    return { config: values.config ?? `/etc/lockstep/${daemon}.yaml`, checkOnly: values['check-config'] };
+  } catch (error) {
+    throw new ConfigError(`${error instanceof Error ? error.message : String(error)}; ${usage}`);
+  }
+}
