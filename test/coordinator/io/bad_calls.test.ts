@@ -320,7 +320,7 @@ describe('a session', () => {
     await vi.waitFor(() => expect(state.workers.get('w9')?.enginePid).toBe(77));
     expect(run.record).toEqual(before);
     expect(run.generation).toBe(3);
-    expect([...state.writes.values()].filter(({ kind }) => kind !== 'accounts')).toEqual([]);
+    expect([...state.writes.values()].filter(({ pending }) => pending.kind !== 'accounts')).toEqual([]);
     close();
   });
 

@@ -74,5 +74,5 @@ it('a message holds a bounded number of lines', () => {
   const sizes = lone.commands.flatMap((one) =>
     one.kind === 'send' && one.message.kind === 'logLines' ? [one.message.lines.length] : [],
   );
-  expect(sizes).toEqual([256, 256, 256, 232]);
+  expect(sizes).toEqual([...Array.from({ length: 7 }, () => 128), 104]);
 });
