@@ -2,7 +2,7 @@
  * Credentials for grpc-js.
  *
  * Its own FileWatcherCertificateProvider is not used: while a file cannot be read, or the key does not fit the certificate, it lets nobody connect, and
- * it cannot ask for TLS 1.3 (docs/decisions/0013_who_is_who.md).
+ * it cannot ask for TLS 1.3 (docs/decisions/0015_who_is_who.md).
  */
 import { createSecureContext } from 'node:tls';
 import {
