@@ -19,8 +19,6 @@ const JOB_MS = 300_000;
 const SET_UP_MS = 180_000;
 const ROLES = ['etcd', 'coordinator', 'worker'] as const;
 
-/** Where `certs` makes them; only the folder of one machine's role leaves it. */
-const AUTHORITY = 'lockstep-certs';
 /** Ends with 1 when the other end refuses the certificate, and with STAYS_OPEN when it waits for what comes next. */
 const GREET = 'sleep 4 | timeout 2 openssl s_client -quiet -connect "$1" -cert "$2/cert.pem" -key "$2/key.pem"';
 const STAYS_OPEN = 124;
@@ -29,7 +27,7 @@ const NEW = 'm3';
 
 const shared = newSharedFolder();
 const machines = new Map<string, Machine>();
-const authority = join(shared, AUTHORITY);
+const authority = join(shared, 'lockstep-certs');
 let network: Network;
 let client: Client;
 
