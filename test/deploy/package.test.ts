@@ -65,6 +65,12 @@ it.each(['coordinator', 'worker'])(
     const program = join(root, `usr/sbin/lockstep-${daemon}`);
     const path = join(root, `etc/lockstep/${daemon}.yaml`);
     expect(run(program, ['--check-config', '--config', path])).toEqual({ status: 0, text: `${path}: ok\n` });
+    const secured = join(folder, 'secured.yaml');
+    writeFileSync(secured, readFileSync(path, 'utf8').replace('#tls:', 'tls:').replace('http:', 'https:'));
+    expect(run(program, ['--check-config', '--config', secured])).toEqual({
+      status: 0,
+      text: `${secured}: ok; certificates not checked: there is no ${join(folder, 'tls_ca.pem')}\n`,
+    });
     const wrong = join(folder, `${daemon}.yaml`);
     writeFileSync(wrong, readFileSync(path, 'utf8').replace('listen:', 'lisen:'));
     const refused = run(program, ['--check-config', '--config', wrong]);
