@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
 import { stringify } from 'yaml';
 import { z } from 'zod';
+import { exitCodes } from '../../cli/exit_codes.js';
 import { Network } from '../faults/network.js';
 import { jobFolder, ownTask } from '../system/job_folder.js';
 import { buildPackage, Client, install, type Shown, until } from './installed.js';
@@ -166,8 +167,8 @@ async function allWorkers(): Promise<void> {
 it('whoever has no certificate is refused, by coordinators, workers and etcd', async () => {
   const [first, outsider] = [machineOf('m1'), join(shared, 'outsider')];
   const bare = await first.run('lockstep', 'nodes', '--server', address('m2', 7000));
-  expect(bare.err).toContain('the cluster asks for a certificate');
-  expect(bare.code).toBe(5);
+  expect(bare.err).toContain('it does not speak without TLS');
+  expect(bare.code).toBe(exitCodes.unreachable);
   await first.must('lockstep', 'certs', 'init', outsider);
   await first.must('lockstep', 'certs', 'worker', 'm1', '--dir', outsider);
   for (const port of [7000, 7001, 2379, 2380]) {
