@@ -1,6 +1,7 @@
 /**
  * Three machines on a network, set up from the package as docs/operations.md says, with certificates on every connection: etcd of three
- * members, three coordinators, three workers. One is cut off and comes back, and everything is restarted, while a job trains. Needs root.
+ * members, three coordinators, three workers. One is cut off and comes back, and everything is restarted with new certificates, while a job
+ * trains. Needs root.
  */
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -14,7 +15,7 @@ import { buildPackage, Client, install, type Shown, until } from './installed.js
 import { Machine, newSharedFolder } from './machine.js';
 
 const NAMES = ['m1', 'm2', 'm3'] as const;
-const STEPS = 1500;
+const STEPS = 2000;
 const UP_MS = 60_000;
 const JOB_MS = 300_000;
 const SET_UP_MS = 180_000;
@@ -93,13 +94,35 @@ async function installFiles(machine: Machine, role: string, files: readonly stri
   await machine.must('install', '-m', '600', ...paths, `/etc/lockstep/tls/${role}/`);
 }
 
-/** Its key never leaves the machine. */
+/** The administrator, who asks these coordinators. */
+function ada(names: readonly string[]): Client {
+  const server = names.map((name) => address(name, 7000)).join();
+  return new Client(machineOf('m1'), server, join(authority, 'user-ada'));
+}
+
+/** Its key never leaves the machine. If it has a certificate already, that is renewed. */
 async function joinWithToken(name: string): Promise<void> {
-  const made = await client.lockstep('certs', 'token', name, '--json');
+  const made = await ada(['m1']).lockstep('certs', 'token', name, '--json');
   expect(made.code, made.err).toBe(0);
   const { token, address: server } = z.object({ token: z.string(), address: z.string() }).parse(JSON.parse(made.out));
   const to = ['--server', server, '--token', token, '--dir', '/etc/lockstep/tls/worker'];
   await machineOf(name).must('lockstep', 'certs', 'join', ...to);
+}
+
+async function renewCertificate(machine: Machine, role: (typeof ROLES)[number], name: string): Promise<void> {
+  if (role === 'worker' && name === NEW) return joinWithToken(name);
+  const folder = join(authority, `${role}-${name}`);
+  await machineOf('m1').must('lockstep', 'certs', 'renew', folder, '--dir', authority);
+  await installFiles(machine, role, ['cert.pem'], folder);
+}
+
+/** Whether the unit has loaded the certificate that lies there. */
+async function hasNewest(machine: Machine, role: string): Promise<boolean> {
+  const [there, loaded] = [
+    `/etc/lockstep/tls/${role}/cert.pem`,
+    `/run/credentials/lockstep-${role}.service/tls_cert.pem`,
+  ];
+  return (await machine.run('cmp', there, loaded)).code === 0;
 }
 
 async function start(unit: string, names: readonly string[]): Promise<void> {
@@ -142,11 +165,10 @@ async function setUp(): Promise<void> {
   // etcd is ready when a majority is.
   await start('lockstep-etcd', NAMES);
   await start('lockstep-coordinator', NAMES);
-  client = new Client(first, address('m1', 7000), join(authority, 'user-ada'));
+  client = ada(NAMES);
   await until('a coordinator that leads', UP_MS, async () => (await client.lockstep('nodes')).code === 0);
   await joinWithToken(NEW);
   await start('lockstep-worker', NAMES);
-  client = new Client(first, NAMES.map((name) => address(name, 7000)).join(), join(authority, 'user-ada'));
   await allWorkers();
 }
 
@@ -179,7 +201,7 @@ it('whoever has no certificate is refused, by coordinators, workers and etcd', a
   }
 });
 
-it('a job goes on while a machine is cut off and comes back, and while everything is restarted; no step is lost', async () => {
+it('a job goes on while a machine is cut off and comes back, and while everything is restarted with new certificates; no step is lost', async () => {
   const line = jobFolder(join(shared, 'line'), [ownTask('line')]);
   const job = { task: 'line.py:Line', steps: STEPS, batch: 12, microbatches: 6 };
   const calm = await client.submit(line({ ...job, name: 'calm' }), '/var/lib/lockstep/calm/model');
@@ -210,9 +232,12 @@ it('a job goes on while a machine is cut off and comes back, and while everythin
   await withWorkers('m1,m2,m3');
   await goesOn();
 
-  for (const machine of machines.values()) {
+  for (const [name, machine] of machines) {
     for (const role of ROLES) {
+      await renewCertificate(machine, role, name);
+      expect(await hasNewest(machine, role), `${role} of ${name}`).toBe(false);
       await machine.must('systemctl', 'restart', `lockstep-${role}`);
+      expect(await hasNewest(machine, role), `${role} of ${name}`).toBe(true);
       await withWorkers('m1,m2,m3');
       await goesOn();
     }
