@@ -24,6 +24,10 @@ const ROLES = ['etcd', 'coordinator', 'worker'] as const;
 /** Ends with 1 when the other end refuses the certificate, and with STAYS_OPEN when it waits for what comes next. */
 const GREET = 'sleep 4 | timeout 2 openssl s_client -quiet -connect "$1" -cert "$2/cert.pem" -key "$2/key.pem"';
 const STAYS_OPEN = 124;
+const DASHBOARD = '127.0.0.1:7081';
+/** Prints the status of the answer. */
+const ASK =
+  "fetch('http://' + process.argv[1], {headers: {authorization: process.argv[2]}}).then(({status}) => console.log(status))";
 /** That joins with a token. */
 const NEW = 'm3';
 
@@ -32,6 +36,8 @@ const machines = new Map<string, Machine>();
 const authority = join(shared, 'lockstep-certs');
 let network: Network;
 let client: Client;
+let token = '';
+let tokenLine = '';
 
 function address(name: string, port: number): string {
   return `${network.host(name).address}:${port}`;
@@ -76,7 +82,9 @@ async function configure(machine: Machine, name: string): Promise<void> {
   const tls = { ca: 'tls_ca.pem', certificate: 'tls_cert.pem', key: 'tls_key.pem' };
   const joining = name === 'm1' ? { join_listen: address(name, 7002) } : {};
   const coordinatorTls = name === 'm1' ? { ...tls, ca_key: 'tls_ca.key' } : tls;
-  const coordinator = { listen: address(name, 7000), etcd, tls: coordinatorTls, ...joining };
+  const dashboard = { listen: DASHBOARD, tokens: '/etc/lockstep/tokens' };
+  const coordinator = { listen: address(name, 7000), dashboard, etcd, tls: coordinatorTls, ...joining };
+  await machine.write(dashboard.tokens, tokenLine);
   await machine.write('/etc/lockstep/etcd.yaml', etcdConfig(name));
   await machine.write('/etc/lockstep/coordinator.yaml', stringify(coordinator));
   const engine = { user: 'lockstep-engine', scratch_max: '1GiB' };
@@ -155,6 +163,8 @@ async function setUp(): Promise<void> {
   await first.must('lockstep', 'certs', 'init', authority);
   await first.must('lockstep', 'certs', 'user', 'ada', '--role', 'admin', '--dir', authority);
   await installFiles(first, 'coordinator', ['ca.key'], authority);
+  const made = await first.must('lockstep', 'token', 'ada', '--role', 'admin', '--json');
+  ({ token, line: tokenLine } = z.object({ token: z.string(), line: z.string() }).parse(JSON.parse(made)));
   for (const [name, machine] of machines) {
     await configure(machine, name);
     for (const role of ROLES) {
@@ -199,6 +209,12 @@ it('whoever has no certificate is refused, by coordinators, workers and etcd', a
     expect((await greet(authority)).code, `port ${port}`).toBe(STAYS_OPEN);
     expect((await greet(outsider)).code, `port ${port}`).toBe(1);
   }
+});
+
+it('whoever has no token sees no dashboard, though he is on its machine', async () => {
+  const ask = (shown: string) => machineOf('m1').must('node', '-e', ASK, `${DASHBOARD}/metrics`, `Bearer ${shown}`);
+  expect(await ask('lockstep_wrong')).toBe('401\n');
+  expect(await ask(token)).toBe('200\n');
 });
 
 it('a job goes on while a machine is cut off and comes back, and while everything is restarted with new certificates; no step is lost', async () => {
