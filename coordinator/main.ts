@@ -9,11 +9,12 @@ import { connectEtcd, type EtcdClient } from '../shared/etcd/client.js';
 import { coordinatorKey, leaderKey } from '../shared/etcd/keys.js';
 import { type Leader, watchLeader } from '../shared/etcd/leader_watch.js';
 import { register } from '../shared/etcd/registration.js';
+import { checkCredentials } from '../shared/identity/check_credentials.js';
 import { credentialFilesIn } from '../shared/identity/credential_files.js';
 import { serverCredentials } from '../shared/identity/grpc_credentials.js';
 import { credentialsFolder, openCredentials, type Place } from '../shared/identity/open_credentials.js';
 import { createLogger } from '../shared/logger.js';
-import { daemonArguments } from '../shared/service/daemon_arguments.js';
+import { daemonArguments, rightText } from '../shared/service/daemon_arguments.js';
 import { askForTime } from '../shared/service/drain.js';
 import { readyWhen } from '../shared/service/ready.js';
 import { serviceManager } from '../shared/service/service_manager.js';
@@ -247,7 +248,7 @@ try {
   const { config: path, checkOnly } = daemonArguments('coordinator', process.argv.slice(2));
   const config = readCoordinatorConfig(path);
   const place = { configPath: path, credentialsDirectory: process.env['CREDENTIALS_DIRECTORY'] };
-  if (checkOnly) process.stdout.write(`${path}: ok\n`);
+  if (checkOnly) process.stdout.write(rightText(path, checkCredentials(config, 'coordinator', place)));
   else await run(config, place, config.dieWithParent ? dieWithParent() : () => false);
 } catch (error) {
   process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);

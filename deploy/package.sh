@@ -31,7 +31,7 @@ cp bin/lockstep bin/lockstep-coordinator bin/lockstep-worker "$lib/bin"
 cp package.json LICENSE "$lib"
 cp -r proto "$lib"
 cp -r dist/{cli,coordinator,dashboard,shared,worker} "$lib/dist"
-cp -r engine/lockstep "$lib/engine"
+cp -r engine/{lockstep,preflight.py} "$lib/engine"
 # What npm knows to be needed when nothing is built or tested.
 npm ls --omit=dev --all --parseable 2>/dev/null | sed -n "s|^$PWD/||p" | xargs cp -r --parents -t "$lib"
 rm -rf "$lib"/node_modules/{@types,koffi/vendor,koffi/doc,koffi/lib} "$lib"/node_modules/*/prebuilds
@@ -69,7 +69,7 @@ Version: $version
 Architecture: $architecture
 Maintainer: Lockstep <lockstep@localhost>
 Installed-Size: $(du -sk --apparent-size "$root" | cut -f1)
-Depends: nodejs (>= 20.15), python3, libsystemd0
+Depends: nodejs (>= 20.15), python3, openssl, libsystemd0, libxxhash0
 Recommends: python3-torch, libopenblas0-pthread
 Suggests: etcd-server, etcd-client
 Section: science

@@ -11,9 +11,10 @@ import { connectEtcd } from '../shared/etcd/client.js';
 import { workerKey } from '../shared/etcd/keys.js';
 import { type Leader, watchLeader } from '../shared/etcd/leader_watch.js';
 import { register } from '../shared/etcd/registration.js';
+import { checkCredentials } from '../shared/identity/check_credentials.js';
 import { openCredentials, type Place } from '../shared/identity/open_credentials.js';
 import { createLogger, type Logger } from '../shared/logger.js';
-import { daemonArguments } from '../shared/service/daemon_arguments.js';
+import { daemonArguments, rightText } from '../shared/service/daemon_arguments.js';
 import { askForTime } from '../shared/service/drain.js';
 import { readyWhen } from '../shared/service/ready.js';
 import { serviceManager } from '../shared/service/service_manager.js';
@@ -228,7 +229,7 @@ try {
   const { config: path, checkOnly } = daemonArguments('worker', process.argv.slice(2));
   const config = readWorkerConfig(path);
   const place = { configPath: path, credentialsDirectory: process.env['CREDENTIALS_DIRECTORY'] };
-  if (checkOnly) process.stdout.write(`${path}: ok\n`);
+  if (checkOnly) process.stdout.write(rightText(path, checkCredentials(config, 'worker', place)));
   else await run(config, place, config.dieWithParent ? dieWithParent() : () => false);
 } catch (error) {
   process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);

@@ -1,8 +1,8 @@
 /** `lockstep doctor`: whether this machine could be a worker, or could submit jobs. */
 import { tmpdir } from 'node:os';
-import { dirname } from 'node:path';
 import { DEFAULT_ETCD_PREFIX } from '../../shared/config.js';
-import { type Credentials, credentialFilesIn, readCredentials } from '../../shared/identity/credential_files.js';
+import { credentialFilesAtRest } from '../../shared/identity/check_credentials.js';
+import { type Credentials, readCredentials } from '../../shared/identity/credential_files.js';
 import { described } from '../../shared/identity/identity.js';
 import { printable } from '../../shared/text/printable.js';
 import { readWorkerConfig, type WorkerConfig } from '../../worker/config.js';
@@ -85,7 +85,7 @@ interface Certificates {
 function certificatesOf(config: WorkerConfig | undefined, options: DoctorOptions): Certificates {
   if (config?.tls === undefined || options.config === undefined) return {};
   try {
-    const files = credentialFilesIn(config.tls, dirname(options.config));
+    const files = credentialFilesAtRest(config.tls, 'worker', options.config);
     const credentials = readCredentials(files, { role: 'worker', name: config.name });
     const until = new Date(credentials.expiresMs).toISOString();
     return { finding: ok('certificate', `${described(credentials.identity)}, until ${until}`), credentials };

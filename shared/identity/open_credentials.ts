@@ -17,6 +17,16 @@ export function credentialsFolder({ configPath, credentialsDirectory }: Place): 
   return credentialsDirectory ?? dirname(configPath);
 }
 
+/** Says of a CredentialError, as a ConfigError, in which configuration the files are named. */
+export function namedIn<T>(configPath: string, read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    if (error instanceof CredentialError) throw new ConfigError(`${configPath}: tls: ${error.message}`);
+    throw error;
+  }
+}
+
 /** Undefined for a daemon that has none. They must be those of its own role and name. Throws a ConfigError. */
 export function openCredentials(
   { tls, name }: { readonly tls: CredentialFiles | undefined; readonly name: string },
@@ -25,11 +35,6 @@ export function openCredentials(
   log: CredentialLog,
 ): KeptCredentials | undefined {
   if (tls === undefined) return undefined;
-  try {
-    const files = credentialFilesIn(tls, credentialsFolder(place));
-    return new KeptCredentials({ files, expected: { role, name }, log });
-  } catch (error) {
-    if (error instanceof CredentialError) throw new ConfigError(`${place.configPath}: tls: ${error.message}`);
-    throw error;
-  }
+  const files = credentialFilesIn(tls, credentialsFolder(place));
+  return namedIn(place.configPath, () => new KeptCredentials({ files, expected: { role, name }, log }));
 }

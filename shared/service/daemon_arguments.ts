@@ -4,7 +4,7 @@ import { ConfigError } from '../config.js';
 
 export interface DaemonArguments {
   readonly config: string;
-  /** Read the configuration, say whether it is right, and end. */
+  /** Read the configuration and the certificates that it names, say whether they are right, and end. */
   readonly checkOnly: boolean;
 }
 
@@ -20,4 +20,9 @@ export function daemonArguments(daemon: 'coordinator' | 'worker', args: readonly
   } catch (error) {
     throw new ConfigError(`${error instanceof Error ? error.message : String(error)}; ${usage}`);
   }
+}
+
+/** What --check-config says of a configuration that is right; `unchecked` is why its certificates could not be looked at. */
+export function rightText(configPath: string, unchecked: string | undefined): string {
+  return `${configPath}: ok${unchecked === undefined ? '' : `; certificates not checked: ${unchecked}`}\n`;
 }

@@ -65,6 +65,12 @@ it.each(['coordinator', 'worker'])(
     const program = join(root, `usr/sbin/lockstep-${daemon}`);
     const path = join(root, `etc/lockstep/${daemon}.yaml`);
     expect(run(program, ['--check-config', '--config', path])).toEqual({ status: 0, text: `${path}: ok\n` });
+    const secured = join(folder, 'secured.yaml');
+    writeFileSync(secured, readFileSync(path, 'utf8').replace('#tls:', 'tls:').replace('http:', 'https:'));
+    expect(run(program, ['--check-config', '--config', secured])).toEqual({
+      status: 0,
+      text: `${secured}: ok; certificates not checked: there is no ${join(folder, 'tls_ca.pem')}\n`,
+    });
     const wrong = join(folder, `${daemon}.yaml`);
     writeFileSync(wrong, readFileSync(path, 'utf8').replace('listen:', 'lisen:'));
     const refused = run(program, ['--check-config', '--config', wrong]);
@@ -82,7 +88,7 @@ it('a command line that is wrong is refused as a configuration is', () => {
 
 it('the package holds what runs, and nothing of what builds and tests', () => {
   const control = run('dpkg-deb', ['-f', deb]).text;
-  expect(control).toMatch(/^Depends: nodejs \(>= 20\.15\), python3/m);
+  expect(control).toMatch(/^Depends: nodejs \(>= 20\.15\), python3, openssl, libsystemd0, libxxhash0$/m);
   expect(control).toMatch(/^Recommends: python3-torch, libopenblas0-pthread$/m);
   const listed = run('dpkg-deb', ['-c', deb]).text.trim().split('\n');
   for (const line of listed) expect(line).toMatch(/^\S+ root\/root /);
@@ -90,9 +96,13 @@ it('the package holds what runs, and nothing of what builds and tests', () => {
   const lib = paths.filter((path) => path.startsWith('./usr/lib/lockstep/'));
   expect(lib).toEqual(
     expect.arrayContaining(
-      ['dist/worker/main.js', 'dist/dashboard/index.html', 'engine/lockstep/server.py', 'proto/jobs.proto'].map(
-        (path) => `./usr/lib/lockstep/${path}`,
-      ),
+      [
+        'dist/worker/main.js',
+        'dist/dashboard/index.html',
+        'engine/lockstep/server.py',
+        'engine/preflight.py',
+        'proto/jobs.proto',
+      ].map((path) => `./usr/lib/lockstep/${path}`),
     ),
   );
   expect(lib.filter((path) => /\/(typescript|vitest|esbuild|@types|__pycache__)\/|\.(ts|map|pyc)$/.test(path))).toEqual(

@@ -49,6 +49,8 @@ mkdir -p mnt/real
 pivot_root . mnt/real
 cd /
 umount -l /mnt/real
+# As on a real machine, among the mounts of this one only: systemd mounts the credentials of a unit in a namespace that ends at once.
+mount --make-rshared /
 export container=lockstep-test PATH=/usr/sbin:/usr/bin:/sbin:/bin
 if [ "$manager" = user ]; then
   export HOME=/root XDG_RUNTIME_DIR=/run/user/0

@@ -40,13 +40,19 @@ export async function until<T>(what: string, limitMs: number, look: () => Promis
 
 /** The command line of users, on the machine. */
 export class Client {
+  readonly #where: readonly string[];
+
+  /** `tls` is the folder of the user's certificate. */
   constructor(
     private readonly machine: Machine,
-    private readonly server: string,
-  ) {}
+    server: string,
+    tls?: string,
+  ) {
+    this.#where = ['--server', server, ...(tls === undefined ? [] : ['--tls-dir', tls])];
+  }
 
   lockstep(...args: readonly string[]) {
-    return this.machine.run('lockstep', ...args, '--server', this.server);
+    return this.machine.run('lockstep', ...args, ...this.#where);
   }
 
   async submit(file: string, output: string): Promise<string> {

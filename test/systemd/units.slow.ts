@@ -17,6 +17,7 @@ const WATCHDOG_SECONDS = 3;
 const STOP_SECONDS = 2;
 const STEPS = 1200;
 const JOB_MS = 240_000;
+const KEY = 'the key of the machine';
 const UP_MS = 30_000;
 const tasks = fileURLToPath(new URL('tasks', import.meta.url));
 
@@ -45,7 +46,7 @@ beforeAll(async () => {
   const etcd = { endpoints: ['http://127.0.0.1:2379'] };
   await machine.write('/etc/lockstep/worker.yaml', stringify({ name: 'w1', listen: '127.0.0.1:7001', etcd, engine }));
   await machine.write('/etc/lockstep/worker@2.yaml', stringify({ name: 'w2', listen: '127.0.0.1:7002', etcd, engine }));
-  await machine.write('/etc/lockstep/tls/worker/key.pem', 'the key of the machine');
+  await machine.write('/etc/lockstep/tls/worker/key.pem', KEY);
   await machine.must('chmod', '600', '/etc/lockstep/tls/worker/key.pem');
   await machine.must('systemctl', 'daemon-reload');
   await machine.must('systemctl', 'start', 'lockstep-etcd', 'lockstep-coordinator', ...WORKERS);
@@ -69,6 +70,12 @@ it('the daemons say that they are ready, and who they are', async () => {
   expect(await machine.show('lockstep-coordinator', 'StatusText')).toBe('coordinator one at 127.0.0.1:7000');
   expect(await machine.show('lockstep-worker', 'StatusText')).toBe('worker w1 at 127.0.0.1:7001');
   expect(await machine.show('lockstep-worker', 'User')).toBe('lockstep-worker');
+});
+
+it('a daemon has the key of the machine, under the name by which its configuration would look for it', async () => {
+  const loaded = '/run/credentials/lockstep-worker.service/tls_key.pem';
+  const reader = ['setpriv', '--reuid=lockstep-worker', '--clear-groups', '--regid=lockstep'];
+  expect(await machine.must(...reader, 'cat', loaded)).toBe(KEY);
 });
 
 it('a job survives frozen daemons, SIGKILL, a stop that drains and a restart of everything, with its digest', async () => {

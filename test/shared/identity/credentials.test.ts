@@ -1,7 +1,8 @@
-import { copyFileSync, renameSync, writeFileSync } from 'node:fs';
+import { copyFileSync, cpSync, mkdtempSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
 import { validForDays } from '../../../shared/certificates/authority.js';
+import { checkCredentials } from '../../../shared/identity/check_credentials.js';
 import { CredentialError, credentialFilesOf, readCredentials } from '../../../shared/identity/credential_files.js';
 import { KeptCredentials } from '../../../shared/identity/kept_credentials.js';
 import { openCredentials } from '../../../shared/identity/open_credentials.js';
@@ -111,4 +112,23 @@ it('relative paths begin where systemd puts credentials, or else beside the conf
   );
   expect(openCredentials({ tls: undefined, name: 'w1' }, 'worker', place, log)).toBeUndefined();
   expect(credentialFilesOf(folder).key).toBe(join(folder, 'key.pem'));
+});
+
+it('what a unit would load is checked before it starts', async () => {
+  const folder = mkdtempSync(join(ours.folder, 'etc-'));
+  const config = { tls: { ca: 'tls_ca.pem', certificate: 'tls_cert.pem', key: 'tls_key.pem' }, name: 'w1' };
+  const place = { configPath: join(folder, 'worker.yaml'), credentialsDirectory: undefined };
+  const check = (other: object = {}) => checkCredentials({ ...config, ...other }, 'worker', place);
+  expect(check({ tls: undefined })).toBeUndefined();
+  expect(check()).toBe(`there is no ${join(folder, 'tls_ca.pem')}`);
+  cpSync(await ours.folderOf('worker', 'w1'), join(folder, 'tls/worker'), { recursive: true });
+  expect(check()).toBeUndefined();
+  expect(() => check({ name: 'w2' })).toThrow(/worker\.yaml: tls: \S+tls\/worker\/cert\.pem: .*not of worker w2$/);
+  cpSync(await ours.folderOf('worker', 'w2'), join(folder, 'tls/worker/2'), { recursive: true });
+  const second = { ca: 'tls_2_ca.pem', certificate: 'tls_2_cert.pem', key: 'tls_2_key.pem' };
+  expect(check({ name: 'w2', tls: second })).toBeUndefined();
+  const absolute = { ...config.tls, key: join(folder, 'no.pem') };
+  expect(() => check({ tls: absolute })).toThrow(/no\.pem: cannot be read: ENOENT/);
+  const started = { ...place, credentialsDirectory: folder };
+  expect(() => checkCredentials(config, 'worker', started)).toThrow(/tls_ca\.pem: cannot be read: ENOENT/);
 });
