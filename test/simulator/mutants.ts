@@ -168,9 +168,9 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'a job is acknowledged before it is stored',
     file: 'coordinator/core/jobs.js',
-    find: "write(turn, { kind: 'submit', requests: [request], ...(doubtful ?? { record, checkpoints: [] }) });",
+    find: "write(turn, { kind: 'submit', requests: [request], forgets, ...submitted });",
     replace:
-      "write(turn, { kind: 'submit', requests: [], ...(doubtful ?? { record, checkpoints: [] }) });\n    turn.commands.push({ kind: 'reply', request, job: record.job });",
+      "write(turn, { kind: 'submit', requests: [], forgets, ...submitted });\n    turn.commands.push({ kind: 'reply', request, job: submitted.record.job });",
   },
   {
     name: 'a submit that is repeated becomes another job',
@@ -181,8 +181,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'a submit that may have been stored is stored again under another id',
     file: 'coordinator/core/jobs.js',
-    find: '...(doubtful ?? { record, checkpoints: [] })',
-    replace: 'record, checkpoints: []',
+    find: 'doubtful ?? { record, checkpoints: [] }',
+    replace: '{ record, checkpoints: [] }',
     from: 1_951,
   },
   {

@@ -47,9 +47,10 @@ const RARE_FAULTS: ReadonlySet<Fault> = new Set(['kill_everything', 'stop_everyt
 
 /**
  * Most seeds have faults of many kinds. Some have those of etcd alone, whenever something is stored: what is in doubt then is too rare
- * where everything fails. Others save often, and lose all that the workers have, again and again.
+ * where everything fails. Others save often, and lose all that the workers have, again and again. Some save more slowly than they
+ * train, while workers fall behind and return: what is written is older than what is trained.
  */
-type Kind = 'many' | 'etcd' | 'losses';
+type Kind = 'many' | 'etcd' | 'losses' | 'slow_saves';
 
 const ETCD_FAULTS: readonly Fault[] = ['stop_etcd', 'lose_replies', 'slow_etcd'];
 const STORED: readonly Moment[] = [
@@ -87,6 +88,17 @@ const SAVED: readonly Moment[] = [
   'submit_stored',
   'end_stored',
 ];
+
+const LAGGING: readonly Fault[] = [
+  'cut_session',
+  'cut_session',
+  'part_session',
+  'freeze_worker',
+  'part_workers',
+  'slow_link',
+  'fill_storage',
+];
+const WRITING: readonly Moment[] = ['snapshot_taken', 'step_committed', 'session_opened', 'loaded', 'healed'];
 
 export interface JobPlanOptions {
   readonly spec: JobSpec;
@@ -224,6 +236,10 @@ function checkpointMinutes(random: Random): number {
   return random.chance(0.15) ? random.between(0.01, 0.08) : 0;
 }
 
+function savesMuch(kind: Kind): boolean {
+  return kind === 'losses' || kind === 'slow_saves';
+}
+
 function specOf(random: Random, { index, kind, workers }: JobOptions): JobSpec {
   const microbatches = random.chance(0.5) ? random.whole(1, 4) : random.whole(1, 12);
   const workersMin = random.whole(1, Math.min(3, workers));
@@ -232,7 +248,7 @@ function specOf(random: Random, { index, kind, workers }: JobOptions): JobSpec {
     name: `job${index}`,
     task: 'task.py:Task',
     seed: random.whole(0, 2 ** 31),
-    steps: kind === 'losses' ? random.whole(6, 25) : random.whole(3, random.chance(0.3) ? 25 : 12),
+    steps: savesMuch(kind) ? random.whole(6, 25) : random.whole(3, random.chance(0.3) ? 25 : 12),
     epochs: undefined,
     batch: microbatches * random.whole(1, 2),
     microbatches,
@@ -249,7 +265,7 @@ function specOf(random: Random, { index, kind, workers }: JobOptions): JobSpec {
     threads: 1,
     determinism: random.chance(0.3) ? 'loose' : 'strict',
     paramsJson: '{}',
-    checkpointEvery: random.chance(kind === 'losses' ? 0.9 : 0.5) ? random.whole(1, 4) : 0,
+    checkpointEvery: random.chance(savesMuch(kind) ? 0.9 : 0.5) ? random.whole(1, 4) : 0,
     checkpointMinutes: checkpointMinutes(random),
     checkpointKeep: random.whole(1, 3),
     checkpointKeepEvery: random.chance(0.3) ? random.whole(1, 6) : 0,
@@ -302,7 +318,7 @@ function kindOf(random: Random, level: Level): Kind {
   if (level === 'losses') return 'losses';
   if (level !== 'all') return 'many';
   const drawn = random.unit();
-  return drawn < 0.05 ? 'etcd' : drawn < 0.2 ? 'losses' : 'many';
+  return drawn < 0.05 ? 'etcd' : drawn < 0.2 ? 'losses' : drawn < 0.25 ? 'slow_saves' : 'many';
 }
 
 /** What is of the same kind in all seeds of a kind. */
@@ -318,6 +334,11 @@ function narrowed(random: Random, kind: Kind, plan: Scenario): Scenario {
       const often = { momentFaults: 8, momentChance: random.scaled(0.05, 0.8), faultsUntilMs: 10_000 };
       const moments = SAVED.filter(() => random.chance(0.5));
       return { ...plan, ...often, faults: LOSSES, moments, timedFaults: 3, stepScale: random.scaled(3, 30) };
+    }
+    case 'slow_saves': {
+      const often = { momentFaults: 8, momentChance: random.scaled(0.05, 0.5), faultsUntilMs: 10_000 };
+      const slow = { storageScale: random.scaled(3, 50), stepScale: random.scaled(1, 5) };
+      return { ...plan, ...often, ...slow, faults: LAGGING, moments: WRITING, timedFaults: 3 };
     }
   }
 }
