@@ -120,7 +120,6 @@ export const MUTANTS: readonly Mutant[] = [
     file: 'worker/core/turn.js',
     find: "if (turn.state.session !== 'down')",
     replace: "if (turn.state.session === 'up')",
-    from: 2_351,
   },
   {
     name: 'a microbatch that is left over is handed out twice',
@@ -183,7 +182,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: 'coordinator/core/jobs.js',
     find: 'doubtful ?? { record, checkpoints: [] }',
     replace: '{ record, checkpoints: [] }',
-    from: 1_951,
+    from: 2_501,
   },
   {
     name: 'a cancel is acknowledged before it is stored',
@@ -289,7 +288,6 @@ export const MUTANTS: readonly Mutant[] = [
     file: 'worker/core/generation.js',
     find: 'if (run.snapshot?.ordered !== true)',
     replace: 'if (true)',
-    from: 23_251,
   },
   {
     name: 'retention keeps the oldest checkpoints instead of the newest',
