@@ -72,8 +72,9 @@ function isBeingSentAway(turn: Turn, run: JobRun): boolean {
 
 /** A worker that was lost came back with the job when all others had gone: it does not know that it was to go, and is in use again. */
 function hasReturned(turn: Turn, run: JobRun): boolean {
+  if (run.sentAway === undefined) return false;
   const held = heldBy(turn, run).length;
-  return run.sentAway !== undefined && held > 0 && held === countOf(turn.state, run.record.job);
+  return held > 0 && held === countOf(turn.state, run.record.job);
 }
 
 function placedJob(turn: Turn, run: JobRun): PlacedJob {
