@@ -26,6 +26,7 @@ export function schedule(turn: Turn): void {
   turn.state.scheduledMs = turn.nowMs;
   const open = [...turn.state.jobs.values()].filter((run) => !isTerminal(run.record.state) && !run.ending);
   const { scheduling } = turn.state.settings;
+  for (const run of open) if (hasReturned(turn, run)) run.sentAway = undefined;
   const jobless = assignedTo(turn.state, undefined);
   const { decisions, waits } = placeJobs({
     jobs: open.filter((run) => !isBeingSentAway(turn, run)).map((run) => placedJob(turn, run)),
@@ -67,6 +68,13 @@ function heldBy(turn: Turn, run: JobRun): readonly Worker[] {
 /** It has workers, of which the last is being saved. */
 function isBeingSentAway(turn: Turn, run: JobRun): boolean {
   return run.sentAway !== undefined && countOf(turn.state, run.record.job) > 0;
+}
+
+/** A worker that was lost came back with the job when all others had gone: it does not know that it was to go, and is in use again. */
+function hasReturned(turn: Turn, run: JobRun): boolean {
+  if (run.sentAway === undefined) return false;
+  const held = heldBy(turn, run).length;
+  return held > 0 && held === countOf(turn.state, run.record.job);
 }
 
 function placedJob(turn: Turn, run: JobRun): PlacedJob {

@@ -24,4 +24,5 @@ export const MOMENTS = [
   'part_restored',
   'state_corrupt',
 ] as const;
-export type Moment = (typeof MOMENTS)[number];
+/** An engine that loads is struck only where a seed is about that: what is drawn of the list above would be another for every seed. */
+export type Moment = (typeof MOMENTS)[number] | 'loading';

@@ -120,7 +120,6 @@ export const MUTANTS: readonly Mutant[] = [
     file: 'worker/core/turn.js',
     find: "if (turn.state.session !== 'down')",
     replace: "if (turn.state.session === 'up')",
-    from: 2_351,
   },
   {
     name: 'a microbatch that is left over is handed out twice',
@@ -168,9 +167,9 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'a job is acknowledged before it is stored',
     file: 'coordinator/core/jobs.js',
-    find: "write(turn, { kind: 'submit', requests: [request], ...(doubtful ?? { record, checkpoints: [] }) });",
+    find: "write(turn, { kind: 'submit', requests: [request], forgets, ...submitted });",
     replace:
-      "write(turn, { kind: 'submit', requests: [], ...(doubtful ?? { record, checkpoints: [] }) });\n    turn.commands.push({ kind: 'reply', request, job: record.job });",
+      "write(turn, { kind: 'submit', requests: [], forgets, ...submitted });\n    turn.commands.push({ kind: 'reply', request, job: submitted.record.job });",
   },
   {
     name: 'a submit that is repeated becomes another job',
@@ -181,9 +180,9 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'a submit that may have been stored is stored again under another id',
     file: 'coordinator/core/jobs.js',
-    find: '...(doubtful ?? { record, checkpoints: [] })',
-    replace: 'record, checkpoints: []',
-    from: 1_951,
+    find: 'doubtful ?? { record, checkpoints: [] }',
+    replace: '{ record, checkpoints: [] }',
+    from: 2_501,
   },
   {
     name: 'a cancel is acknowledged before it is stored',
@@ -289,7 +288,6 @@ export const MUTANTS: readonly Mutant[] = [
     file: 'worker/core/generation.js',
     find: 'if (run.snapshot?.ordered !== true)',
     replace: 'if (true)',
-    from: 23_251,
   },
   {
     name: 'retention keeps the oldest checkpoints instead of the newest',

@@ -47,9 +47,11 @@ const RARE_FAULTS: ReadonlySet<Fault> = new Set(['kill_everything', 'stop_everyt
 
 /**
  * Most seeds have faults of many kinds. Some have those of etcd alone, whenever something is stored: what is in doubt then is too rare
- * where everything fails. Others save often, and lose all that the workers have, again and again.
+ * where everything fails. Others save often, and lose all that the workers have, again and again. Some save more slowly than they
+ * train, while workers fall behind and return: what is written is older than what is trained. In others sessions begin again and again,
+ * slowly, while engines load.
  */
-type Kind = 'many' | 'etcd' | 'losses';
+type Kind = 'many' | 'etcd' | 'losses' | 'slow_saves' | 'greetings';
 
 const ETCD_FAULTS: readonly Fault[] = ['stop_etcd', 'lose_replies', 'slow_etcd'];
 const STORED: readonly Moment[] = [
@@ -87,6 +89,20 @@ const SAVED: readonly Moment[] = [
   'submit_stored',
   'end_stored',
 ];
+
+const LAGGING: readonly Fault[] = [
+  'cut_session',
+  'cut_session',
+  'cut_session',
+  'freeze_worker',
+  'part_workers',
+  'crash_engine',
+  'fill_storage',
+];
+const WRITING: readonly Moment[] = ['snapshot_taken', 'step_committed', 'shard_written', 'healed'];
+
+const GREETING_FAULTS: readonly Fault[] = ['cut_session', 'cut_session', 'slow_link', 'slow_link', 'kill_coordinator'];
+const GREETING: readonly Moment[] = ['loading', 'loaded', 'session_opened', 'elected'];
 
 export interface JobPlanOptions {
   readonly spec: JobSpec;
@@ -224,6 +240,10 @@ function checkpointMinutes(random: Random): number {
   return random.chance(0.15) ? random.between(0.01, 0.08) : 0;
 }
 
+function savesMuch(kind: Kind): boolean {
+  return kind === 'losses' || kind === 'slow_saves';
+}
+
 function specOf(random: Random, { index, kind, workers }: JobOptions): JobSpec {
   const microbatches = random.chance(0.5) ? random.whole(1, 4) : random.whole(1, 12);
   const workersMin = random.whole(1, Math.min(3, workers));
@@ -232,7 +252,9 @@ function specOf(random: Random, { index, kind, workers }: JobOptions): JobSpec {
     name: `job${index}`,
     task: 'task.py:Task',
     seed: random.whole(0, 2 ** 31),
-    steps: kind === 'losses' ? random.whole(6, 25) : random.whole(3, random.chance(0.3) ? 25 : 12),
+    steps: savesMuch(kind)
+      ? random.whole(6, kind === 'losses' ? 25 : 40)
+      : random.whole(3, random.chance(0.3) ? 25 : 12),
     epochs: undefined,
     batch: microbatches * random.whole(1, 2),
     microbatches,
@@ -249,7 +271,7 @@ function specOf(random: Random, { index, kind, workers }: JobOptions): JobSpec {
     threads: 1,
     determinism: random.chance(0.3) ? 'loose' : 'strict',
     paramsJson: '{}',
-    checkpointEvery: random.chance(kind === 'losses' ? 0.9 : 0.5) ? random.whole(1, 4) : 0,
+    checkpointEvery: random.chance(savesMuch(kind) ? 0.9 : 0.5) ? random.whole(1, kind === 'slow_saves' ? 2 : 4) : 0,
     checkpointMinutes: checkpointMinutes(random),
     checkpointKeep: random.whole(1, 3),
     checkpointKeepEvery: random.chance(0.3) ? random.whole(1, 6) : 0,
@@ -298,11 +320,18 @@ function workersOf(random: Random, level: Level): readonly WorkerPlan[] {
   }));
 }
 
+const SHARES: readonly { readonly below: number; readonly kind: Kind }[] = [
+  { below: 0.05, kind: 'etcd' },
+  { below: 0.2, kind: 'losses' },
+  { below: 0.25, kind: 'slow_saves' },
+  { below: 0.3, kind: 'greetings' },
+];
+
 function kindOf(random: Random, level: Level): Kind {
   if (level === 'losses') return 'losses';
   if (level !== 'all') return 'many';
   const drawn = random.unit();
-  return drawn < 0.05 ? 'etcd' : drawn < 0.2 ? 'losses' : 'many';
+  return SHARES.find(({ below }) => drawn < below)?.kind ?? 'many';
 }
 
 /** What is of the same kind in all seeds of a kind. */
@@ -318,6 +347,15 @@ function narrowed(random: Random, kind: Kind, plan: Scenario): Scenario {
       const often = { momentFaults: 8, momentChance: random.scaled(0.05, 0.8), faultsUntilMs: 10_000 };
       const moments = SAVED.filter(() => random.chance(0.5));
       return { ...plan, ...often, faults: LOSSES, moments, timedFaults: 3, stepScale: random.scaled(3, 30) };
+    }
+    case 'slow_saves': {
+      const often = { momentFaults: 16, momentChance: random.scaled(0.1, 0.8), faultsUntilMs: 10_000 };
+      const slow = { storageScale: random.scaled(5, 50), stepScale: random.scaled(2, 8) };
+      return { ...plan, ...often, ...slow, faults: LAGGING, moments: WRITING, timedFaults: 3 };
+    }
+    case 'greetings': {
+      const often = { momentFaults: 8, momentChance: random.scaled(0.2, 0.8) };
+      return { ...plan, ...often, faults: GREETING_FAULTS, moments: GREETING, timedFaults: 3 };
     }
   }
 }

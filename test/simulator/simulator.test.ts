@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { build, buildMutant } from './build.js';
+import { build, buildMutant, countOf } from './build.js';
 import { MUTANTS, type Mutant } from './mutants.js';
 import { replayCommand, runOnThreads, runTask, type TaskReport } from './pool.js';
 import { runSeed } from './run_seed.js';
@@ -41,6 +41,11 @@ describe('the simulator', () => {
   it('runs the same cluster differently for another seed', () => {
     expect(runSeed(1).trace).not.toBe(runSeed(2).trace);
     expect(runSeed(1).trace).toBe(runSeed(1).trace);
+  });
+
+  it('finds the text of each mutant once', () => {
+    const lost = MUTANTS.filter((mutant) => countOf(built, mutant) !== 1);
+    expect(lost.map(({ name, file, find }) => `${name}: ${file}: ${find}`)).toEqual([]);
   });
 
   it(`catches each of ${MUTANTS.length} mutants of the cores within ${MUTANT_SEEDS} seeds`, async () => {

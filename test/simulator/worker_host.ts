@@ -168,6 +168,7 @@ export class WorkerHost extends SimulatedProcess {
         const plan = this.world.oracle.jobOf(command.job);
         if (plan === undefined) this.broken('I9', `job ${command.job} was never submitted`);
         else this.engines.set(command.start, new SimulatedEngine(this, command.start, plan));
+        this.world.onMoment('loading', this.name);
         break;
       }
       case 'kill_engine':
