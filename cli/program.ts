@@ -41,6 +41,8 @@ const MAX_INTERVAL_SECONDS = 3600;
 
 const sharedFolderHelp = 'send no code: every worker sees the folder of the job file at the same path';
 
+const watchHelp = 'follow the job to its end; exits as the job does';
+
 const exitCodeHelp = `
 Exit codes: 0 ok, 1 job failed, 2 usage or bad job file, 3 not found, 4 unreachable, 5 not allowed, 124 timed out, 130 interrupted.`;
 
@@ -112,6 +114,7 @@ function commands(
   ).action((job, options) => finish(clone(context, job, options)));
   asking(program.command('resume <job>').description('go on, as a new job, where one that has ended was saved'))
     .option('--from <step>', 'the checkpoint of this step (default: the newest)', wholeNumberOption(0, MAX_STEPS))
+    .option('--watch', watchHelp)
     .action((job, options) => finish(resume(context, job, options)));
   asking(program.command('jobs').description('list the jobs')).action((options) => finish(listJobs(context, options)));
   asking(program.command('job <job>').description('show one job, by id or name')).action((job, options) =>
@@ -141,7 +144,7 @@ function commands(
     finish(listCheckpoints(context, job, options)),
   );
   withJson(
-    program.command('verify <path>').description('check that a checkpoint is whole, at an absolute path or s3 URL'),
+    program.command('verify <path>').description('check that a checkpoint is whole, in a folder or at an s3 URL'),
   ).action((path, options) => finish(verify(context, path, options)));
   asking(program.command('nodes').description('list the workers')).action((options) =>
     finish(listNodes(context, options)),
@@ -204,7 +207,7 @@ function commands(
 /** What is common to the commands that make a job of something. */
 function newJob(command: Command): Command {
   return withChanges(command)
-    .option('--watch', 'follow the job to its end; exits as the job does')
+    .option('--watch', watchHelp)
     .option('--output <folder>', 'where a worker writes the model (default: runs/<name>-<time>/model)')
     .option('--checkpoints <folder>', 'where checkpoints go: a folder that all workers see, or s3://bucket/prefix');
 }

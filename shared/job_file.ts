@@ -46,6 +46,8 @@ function readSmallFile(path: string): string {
   const file = basename(path);
   const stats = statSync(path, { throwIfNoEntry: false });
   if (stats === undefined) throw new JobSpecError(path, '', 'there is no such file');
+  if (stats.isDirectory()) throw new JobSpecError(path, '', 'is a folder; name the job file (YAML) in it');
+  if (/\.py$/i.test(path)) throw new JobSpecError(file, '', 'is Python; name a job file (YAML), whose `task` names it');
   if (!stats.isFile()) throw new JobSpecError(path, '', 'is not a regular file');
   if (stats.size > MAX_FILE_BYTES) throw new JobSpecError(file, '', `is larger than ${MAX_FILE_BYTES / 1024} KiB`);
   try {

@@ -164,7 +164,7 @@ function problemOfWhole(file: JobFile): Problem | undefined {
     return { field: 'steps', problem: 'is missing; give either steps or epochs' };
   }
   if (file.steps !== undefined && file.epochs !== undefined) {
-    return { field: 'epochs', problem: 'cannot be given together with steps' };
+    return { field: 'epochs', problem: 'cannot be given together with steps; take one of them away (--set epochs=)' };
   }
   if (file.batch % file.microbatches !== 0) {
     return {

@@ -61,15 +61,14 @@ export async function clone(context: Context, reference: string, options: CloneO
 
 export interface ResumeOptions extends JsonOption, ServerOption {
   readonly from?: number;
+  readonly watch?: true;
 }
 
-/** Prints the id of the new job. */
 export async function resume(context: Context, reference: string, options: ResumeOptions): Promise<ExitCode> {
-  const job = await withClient(context, options, (client) =>
-    client.resume({ operationId: nanoid(), job: reference, from: options.from }),
-  );
-  print(context, options, [{ event: 'submitted', job, resumed_from: reference }], () => job);
-  return exitCodes.ok;
+  return withClient(context, options, async (client) => {
+    const job = await client.resume({ operationId: nanoid(), job: reference, from: options.from });
+    return submitted(context, client, { job, resumed_from: reference }, options);
+  });
 }
 
 interface Places {
@@ -91,10 +90,11 @@ function checkpointFolder(given: string): string {
   return given.startsWith('s3://') ? given.replace(/\/+$/, '') : resolve(given);
 }
 
-interface Submitted extends Places {
+interface Submitted extends Partial<Places> {
   readonly job: string;
-  readonly name: string;
+  readonly name?: string;
   readonly cloned_from?: string;
+  readonly resumed_from?: string;
 }
 
 /** Says the job's id, and with --watch goes on to its end. */

@@ -37,7 +37,10 @@ export async function up(context: Context, options: UpOptions): Promise<ExitCode
   context.onKill(() => cluster.kill());
   try {
     output.note(`starting a cluster in ${folder}`);
-    output.ready(await cluster.start(context.signal));
+    const ready = await cluster.start(context.signal);
+    output.ready(ready);
+    const tls = ready.tls === undefined ? '' : ` LOCKSTEP_TLS=${ready.tls}`;
+    output.note(`in another terminal: export LOCKSTEP_SERVER=${ready.api}${tls}`);
     output.note('Ctrl-C ends it');
     if (!context.signal.aborted) await once(context.signal, 'abort');
     output.note('ending the cluster');

@@ -6,6 +6,7 @@ import type { JobEvent, LogEntry } from '../../shared/wire/jobs.js';
 import type { ProgressNow } from './progress.js';
 
 type OtherEvent = Exclude<JobEvent, { kind: 'stepCommitted' }>;
+type WorkerLost = Extract<JobEvent, { kind: 'workerLost' }>;
 type JobFinished = Extract<JobEvent, { kind: 'jobFinished' }>;
 
 /** Every event but the steps, of which there are many: see progressLine. */
@@ -22,7 +23,7 @@ function textOf(event: OtherEvent): string {
     case 'workerRefused':
       return `refused ${event.worker}: ${event.reason}`;
     case 'workerLost':
-      return `lost ${event.worker} (${event.detectedBy}, ${Math.round(event.detectMs)} ms)${because(event.reason)}`;
+      return `lost ${event.worker} (${lossText(event)})${because(event.reason)}`;
     case 'generationStarted':
       return `generation ${event.generation} from step ${event.step} with ${event.workers.join(', ')}${because(event.reason)}`;
     case 'recovered':
@@ -30,7 +31,7 @@ function textOf(event: OtherEvent): string {
     case 'leaderChanged':
       return `a coordinator leads in term ${event.term}`;
     case 'evaluated':
-      return `evaluated after ${event.step} steps${because(formatMetrics(event.metrics))}`;
+      return `evaluated after ${event.step} steps: ${formatMetrics(event.metrics) || 'no metrics'}`;
     case 'checkpointCommitted':
       return `saved the state after step ${event.step} (${formatBytes(event.bytes)}, ${Math.round(event.saveMs)} ms): ${event.path}`;
     case 'checkpointFailed':
@@ -46,6 +47,11 @@ function textOf(event: OtherEvent): string {
     case 'jobFinished':
       return finishedText(event);
   }
+}
+
+/** An engine's failure is known at once; anything else takes time to be seen. */
+function lossText({ detectedBy, detectMs }: WorkerLost): string {
+  return detectedBy === 'engine_exit' ? 'its engine failed' : `${detectedBy}, ${Math.round(detectMs)} ms`;
 }
 
 function because(reason: string): string {

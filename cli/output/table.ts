@@ -15,7 +15,7 @@ export function tableOf(head: readonly string[], rows: readonly (readonly string
     style: { head: [], border: [], 'padding-left': 0, 'padding-right': 0 },
   });
   for (const row of rows) table.push(row.map(printable));
-  return table.toString();
+  return table.toString().replace(/ +$/gm, '');
 }
 
 /** One fact a line; those without a value are left out. */

@@ -87,7 +87,13 @@ def is_out_of_memory(error: BaseException) -> bool:
 def describe(what: str, error: BaseException) -> str:
     if isinstance(error, SystemExit):
         return f"{what} called exit({error.code!r}); a task must return, not exit"
-    return f"{what} raised {last_line(error)}"
+    return f"{what} raised {last_line(error)}{path_hint(error)}"
+
+
+def path_hint(error: BaseException) -> str:
+    if not isinstance(error, FileNotFoundError) or not isinstance(error.filename, str) or os.path.isabs(error.filename):
+        return ""
+    return "; a relative path begins at the folder of the job's code: name other data by an absolute path"
 
 
 def last_line(error: BaseException) -> str:

@@ -57,6 +57,8 @@ BAD_TASKS = {
     "def dataset(self): return {1, 2}": ("dataset", "user", "set, which has no __getitem__"),
     "def dataset(self): return []": ("dataset", "user", "is empty"),
     "def dataset(self): return [object()]": ("dataset", "user", "object, which has no canonical bytes; give the data set a `digest`"),
+    "def dataset(self): return open('data/train.txt')": ("dataset", "user", "No such file or directory: 'data/train.txt'; a relative path begins at"),
+    "def dataset(self): return open('/nowhere/train.txt')": ("dataset", "user", "No such file or directory: '/nowhere/train.txt'$"),
     "def dataset(self): exit(0)": ("dataset", "user", r"dataset\(\) called exit\(0\)"),
     "def optimizer(self, model): return 'adam'": ("optimizer", "user", "str, not a torch.optim.Optimizer"),
     "def optimizer(self, model): return torch.optim.SGD([nn.Parameter(torch.ones(4))], lr=1.0)": ("optimizer", "user", r"shape \(4,\) in group 0"),

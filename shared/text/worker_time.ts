@@ -44,8 +44,10 @@ export function sharesText(shares: readonly Share[]): string {
   return shown.map((share) => `${share.name} ${percent(share)} %`).join(', ');
 }
 
+/** With more digits below a tenth of an hour. */
 export function hoursText(workerSeconds: number): string {
-  return (workerSeconds / SECONDS_PER_HOUR).toFixed(2);
+  const hours = workerSeconds / SECONDS_PER_HOUR;
+  return hours.toFixed(hours > 0 && hours < 0.1 ? 4 : 2);
 }
 
 export function costText(workerSeconds: number, pricePerWorkerHour: number): string {

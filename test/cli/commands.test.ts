@@ -218,6 +218,28 @@ describe('clone', () => {
   });
 });
 
+describe('resume', () => {
+  it('--watch follows the new job, and ends as it does', async () => {
+    const path = jobs({ ...good, name: 'resumed', steps: 1_000_000, params: { pause: 0.02 } });
+    const { out } = await ask(['submit', path, ...places('resumed')]);
+    const job = out.trim();
+    await cluster.lockstep.until(
+      'steps to save',
+      async () => Number(objects((await ask(['job', job, '--json'])).out)[0]?.['committed']) > 2 || undefined,
+    );
+    expect((await ask(['cancel', job, '--checkpoint'])).code).toBe(0);
+    const watched = ask(['resume', job, '--watch', '--json']);
+    const running = await cluster.lockstep.until('the new job', async () =>
+      objects((await ask(['jobs', '--json'])).out).find(({ state, name }) => state === 'running' && name === 'resumed'),
+    );
+    expect((await ask(['cancel', String(running['job'])])).code).toBe(0);
+    const { code, out: course } = await watched;
+    expect(code).toBe(1);
+    expect(objects(course)[0]).toEqual({ event: 'submitted', job: running['job'], resumed_from: job });
+    expect(objects(course).at(-1)).toMatchObject({ event: 'job_finished', state: 'cancelled' });
+  });
+});
+
 describe('what there is to see', () => {
   it('jobs, job and audit', async () => {
     expect((await ask(['jobs'])).out).toMatch(new RegExp(`${done} +done +\\S+ +finished +5/5`));
@@ -317,6 +339,30 @@ describe('logs', () => {
     });
   });
 
+  it('hold what was printed just before a method raised', async () => {
+    const raising = join(folder, 'raising');
+    const path = jobFolder(raising, [ownTask('line')])({
+      ...good,
+      name: 'raising',
+      task: 'raising.py:Raising',
+      steps: 6,
+    });
+    const lines = [
+      'import line',
+      'class Raising(line.Line):',
+      '    def optimizer(self, model):',
+      '        print("the last words")',
+      '        raise ValueError("no optimizer")',
+    ];
+    writeFileSync(join(raising, 'raising.py'), `${lines.join('\n')}\n`);
+    const { code, out } = await ask(['submit', path, '--watch', ...places('raising')]);
+    expect(code).toBe(1);
+    const [, worker] = /optimizer failed on (w\d)/.exec(out) ?? [];
+    const said = out.indexOf(`[${worker}] the last words\n`);
+    expect(said).toBeGreaterThanOrEqual(0);
+    expect(said).toBeLessThan(out.indexOf('failed after 0 steps'));
+  });
+
   it('of one attempt', async () => {
     const all = (await ask(['logs', printed])).out;
     expect(await ask(['logs', 'chatty', '--attempt', '1'])).toEqual({ code: 0, out: all, errors: [] });
@@ -401,7 +447,7 @@ describe('usage', () => {
   it('shows it as tables', async () => {
     const { code, out } = await ask(['usage']);
     expect(code).toBe(0);
-    expect(out).toMatch(/^since {6}20.*\nworkers {4}0\.\d\d worker-hours\n/);
+    expect(out).toMatch(/^since {6}20.*\nworkers {4}0\.\d+ worker-hours\n/);
     expect(out).toMatch(/\nidle +0\.\d\d +\d+\.\d %/);
     expect(out).toMatch(/\nuser +hours lately\n/);
   });

@@ -38,6 +38,10 @@ const lines: readonly (readonly [OtherEvent, string])[] = [
     'lost w2 (heartbeat, 1512 ms): silent',
   ],
   [
+    { ...common, kind: 'workerLost', worker: 'w2', detectedBy: 'engine_exit', detectMs: 0, reason: 'signal SIGKILL' },
+    'lost w2 (its engine failed): signal SIGKILL',
+  ],
+  [
     {
       ...common,
       kind: 'generationStarted',
@@ -74,7 +78,7 @@ const lines: readonly (readonly [OtherEvent, string])[] = [
     'recovered in generation 2 at step 13, pause 241 ms',
   ],
   [{ ...common, kind: 'leaderChanged', term: 9 }, 'a coordinator leads in term 9'],
-  [{ ...common, kind: 'evaluated', step: 100, metrics: new Map() }, 'evaluated after 100 steps'],
+  [{ ...common, kind: 'evaluated', step: 100, metrics: new Map() }, 'evaluated after 100 steps: no metrics'],
   [
     { ...common, kind: 'evaluated', step: 100, metrics: new Map([['held_out_loss', 2.3456789]]) },
     'evaluated after 100 steps: held_out_loss 2.34568',

@@ -54,9 +54,9 @@ describe('top', () => {
         'jobs: 1 running, 0 queued, 0 ended   workers: 1, 0 idle',
         '',
         'job  name  state    progress    step    loss    steps/s  left  workers',
-        'j1   gpt   running  #####.....  50/100  0.5000  5.00     10s   w1 w2  ',
+        'j1   gpt   running  #####.....  50/100  0.5000  5.00     10s   w1 w2',
         '',
-        'worker  host  state     job  step  loop ms  engine       ',
+        'worker  host  state     job  step  loop ms  engine',
         'w1      box   training  gpt  40    1.3      torch 2.1 cpu',
       ].join('\n'),
     );

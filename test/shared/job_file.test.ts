@@ -28,7 +28,9 @@ describe('a job file on disk', () => {
 
   it('is refused when it is not there, is a folder, is large or is not text', () => {
     expect(() => readJobFile(join(folder, 'no.yaml'))).toThrow('there is no such file');
-    expect(() => readJobFile(folder)).toThrow('is not a regular file');
+    expect(() => readJobFile(folder)).toThrow('is a folder; name the job file (YAML) in it');
+    writeFileSync(join(folder, 'train.py'), 'import torch');
+    expect(() => readJobFile(join(folder, 'train.py'))).toThrow('train.py: is Python; name a job file');
     writeFileSync(join(folder, 'large.yaml'), '#'.repeat(65_537));
     expect(() => readJobFile(join(folder, 'large.yaml'))).toThrow('large.yaml: is larger than 64 KiB');
     writeFileSync(join(folder, 'binary.yaml'), Buffer.from([0xff, 0xfe, 0x00]));

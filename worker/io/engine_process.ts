@@ -50,6 +50,15 @@ function closed(stream: Readable | Writable | null | undefined): Promise<void> {
   });
 }
 
+function eventIn(line: string): EngineEvent {
+  try {
+    return parseEngineEvent(line);
+  } catch (error) {
+    const message = `the engine said something that cannot be understood: ${String(error).slice(0, 500)}`;
+    return { event: 'failed', phase: 'control', kind: 'engine', message, traceback: '' };
+  }
+}
+
 export class EngineProcess {
   readonly exchange = MemoryFile.create('lockstep-exchange');
   readonly state = MemoryFile.create('lockstep-state');
@@ -60,6 +69,8 @@ export class EngineProcess {
   #commands = 0;
   readonly #printed = new PrintBatch();
   readonly #printTimer: NodeJS.Timeout;
+  /** A failure, and what came after it. */
+  readonly #held: EngineEvent[] = [];
 
   constructor(options: EngineOptions) {
     this.#options = options;
@@ -117,6 +128,7 @@ export class EngineProcess {
   #exited(reason: string): void {
     clearInterval(this.#printTimer);
     this.#flush();
+    this.#tellHeld();
     this.#options.onExit(reason);
     void this.#options.place.group?.remove();
     this.exchange.close();
@@ -124,13 +136,23 @@ export class EngineProcess {
     this.snapshot.close();
   }
 
+  /** A failure ends the run, so it waits for what was printed before it: that lies ready in the other pipes, which this turn reads. */
   #received(line: string): void {
-    try {
-      this.#options.onEvent(parseEngineEvent(line));
-    } catch (error) {
-      const message = `the engine said something that cannot be understood: ${String(error).slice(0, 500)}`;
-      this.#options.onEvent({ event: 'failed', phase: 'control', kind: 'engine', message, traceback: '' });
+    const event = eventIn(line);
+    if (event.event !== 'failed' && this.#held.length === 0) {
+      this.#options.onEvent(event);
+      return;
     }
+    this.#held.push(event);
+    if (this.#held.length > 1) return;
+    setImmediate(() => {
+      this.#flush();
+      this.#tellHeld();
+    });
+  }
+
+  #tellHeld(): void {
+    for (const event of this.#held.splice(0)) this.#options.onEvent(event);
   }
 
   #print(stream: Readable, name: string): void {
