@@ -32,6 +32,7 @@ export function App(): JSX.Element {
   const job = route.kind === 'job' ? route.job : null;
   useEffect(() => connection.current?.watch(job), [job]);
   const { model, liveness, lostMs, outdated, visit } = shown;
+  const isLetIn = visit?.visitor !== null;
   const main = useRef<HTMLElement>(null);
   return (
     <>
@@ -48,9 +49,9 @@ export function App(): JSX.Element {
         </nav>
         <span class="who">{whoText(model.hello)}</span>
         <VisitorName visit={visit} logOut={() => void connection.current?.logOut()} />
-        <LiveStatus liveness={liveness} lostMs={lostMs} />
+        {isLetIn && <LiveStatus liveness={liveness} lostMs={lostMs} />}
       </header>
-      <main ref={main} tabIndex={-1} class={liveness === 'lost' ? 'stale' : ''}>
+      <main ref={main} tabIndex={-1} class={liveness === 'lost' && isLetIn ? 'stale' : ''}>
         {outdated && (
           <p class="banner" role="alert">
             The coordinator is of another version than this page.{' '}

@@ -349,6 +349,17 @@ it('what the core refuses is said to the page, and in the audit log', () => {
   expect(all.acts).toMatchObject([{ act: 'uncordon', outcome: 'there is no worker w9' }]);
 });
 
+it('a hundred requests wait for the core, and no more', () => {
+  const all = world();
+  const pages = Array.from({ length: 11 }, () => all.open());
+  const ask = (page: Page | undefined, request: number) =>
+    page?.ask({ kind: 'uncordon', worker: 'w1', request, token: all.tokens.issue() });
+  for (let request = 0; request <= 100; request++) ask(pages[Math.floor(request / 10)], request);
+  expect(all.dispatched).toHaveLength(100);
+  const error = 'too many requests wait already; try again';
+  expect(pages[10]?.socket.messages().at(-1)).toEqual({ kind: 'act_done', request: 100, error });
+});
+
 it('a reason of unbounded length is no request', () => {
   const all = world();
   const page = all.open();

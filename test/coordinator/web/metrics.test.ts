@@ -83,4 +83,7 @@ it('the Grafana dashboard uses no other names', () => {
   const used = namesIn(fileOf('deploy/grafana_dashboard.json'));
   expect(used.size).toBeGreaterThan(10);
   for (const name of used) expect(known).toContain(name);
+  for (const [, name, label] of fileOf('deploy/grafana_dashboard.json').matchAll(/(lockstep_\w+)\{(\w+=\\"\w+)\\"/g)) {
+    expect(scrape()).toContain(`${name}{${label?.replace('\\', '')}"`);
+  }
 });
