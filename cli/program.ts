@@ -2,6 +2,7 @@
 import { Argument, Command, CommanderError, Option } from 'commander';
 import { BundleError } from '../shared/bundle/bundle_error.js';
 import { CertificateError } from '../shared/certificates/openssl.js';
+import { DRAIN_SECONDS } from '../shared/drain.js';
 import { JobSpecError } from '../shared/job_spec_error.js';
 import { USER_ROLES } from '../shared/role.js';
 import { printable } from '../shared/text/printable.js';
@@ -34,7 +35,6 @@ import {
 
 const MAX_STEPS = 1_000_000_000;
 const MAX_DRAIN_SECONDS = 86_400;
-const DEFAULT_DRAIN_SECONDS = 300;
 const MAX_LOG_LINES = 1_000_000;
 const MAX_ATTEMPTS = 1_000_000;
 const MAX_INTERVAL_SECONDS = 3600;
@@ -163,7 +163,7 @@ function commands(
       '--deadline <seconds>',
       'past it the worker is taken away whatever is lost',
       wholeNumberOption(0, MAX_DRAIN_SECONDS),
-      DEFAULT_DRAIN_SECONDS,
+      DRAIN_SECONDS,
     )
     .action((worker, options) => finish(drain(context, worker, options)));
   asking(program.command('audit <job>').description('compare the samples that were consumed with the plan')).action(

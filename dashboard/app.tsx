@@ -1,7 +1,7 @@
 /** The whole page: head, what is wrong with the connection, and one of the pages. */
 import type { JSX } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
-import type { Hello, Visit } from '../shared/wire/dashboard.js';
+import type { Hello, PageAct, Visit } from '../shared/wire/dashboard.js';
 import { Connection, type Shown } from './connection.js';
 import { NO_MODEL } from './model.js';
 import { JobPage } from './pages/job_page.js';
@@ -32,6 +32,7 @@ export function App(): JSX.Element {
   const job = route.kind === 'job' ? route.job : null;
   useEffect(() => connection.current?.watch(job), [job]);
   const { model, liveness, lostMs, outdated, visit } = shown;
+  const isLetIn = visit?.visitor !== null;
   const main = useRef<HTMLElement>(null);
   return (
     <>
@@ -48,9 +49,9 @@ export function App(): JSX.Element {
         </nav>
         <span class="who">{whoText(model.hello)}</span>
         <VisitorName visit={visit} logOut={() => void connection.current?.logOut()} />
-        <LiveStatus liveness={liveness} lostMs={lostMs} />
+        {isLetIn && <LiveStatus liveness={liveness} lostMs={lostMs} />}
       </header>
-      <main ref={main} tabIndex={-1} class={liveness === 'lost' ? 'stale' : ''}>
+      <main ref={main} tabIndex={-1} class={liveness === 'lost' && isLetIn ? 'stale' : ''}>
         {outdated && (
           <p class="banner" role="alert">
             The coordinator is of another version than this page.{' '}
@@ -67,15 +68,15 @@ export function App(): JSX.Element {
             logIn={(token) => connection.current?.logIn(token) ?? Promise.resolve('')}
           />
         ) : (
-          <Page route={route} shown={shown} cancel={(id, checkpoint) => cancelBy(connection.current, id, checkpoint)} />
+          <Page route={route} shown={shown} act={(act) => actBy(connection.current, act)} />
         )}
       </main>
     </>
   );
 }
 
-function cancelBy(connection: Connection | undefined, job: string, checkpoint: boolean): Promise<string> {
-  return connection?.cancel(job, checkpoint) ?? Promise.resolve('there is no connection');
+function actBy(connection: Connection | undefined, act: PageAct): Promise<string> {
+  return connection?.act(act) ?? Promise.resolve('there is no connection');
 }
 
 interface VisitorNameProps {
@@ -87,7 +88,7 @@ function VisitorName({ visit, logOut }: VisitorNameProps): JSX.Element | null {
   const visitor = visit?.visitor;
   if (visitor === undefined || visitor === null || visitor.name === '') return null;
   return (
-    <span class="who">
+    <span class="visitor">
       {visitor.name}, {visitor.role}
       {visitor.loggedIn && (
         <button type="button" onClick={logOut}>
@@ -160,17 +161,21 @@ function pageOf(dashboard: string | null): string | undefined {
 interface PageProps {
   readonly route: Route;
   readonly shown: Shown;
-  readonly cancel: (job: string, checkpoint: boolean) => Promise<string>;
+  readonly act: (act: PageAct) => Promise<string>;
 }
 
-function Page({ route, shown: { model, liveness, visit }, cancel }: PageProps): JSX.Element | null {
+function Page({ route, shown: { model, liveness, visit }, act }: PageProps): JSX.Element | null {
   useEffect(() => {
     document.title = titleOf(route, model.jobs.get(route.kind === 'job' ? route.job : '')?.name);
   });
   if (model.cluster === undefined)
     return model.hello?.leads === false ? null : <p class="empty">Waiting for the coordinator.</p>;
   if (route.kind === 'jobs') return <JobsPage jobs={model.jobs} nodes={model.nodes} />;
-  if (route.kind === 'nodes') return <NodesPage jobs={model.jobs} nodes={model.nodes} usage={model.usage} />;
+  const live = liveness === 'live';
+  if (route.kind === 'nodes') {
+    const serve = visit?.visitor?.role === 'admin' ? act : undefined;
+    return <NodesPage jobs={model.jobs} nodes={model.nodes} usage={model.usage} live={live} serve={serve} />;
+  }
   const row = model.jobs.get(route.job);
   if (model.missing?.job === route.job) {
     return (
@@ -188,14 +193,14 @@ function Page({ route, shown: { model, liveness, visit }, cancel }: PageProps): 
       row={row}
       job={model.job}
       nodes={model.nodes}
-      live={liveness === 'live'}
+      live={live}
       mayCancel={mayCancel(visit, row.user)}
-      cancel={(checkpoint) => cancel(route.job, checkpoint)}
+      cancel={(checkpoint) => act({ kind: 'cancel', job: route.job, checkpoint })}
     />
   );
 }
 
-/** As coordinator/web/hub.ts decides. */
+/** As coordinator/web/acts.ts decides. */
 function mayCancel(visit: Visit | undefined, owner: string): boolean {
   const visitor = visit?.visitor ?? undefined;
   return visitor?.role === 'admin' || (visitor?.role === 'submitter' && visitor.name === owner);

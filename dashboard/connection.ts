@@ -1,6 +1,7 @@
 /** The live connection: it comes back by itself, gets what it missed, and says whether what is shown is live. */
 import {
   DASHBOARD_VERSION,
+  type PageAct,
   parseServerMessage,
   type ServerMessage,
   type ViewerRequest,
@@ -14,7 +15,7 @@ const SILENT_MS = 6_000;
 const LOOK_MS = 500;
 const FIRST_WAIT_MS = 250;
 const MAX_WAIT_MS = 4_000;
-const CANCEL_MS = 15_000;
+const ACT_MS = 15_000;
 /** The page changes at most so often, however often messages come. */
 const SHOW_MS = 50;
 
@@ -46,7 +47,7 @@ export class Connection {
   #token = '';
   #requests = 0;
   #showing = false;
-  readonly #cancels = new Map<number, (error: string) => void>();
+  readonly #acts = new Map<number, (error: string) => void>();
   readonly #listener: Listener;
 
   constructor(listener: Listener) {
@@ -66,7 +67,7 @@ export class Connection {
   }
 
   /** Resolves with what went wrong, or with an empty text. */
-  async cancel(job: string, checkpoint: boolean): Promise<string> {
+  async act(act: PageAct): Promise<string> {
     const socket = this.#socket;
     if (socket === undefined || this.#liveness !== 'live') return 'there is no connection to the coordinator';
     try {
@@ -76,12 +77,12 @@ export class Connection {
     }
     const request = ++this.#requests;
     return new Promise((done) => {
-      const timer = setTimeout(() => this.#cancelDone(request, 'no answer; look whether the job has ended'), CANCEL_MS);
-      this.#cancels.set(request, (error) => {
+      const timer = setTimeout(() => this.#actDone(request, 'no answer; look what has become of it'), ACT_MS);
+      this.#acts.set(request, (error) => {
         clearTimeout(timer);
         done(error);
       });
-      send(socket, { kind: 'cancel', request, job, checkpoint, token: this.#token });
+      send(socket, { ...act, request, token: this.#token });
     });
   }
 
@@ -134,7 +135,7 @@ export class Connection {
     this.#token = '';
     if (this.#liveness !== 'lost') this.#lostMs = Date.now();
     this.#liveness = 'lost';
-    for (const request of [...this.#cancels.keys()]) this.#cancelDone(request, 'the connection was lost');
+    for (const request of [...this.#acts.keys()]) this.#actDone(request, 'the connection was lost');
     this.#show();
     this.#tryLater();
   }
@@ -160,8 +161,8 @@ export class Connection {
       this.#waitMs = FIRST_WAIT_MS;
       this.#liveness = 'live';
       this.#ask(before?.epoch);
-    } else if (message.kind === 'cancel_done') {
-      this.#cancelDone(message.request, message.error);
+    } else if (message.kind === 'act_done') {
+      this.#actDone(message.request, message.error);
     } else {
       this.#model = applied(this.#model, message);
     }
@@ -177,9 +178,9 @@ export class Connection {
     send(this.#socket, { kind: 'watch', job: this.#job, resume });
   }
 
-  #cancelDone(request: number, error: string): void {
-    const done = this.#cancels.get(request);
-    this.#cancels.delete(request);
+  #actDone(request: number, error: string): void {
+    const done = this.#acts.get(request);
+    this.#acts.delete(request);
     done?.(error);
   }
 

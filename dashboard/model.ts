@@ -82,7 +82,7 @@ export function applied(model: Model, message: ServerMessage): Model {
     case 'job_missing':
       return { ...model, job: undefined, missing: { job: message.job, reason: message.reason } };
     case 'beat':
-    case 'cancel_done':
+    case 'act_done':
       return model;
   }
 }

@@ -8,7 +8,7 @@ export async function askWho(): Promise<Visit> {
   return parseVisit(await answer.text());
 }
 
-/** What a cancel must show. */
+/** What must be shown by whoever changes something. */
 export async function readPageToken(): Promise<string> {
   const answer = await ask('/token');
   return (await answer.text()).trim();

@@ -8,6 +8,12 @@ import { log, type Turn, write } from './turn.js';
 
 type NodeEvent = Extract<CoordinatorEvent, { kind: 'cordon' | 'uncordon' | 'drain' }>;
 
+/** Empty would mean that it is not cordoned. */
+export function cordonReason(text: string, who = ''): string {
+  if (text.trim() !== '') return text.trim();
+  return `by ${who === '' ? 'an operator' : who}`;
+}
+
 export function cordonedOf({ nodes }: Turn['state'], worker: string): string {
   return nodes.get(worker)?.cordoned ?? '';
 }

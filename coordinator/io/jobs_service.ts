@@ -17,6 +17,7 @@ import * as wire from '../../shared/wire/jobs.js';
 import type { ReplyErrorCode } from '../core/command.js';
 import type { CoordinatorEvent } from '../core/event.js';
 import * as logs from '../core/job_logs.js';
+import { cordonReason } from '../core/nodes.js';
 import type { JobRun } from '../core/state.js';
 import * as views from '../core/views.js';
 import type { Driver, Requests } from './driver.js';
@@ -56,11 +57,6 @@ interface Reader {
   readonly job: string;
   readonly pump: () => void;
   readonly fail: (refusal: Refusal) => void;
-}
-
-/** Empty would mean that it is not cordoned. */
-function reasonOf(text: string): string {
-  return text.trim() === '' ? 'by an operator' : text.trim();
 }
 
 /** Throws a Refused when a submitter asks for something of another one's job. */
@@ -136,7 +132,7 @@ export class JobsService implements Requests {
       }),
       cordon: unary((request, reply) => {
         const { worker, reason } = wire.cordonRequest.decode(request, 'CordonRequest');
-        this.#askOfNode(reply, (id) => ({ kind: 'cordon', request: id, worker, reason: reasonOf(reason) }));
+        this.#askOfNode(reply, (id) => ({ kind: 'cordon', request: id, worker, reason: cordonReason(reason) }));
       }),
       uncordon: unary((request, reply) => {
         const { worker } = wire.nodeReference.decode(request, 'NodeReference');
@@ -144,7 +140,13 @@ export class JobsService implements Requests {
       }),
       drain: unary((request, reply) => {
         const { worker, reason, deadlineMs } = wire.drainRequest.decode(request, 'DrainRequest');
-        this.#askOfNode(reply, (id) => ({ kind: 'drain', request: id, worker, reason: reasonOf(reason), deadlineMs }));
+        this.#askOfNode(reply, (id) => ({
+          kind: 'drain',
+          request: id,
+          worker,
+          reason: cordonReason(reason),
+          deadlineMs,
+        }));
       }),
       audit: unary((request, reply) =>
         reply(null, this.#encode(wire.auditReport, views.auditView(this.#find(request)))),

@@ -1,15 +1,16 @@
 /** Who did what on the pages, as entries of the coordinator's audit log. */
+import type { PageAct } from '../../shared/wire/dashboard.js';
 import type { AuditLog } from '../io/audit_log.js';
 
 export interface Act {
-  readonly act: 'log in' | 'cancel';
+  readonly act: 'log in' | PageAct['kind'];
   /** Empty where nobody needs a name, or has none yet. */
   readonly who: string;
   readonly role: string;
   /** Address of the other end. */
   readonly from: string;
-  readonly job?: string;
-  readonly checkpoint?: boolean;
+  /** Job, worker and the like. */
+  readonly on?: Readonly<Record<string, string>>;
   /** What went wrong, or empty. */
   readonly outcome: string;
 }
@@ -17,12 +18,12 @@ export interface Act {
 export type Audit = (act: Act) => void;
 
 export function auditTo(log: Pick<AuditLog, 'record'>): Audit {
-  return ({ act, who, role, from, job, checkpoint, outcome }) =>
+  return ({ act, who, role, from, on = {}, outcome }) =>
     log.record({
       who: `${role} ${who}`.trim() || 'nobody',
       from,
       call: `dashboard ${act}`,
-      on: { ...(job === undefined ? {} : { job }), ...(checkpoint === true ? { checkpoint: 'true' } : {}) },
+      on,
       outcome: outcome === '' ? 'OK' : 'REFUSED',
       ...(outcome === '' ? {} : { reason: outcome }),
     });

@@ -15,13 +15,13 @@ import type { AuditLog } from '../io/audit_log.js';
 import { type Access, accessFor, isOnlyLocal, isSecure, liveAddressOf, refusalOf, strictRefusalOf } from './access.js';
 import { refuseUpgrade, send, sendJson, sendRefusal, sendText } from './answers.js';
 import { type Audit, auditTo } from './audit.js';
-import { Cancels } from './cancels.js';
 import type { DashboardConfig } from './dashboard_config.js';
 import { Hub, type KnownLeader, MAX_VIEWERS } from './hub.js';
 import { logIn, logOut } from './login.js';
 import { metricsText } from './metrics.js';
 import { METRICS_TYPE } from './metrics_text.js';
 import { type PageFile, readPageFiles } from './page_files.js';
+import { PageRequests } from './page_requests.js';
 import { PageTokens } from './page_token.js';
 import { TokensFile } from './tokens_file.js';
 import type { Viewer, ViewerSocket } from './viewer.js';
@@ -59,7 +59,7 @@ export class Dashboard {
   readonly #options: DashboardOptions;
   readonly #files: ReadonlyMap<string, PageFile>;
   readonly #tokens = new PageTokens();
-  readonly #cancels: Cancels;
+  readonly #requests: PageRequests;
   readonly #hub: Hub;
   readonly #server: Server;
   readonly #sockets = new WebSocketServer({
@@ -106,12 +106,12 @@ export class Dashboard {
     this.#visitors = this.#visitorsAt(0);
     this.#files = files;
     // Later, so that a fault of the core is not taken for one of a page.
-    this.#cancels = new Cancels((event) => void setImmediate(() => options.dispatch(event)));
+    this.#requests = new PageRequests((event) => void setImmediate(() => options.dispatch(event)));
     this.#hub = new Hub({
       name: options.name,
       state: options.state,
       leader: options.leader,
-      cancels: this.#cancels,
+      requests: this.#requests,
       tokens: this.#tokens,
       audit: this.#audit,
       nowMs: () => performance.now(),
@@ -143,15 +143,15 @@ export class Dashboard {
 
   /** For Requests, of which this answers those of its pages. */
   reply(request: string): void {
-    this.#cancels.answer(request, '');
+    this.#requests.answer(request, '');
   }
 
   replyNode(request: string): void {
-    this.#cancels.answer(request, '');
+    this.#requests.answer(request, '');
   }
 
   replyError(request: string, _code: ReplyErrorCode, message: string): void {
-    this.#cancels.answer(request, message);
+    this.#requests.answer(request, message);
   }
 
   publish(job: string): void {

@@ -3,15 +3,15 @@
  * times a second, and grows with what is looked at, not with what happens.
  */
 import { nanoid } from 'nanoid';
-import { mayActAs } from '../../shared/role.js';
 import { DASHBOARD_VERSION, type Hello, type ServerMessage, type ViewerRequest } from '../../shared/wire/dashboard.js';
 import type { CoordinatorState } from '../core/state.js';
+import { eventOfAct, refusalOfAct, subjectOfAct } from './acts.js';
 import type { Audit } from './audit.js';
-import type { Cancels } from './cancels.js';
 import { Channel } from './channel.js';
 import { ClusterSource } from './cluster_source.js';
 import { Histories } from './histories.js';
 import { JobSource } from './job_source.js';
+import type { PageRequests } from './page_requests.js';
 import type { PageTokens } from './page_token.js';
 import { VIEWER_LIMITS, Viewer, type ViewerLimits, type ViewerSocket } from './viewer.js';
 import { parseViewerRequest } from './viewer_request.js';
@@ -34,7 +34,7 @@ export interface HubOptions {
   readonly name: string;
   readonly state: CoordinatorState;
   readonly leader: () => KnownLeader | null;
-  readonly cancels: Cancels;
+  readonly requests: PageRequests;
   readonly tokens: PageTokens;
   readonly audit: Audit;
   /** Milliseconds that never go back. */
@@ -105,7 +105,7 @@ export class Hub {
     const request = parseViewerRequest(text);
     if (request === undefined) viewer.refuse('this is not a request');
     else if (request.kind === 'watch') this.#watch(viewer, request);
-    else this.#cancel(viewer, request);
+    else this.#act(viewer, request);
   }
 
   tick(): void {
@@ -155,7 +155,7 @@ export class Hub {
       this.#dirty.clear();
       for (const job of this.#options.state.jobs.keys()) this.#dirty.add(job);
       for (const viewer of this.#viewers) viewer.leaveAll();
-      if (term === undefined) this.#options.cancels.abandon();
+      if (term === undefined) this.#options.requests.abandon();
     }
     const hello = this.#hello();
     if (hello === this.#lastHello) return;
@@ -211,28 +211,19 @@ export class Hub {
       : 'There is no such job.';
   }
 
-  #cancel(viewer: Viewer, { request, job, checkpoint, token }: Extract<ViewerRequest, { kind: 'cancel' }>): void {
-    const { tokens, cancels, audit } = this.#options;
+  #act(viewer: Viewer, { request, token, ...act }: Exclude<ViewerRequest, { kind: 'watch' }>): void {
+    const { state, tokens, requests, audit } = this.#options;
     const { visitor, address } = viewer;
+    const { name: who, role } = visitor;
     const done = (error: string) => {
-      const { name: who, role } = visitor;
-      audit({ act: 'cancel', who, role, from: address, job, checkpoint, outcome: error });
-      this.#say(viewer, { kind: 'cancel_done', request, error });
+      audit({ act: act.kind, who, role, from: address, on: subjectOfAct(act), outcome: error });
+      this.#say(viewer, { kind: 'act_done', request, error });
     };
-    const refusal = this.#refusalOfCancel(visitor, job);
+    const refusal = refusalOfAct(state, visitor, act);
     if (refusal !== undefined) done(refusal);
     else if (!tokens.allows(token)) done('this page is older than the coordinator: reload it');
     else if (this.#term === undefined) done('this coordinator does not lead');
-    else cancels.begin(job, checkpoint, done);
-  }
-
-  /** A submitter cancels what is his. */
-  #refusalOfCancel({ name, role, isLetIn }: Visitor, job: string): string | undefined {
-    const owner = this.#options.state.jobs.get(job)?.record.user;
-    if (!isLetIn()) return 'log in again';
-    if (!mayActAs(role, 'submitter')) return `a ${role} may not cancel jobs`;
-    if (role !== 'submitter' || owner === undefined || owner === name) return undefined;
-    return `${name}, a submitter, may not cancel a job of ${owner}; an admin may`;
+    else requests.begin((id) => eventOfAct(act, who, id), done);
   }
 
   #say(viewer: Viewer, message: ServerMessage): void {

@@ -1,6 +1,8 @@
 /** What /metrics says, as a table: name, meaning, and how it is read from the state. docs/metrics.md describes the same names. */
 
 import { classesOf, clusterClassesOf, type Share } from '../../shared/text/worker_time.js';
+import { cordonedOf } from '../core/nodes.js';
+import { markOf } from '../core/preflights.js';
 import { totalSteps } from '../core/progress.js';
 import { type CoordinatorState, isTerminal, type JobRun, type Worker } from '../core/state.js';
 import { nodeState } from '../core/views.js';
@@ -12,6 +14,7 @@ import { type Metric, type Sample, textOf } from './metrics_text.js';
 const ENDED_JOBS_MS = 300_000;
 const MAX_JOBS = 200;
 const MAX_WORKERS = 1_000;
+const WORKER_STATES = ['idle', 'measuring', 'loading', 'ready', 'training', 'leaving'];
 
 export interface MetricsInput {
   readonly state: CoordinatorState;
@@ -67,7 +70,9 @@ function coordinatorMetrics(input: MetricsInput): readonly Metric[] {
       'Worker-seconds that jobs without workers waited for since this coordinator leads.',
       one(state.cluster.jobs.queuedSeconds),
     ),
-    gauge('workers', 'Workers by state.', counts(['idle', 'loading', 'ready', 'training'], workerStates(state))),
+    gauge('workers', 'Workers by state.', counts(WORKER_STATES, workerStates(state))),
+    gauge('workers_cordoned', 'Workers that get no new work, by decision.', one(countOf(state, cordonedOf))),
+    gauge('workers_marked', 'Workers that get no job because of their pre-flight.', one(countOf(state, markOf))),
   ];
 }
 
@@ -77,6 +82,13 @@ function classSample({ name, seconds }: Share): Sample {
 
 function* jobStates(state: CoordinatorState): Iterable<string> {
   for (const run of state.jobs.values()) yield run.record.state;
+}
+
+/** Workers that are there, and of which something is said. */
+function countOf(state: CoordinatorState, said: (state: CoordinatorState, worker: string) => string): number {
+  let count = 0;
+  for (const worker of state.workers.keys()) if (said(state, worker) !== '') count += 1;
+  return count;
 }
 
 function* workerStates(state: CoordinatorState): Iterable<string> {

@@ -114,6 +114,7 @@ function nodeRow(
     length: member?.length ?? 0,
     loopDelayMs: short(worker.loopDelayMs),
     microbatchMs: short(worker.microbatchMs),
+    cordoned: cordonedOf(state, worker.worker) !== '',
     slow: paceMs !== undefined && worker.microbatchMs > paceMs * SLOW_FACTOR,
   };
 }

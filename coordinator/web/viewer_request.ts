@@ -4,6 +4,9 @@ import type { ViewerRequest } from '../../shared/wire/dashboard.js';
 
 const id = z.string().max(128);
 const count = z.number().int().min(0);
+const reason = z.string().max(256);
+/** Of whatever changes something. */
+const acting = { request: count, token: z.string().max(256) };
 
 const viewerRequest = z.discriminatedUnion('kind', [
   z.strictObject({
@@ -11,13 +14,10 @@ const viewerRequest = z.discriminatedUnion('kind', [
     job: id.nullable(),
     resume: z.strictObject({ epoch: id, cluster: count.nullable(), job: count.nullable() }).nullable(),
   }),
-  z.strictObject({
-    kind: z.literal('cancel'),
-    request: count,
-    job: id,
-    checkpoint: z.boolean(),
-    token: z.string().max(256),
-  }),
+  z.strictObject({ kind: z.literal('cancel'), job: id, checkpoint: z.boolean(), ...acting }),
+  z.strictObject({ kind: z.literal('cordon'), worker: id, reason, ...acting }),
+  z.strictObject({ kind: z.literal('uncordon'), worker: id, ...acting }),
+  z.strictObject({ kind: z.literal('drain'), worker: id, reason, ...acting }),
 ]);
 
 /** Undefined for what is not a request. */

@@ -1,6 +1,6 @@
 /** Where a token is given; it goes into a cookie, never into an address. */
 import type { JSX } from 'preact';
-import { useState } from 'preact/hooks';
+import { useEffect, useRef, useState } from 'preact/hooks';
 
 interface LoginPageProps {
   /** A token helps; otherwise only whoever runs the proxy in front can. */
@@ -14,6 +14,8 @@ export function LoginPage({ takesTokens, reason, logIn }: LoginPageProps): JSX.E
   const [token, setToken] = useState('');
   const [problem, setProblem] = useState('');
   const [asking, setAsking] = useState(false);
+  const field = useRef<HTMLInputElement>(null);
+  useEffect(() => field.current?.focus(), []);
   const submit = async (event: Event): Promise<void> => {
     event.preventDefault();
     setAsking(true);
@@ -28,6 +30,7 @@ export function LoginPage({ takesTokens, reason, logIn }: LoginPageProps): JSX.E
           <label for="token">Your token</label>
           <input
             id="token"
+            ref={field}
             type="password"
             autocomplete="current-password"
             required

@@ -1,6 +1,6 @@
-/** Cancels a job, after a question. The only thing on these pages that changes anything. */
+/** Cancels a job, after a question. */
 import type { JSX } from 'preact';
-import { useRef, useState } from 'preact/hooks';
+import { type Answer, Question } from './question.js';
 
 export interface CancelButtonProps {
   readonly name: string;
@@ -11,48 +11,21 @@ export interface CancelButtonProps {
 }
 
 export function CancelButton({ name, canSave, enabled, cancel }: CancelButtonProps): JSX.Element {
-  const dialog = useRef<HTMLDialogElement>(null);
-  const [asked, setAsked] = useState(false);
-  const [error, setError] = useState('');
-  const close = () => dialog.current?.close();
-  const act = async (checkpoint: boolean) => {
-    setAsked(true);
-    setError('');
-    const problem = await cancel(checkpoint);
-    setAsked(false);
-    setError(problem);
-    if (problem === '') close();
-  };
+  const save: Answer = { text: 'Save, then cancel', acting: 'Saving', act: () => cancel(true) };
+  const now: Answer = { text: 'Cancel now', acting: 'Cancelling', danger: true, act: () => cancel(false) };
   return (
-    <>
-      <button type="button" class="danger" disabled={!enabled} onClick={() => dialog.current?.showModal()}>
-        Cancel job
-      </button>
-      <dialog ref={dialog} aria-labelledby="cancel-title" onClose={() => setError('')}>
-        <h2 id="cancel-title">Cancel {name}?</h2>
-        <p>
-          Its workers stop and are free for other jobs. What was trained since the newest checkpoint is lost, unless you
-          save first. <code>lockstep resume</code> goes on from a checkpoint.
-        </p>
-        {error !== '' && (
-          <p class="error" role="alert">
-            {error}
-          </p>
-        )}
-        <div class="actions">
-          <button type="button" onClick={close}>
-            Keep it
-          </button>
-          {canSave && (
-            <button type="button" disabled={asked} onClick={() => void act(true)}>
-              Save, then cancel
-            </button>
-          )}
-          <button type="button" class="danger solid" disabled={asked} onClick={() => void act(false)}>
-            {asked ? 'Cancelling' : 'Cancel now'}
-          </button>
-        </div>
-      </dialog>
-    </>
+    <Question
+      button="Cancel job"
+      danger
+      enabled={enabled}
+      title={`Cancel ${name}?`}
+      no="Keep it"
+      answers={canSave ? [save, now] : [now]}
+    >
+      <p>
+        Its workers stop and are free for other jobs. What was trained since the newest checkpoint is lost, unless you
+        save first. <code>lockstep resume</code> goes on from a checkpoint.
+      </p>
+    </Question>
   );
 }

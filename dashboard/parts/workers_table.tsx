@@ -3,6 +3,7 @@ import type { JSX } from 'preact';
 import type { JobRow, NodeRow } from '../../shared/wire/dashboard.js';
 import { countText, msText, UNKNOWN } from '../figures.js';
 import { jobAddress } from '../route.js';
+import { type ServiceAct, ServiceButton } from './service_button.js';
 import { StateBadge } from './state_badge.js';
 
 /** A main loop that is later than this delays what a worker says. */
@@ -14,10 +15,14 @@ export interface WorkersTableProps {
   readonly jobs?: ReadonlyMap<string, JobRow>;
   /** Workers that were lost and have not come back. */
   readonly lost?: readonly string[];
+  readonly live?: boolean;
+  /** Undefined where there is nothing to be done, or not by who looks. */
+  readonly serve?: ((act: ServiceAct) => Promise<string>) | undefined;
   readonly label: string;
 }
 
-export function WorkersTable({ nodes, jobs, lost = [], label }: WorkersTableProps): JSX.Element {
+export function WorkersTable(props: WorkersTableProps): JSX.Element {
+  const { nodes, jobs, lost = [], live = false, serve, label } = props;
   return (
     <div class="scroll">
       <table aria-label={label}>
@@ -44,11 +49,12 @@ export function WorkersTable({ nodes, jobs, lost = [], label }: WorkersTableProp
             <th scope="col" class="wide">
               Host
             </th>
+            {serve !== undefined && <th scope="col">Service</th>}
           </tr>
         </thead>
         <tbody>
           {nodes.map((node) => (
-            <NodeLine key={node.worker} node={node} jobs={jobs} />
+            <NodeLine key={node.worker} node={node} jobs={jobs} live={live} serve={serve} />
           ))}
           {lost.map((worker) => (
             <tr key={worker} class="gone">
@@ -71,9 +77,11 @@ export function WorkersTable({ nodes, jobs, lost = [], label }: WorkersTableProp
 interface NodeLineProps {
   readonly node: NodeRow;
   readonly jobs: ReadonlyMap<string, JobRow> | undefined;
+  readonly serve: WorkersTableProps['serve'];
+  readonly live: boolean;
 }
 
-function NodeLine({ node, jobs }: NodeLineProps): JSX.Element {
+function NodeLine({ node, jobs, live, serve }: NodeLineProps): JSX.Element {
   const takesPart = node.state === 'training' && node.length > 0;
   return (
     <tr>
@@ -96,6 +104,11 @@ function NodeLine({ node, jobs }: NodeLineProps): JSX.Element {
       <td class="wide">
         {node.host} <span class="muted">{node.pid}</span>
       </td>
+      {serve !== undefined && (
+        <td>
+          <ServiceButton node={node} enabled={live} serve={serve} />
+        </td>
+      )}
     </tr>
   );
 }

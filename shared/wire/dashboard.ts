@@ -7,7 +7,7 @@ import type { UserRole } from '../role.js';
 import type { JobEvent, JobState, Spent, Usage } from './jobs.js';
 
 /** Raised with every change that an older page would misread. */
-export const DASHBOARD_VERSION = 2;
+export const DASHBOARD_VERSION = 3;
 
 export type NodeState = 'idle' | 'measuring' | 'loading' | 'ready' | 'training' | 'leaving';
 
@@ -54,6 +54,8 @@ export interface NodeRow {
   readonly microbatchMs: number;
   /** Its microbatches take much longer than those of the others of its job. */
   readonly slow: boolean;
+  /** It gets no new work, by somebody's decision. */
+  readonly cordoned: boolean;
   /** Why it gets no new work, or is trusted less; empty if there is nothing to say. */
   readonly note: string;
 }
@@ -198,7 +200,8 @@ export type ServerMessage =
   | { readonly kind: 'job_delta'; readonly job: string; readonly number: number; readonly data: JobDelta }
   /** The job cannot be shown, and why. */
   | { readonly kind: 'job_missing'; readonly job: string; readonly reason: string }
-  | { readonly kind: 'cancel_done'; readonly request: number; readonly error: string };
+  /** What a page wanted changed is stored, or was refused. */
+  | { readonly kind: 'act_done'; readonly request: number; readonly error: string };
 
 export type ViewerRequest =
   | {
@@ -209,13 +212,13 @@ export type ViewerRequest =
       readonly resume: { readonly epoch: string; readonly cluster: number | null; readonly job: number | null } | null;
     }
   /** `token`: from /token, see coordinator/web/page_token.ts. */
-  | {
-      readonly kind: 'cancel';
-      readonly request: number;
-      readonly job: string;
-      readonly checkpoint: boolean;
-      readonly token: string;
-    };
+  | (PageAct & { readonly request: number; readonly token: string });
+
+/** What a page may change. */
+export type PageAct =
+  | { readonly kind: 'cancel'; readonly job: string; readonly checkpoint: boolean }
+  | { readonly kind: 'cordon' | 'drain'; readonly worker: string; readonly reason: string }
+  | { readonly kind: 'uncordon'; readonly worker: string };
 
 export function parseServerMessage(text: string): ServerMessage {
   return JSON.parse(text) as ServerMessage;

@@ -1,8 +1,14 @@
 /** Debian's Chromium, and what must never be seen in it: errors, and requests to anywhere else. */
 import { existsSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
 import { type Browser, chromium, type Page } from 'playwright-core';
+import { expect } from 'vitest';
+import { z } from 'zod';
 
 const CHROMIUM = '/usr/bin/chromium';
+const WIDTHS = [400, 800, 1280, 2000];
+/** More than there are things on any page of the tests that the keyboard reaches. */
+const MOST_TABS = 60;
 
 export async function openBrowser(): Promise<Browser> {
   if (!existsSync(CHROMIUM)) throw new Error(`${CHROMIUM} is missing; run: npm run test:dashboard`);
@@ -42,8 +48,22 @@ const OVERFLOWING = `(() => {
   return document.documentElement.scrollWidth > innerWidth ? ['the page', ...names] : names;
 })()`;
 
-export function overflowing(page: Page): Promise<unknown> {
+function overflowing(page: Page): Promise<unknown> {
   return page.evaluate(OVERFLOWING);
+}
+
+/** Nothing sticks out, at any width, in light and dark. Leaves the page as openPage has made it. */
+export async function fitsEverywhere(page: Page): Promise<void> {
+  for (const colorScheme of ['light', 'dark'] as const) {
+    await page.emulateMedia({ colorScheme });
+    for (const width of WIDTHS) {
+      await page.setViewportSize({ width, height: 900 });
+      await delay(200);
+      expect(await overflowing(page), `${width} px, ${colorScheme}`).toEqual([]);
+    }
+  }
+  await page.emulateMedia({ colorScheme: 'light' });
+  await page.setViewportSize({ width: 1280, height: 900 });
 }
 
 /** Pixels of the first chart that are of the colour of its curve: nothing is drawn where there are none. */
@@ -59,10 +79,30 @@ export async function curvePixels(page: Page): Promise<number> {
   return Number(await page.evaluate(CURVE_PIXELS));
 }
 
-/** What the keyboard is at: its text, and whether one can see that it is there. */
-export async function focused(page: Page): Promise<{ readonly text: string; readonly seen: boolean }> {
-  const element = page.locator(':focus').first();
-  if ((await element.count()) === 0) return { text: '', seen: true };
-  const text = (await element.textContent()) ?? '';
-  return { text: text.trim(), seen: (await element.evaluate('e => getComputedStyle(e).outlineStyle')) !== 'none' };
+const FOCUSED = `(() => {
+  const element = document.activeElement;
+  if (element === null || element === document.body) return null;
+  const name = element.getAttribute('aria-label') ?? element.labels?.[0]?.textContent ?? element.textContent;
+  return { name: name.trim(), seen: getComputedStyle(element).outlineStyle !== 'none' };
+})()`;
+
+const focusedElement = z.object({ name: z.string(), seen: z.boolean() }).nullable();
+
+/** What the keyboard is at: its name, and whether one can see that it is there. */
+export async function focused(page: Page): Promise<{ readonly name: string; readonly seen: boolean }> {
+  return focusedElement.parse(await page.evaluate(FOCUSED)) ?? { name: '', seen: true };
+}
+
+/** Goes on with the tabulator until the keyboard is at what has this name, which one must see. */
+export async function tabTo(page: Page, name: string): Promise<void> {
+  const names: string[] = [];
+  for (let presses = 0; presses < MOST_TABS; presses++) {
+    await page.keyboard.press('Tab');
+    const at = await focused(page);
+    names.push(at.name);
+    if (at.name !== name) continue;
+    expect(at.seen, name).toBe(true);
+    return;
+  }
+  throw new Error(`the keyboard does not reach ${name}: ${names.join(', ')}`);
 }

@@ -87,10 +87,18 @@ function viewerText(job: string): fc.Arbitrary<Buffer> {
     checkpoint: fc.boolean(),
     token: fc.string(),
   });
+  const service = fc.record({
+    kind: fc.constantFrom('cordon', 'uncordon', 'drain'),
+    request: fc.oneof(fc.nat(), fc.string()),
+    worker: fc.oneof(fc.constantFrom('w1', '', '__proto__'), fc.string()),
+    reason: fc.string(),
+    token: fc.string(),
+  });
   return fc
     .oneof(
       watch,
       cancel,
+      service,
       fc.json().map((text) => JSON.parse(text)),
     )
     .map((one) => Buffer.from(JSON.stringify(one)));

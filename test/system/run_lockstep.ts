@@ -82,7 +82,7 @@ export class Lockstep {
   #stderr = '';
 
   /** `{folder}` in an argument stands for the folder of this run. */
-  constructor(args: readonly string[]) {
+  constructor(args: readonly string[], environment: Readonly<Record<string, string>> = {}) {
     this.folder = newFolder();
     // Of the environment only a few variables reach the engines and what the users' code starts; TMPDIR is one of them.
     const scratch = join(this.folder, 'tmp');
@@ -94,7 +94,7 @@ export class Lockstep {
       cwd: this.folder,
       detached: true,
       stdio: ['ignore', 'pipe', 'pipe'],
-      env: { ...process.env, TMPDIR: scratch, LOCKSTEP_SERVER: undefined },
+      env: { ...process.env, TMPDIR: scratch, LOCKSTEP_SERVER: undefined, ...environment },
     });
     this.#child = child;
     // Only these two start processes of their own.
@@ -247,8 +247,8 @@ export function newFolder(): string {
 }
 
 /** Runs a command to its end, and checks that it has left nothing. */
-export async function runToEnd(args: readonly string[]) {
-  const lockstep = new Lockstep(args);
+export async function runToEnd(args: readonly string[], environment: Readonly<Record<string, string>> = {}) {
+  const lockstep = new Lockstep(args, environment);
   try {
     const end = await lockstep.end();
     return { end, lockstep, left: await lockstep.left() };

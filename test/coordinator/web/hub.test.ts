@@ -2,12 +2,12 @@ import { expect, it } from 'vitest';
 import type { CoordinatorEvent } from '../../../coordinator/core/event.js';
 import type { CoordinatorState } from '../../../coordinator/core/state.js';
 import type { Act } from '../../../coordinator/web/audit.js';
-import { Cancels } from '../../../coordinator/web/cancels.js';
 import { Hub, type KnownLeader } from '../../../coordinator/web/hub.js';
+import { PageRequests } from '../../../coordinator/web/page_requests.js';
 import { PageTokens } from '../../../coordinator/web/page_token.js';
 import { VIEWER_LIMITS, type Viewer, type ViewerLimits } from '../../../coordinator/web/viewer.js';
 import type { Visitor } from '../../../coordinator/web/visitors.js';
-import type { Hello, ServerMessage, ViewerRequest } from '../../../shared/wire/dashboard.js';
+import type { Hello, PageAct, ServerMessage, ViewerRequest } from '../../../shared/wire/dashboard.js';
 import { addJob, addStep, addWorker, leadingState } from './known_jobs.js';
 import { KnownSocket } from './known_socket.js';
 
@@ -21,14 +21,14 @@ function world(state: CoordinatorState = leadingState(), limits: ViewerLimits = 
   let nowMs = 1_000_000;
   const dispatched: CoordinatorEvent[] = [];
   const acts: Act[] = [];
-  const cancels = new Cancels((event) => dispatched.push(event));
+  const requests = new PageRequests((event) => dispatched.push(event));
   const tokens = new PageTokens();
   const leader: KnownLeader = { name: 'c1', dashboard: 'http://127.0.0.1:1' };
   const hub = new Hub({
     name: 'c1',
     state,
     leader: () => leader,
-    cancels,
+    requests,
     tokens,
     audit: (act) => acts.push(act),
     nowMs: () => nowMs,
@@ -48,7 +48,7 @@ function world(state: CoordinatorState = leadingState(), limits: ViewerLimits = 
     return { socket, viewer, ask: (request) => hub.asked(viewer, JSON.stringify(request)) };
   };
   tick();
-  return { hub, state, dispatched, acts, cancels, tokens, tick, open };
+  return { hub, state, dispatched, acts, requests, tokens, tick, open };
 }
 
 const watch = (job: string | null): ViewerRequest => ({ kind: 'watch', job, resume: null });
@@ -246,8 +246,8 @@ it('a job is cancelled for a page that shows a token of this process, and for no
   page.ask(cancel(all.tokens.issue()));
   const [event] = all.dispatched;
   expect(event).toMatchObject({ kind: 'cancel', job: 'a', checkpoint: false });
-  all.cancels.answer(event?.kind === 'cancel' ? event.request : '', '');
-  expect(page.socket.take()).toEqual([{ kind: 'cancel_done', request: 7, error: '' }]);
+  all.requests.answer(event?.kind === 'cancel' ? event.request : '', '');
+  expect(page.socket.take()).toEqual([{ kind: 'act_done', request: 7, error: '' }]);
 });
 
 it('pages learn at once that another leads, and their cancels are answered', () => {
@@ -261,7 +261,7 @@ it('pages learn at once that another leads, and their cancels are answered', () 
   all.state.leading = undefined;
   all.tick();
   const [answer, hello] = page.socket.take();
-  expect(answer).toMatchObject({ kind: 'cancel_done', request: 1, error: expect.stringContaining('leads no more') });
+  expect(answer).toMatchObject({ kind: 'act_done', request: 1, error: expect.stringContaining('leads no more') });
   expect(hello).toMatchObject({ kind: 'hello', leads: false, leader: { name: 'c1' } });
   page.ask(watch('a'));
   expect(page.socket.take()).toEqual([]);
@@ -286,11 +286,85 @@ it.each([
   const page = all.open({ name, role });
   page.ask(cancelOf(all.tokens.issue()));
   const [event] = all.dispatched;
-  if (event?.kind === 'cancel') all.cancels.answer(event.request, '');
-  expect(page.socket.messages().at(-1)).toEqual({ kind: 'cancel_done', request: 1, error });
+  if (event?.kind === 'cancel') all.requests.answer(event.request, '');
+  expect(page.socket.messages().at(-1)).toEqual({ kind: 'act_done', request: 1, error });
   expect(all.dispatched).toHaveLength(error === '' ? 1 : 0);
-  const act = { act: 'cancel', who: name, role, from: '127.0.0.1', job: 'a', checkpoint: false, outcome: error };
+  const act = { act: 'cancel', who: name, role, from: '127.0.0.1', on: { job: 'a' }, outcome: error };
   expect(all.acts).toEqual([act]);
+});
+
+const serviceActs: readonly Extract<PageAct, { readonly worker: string }>[] = [
+  { kind: 'cordon', worker: 'w1', reason: '' },
+  { kind: 'drain', worker: 'w1', reason: ' new fan ' },
+  { kind: 'uncordon', worker: 'w1' },
+];
+
+it.each(serviceActs)('an admin may $kind a worker, which is in the audit log', (act) => {
+  const all = world();
+  const page = all.open({ name: 'ada', role: 'admin' });
+  page.ask({ ...act, request: 3, token: all.tokens.issue() });
+  const [event] = all.dispatched;
+  const told = {
+    cordon: { reason: 'by ada' },
+    drain: { reason: 'new fan', deadlineMs: 300_000 },
+    uncordon: {},
+  }[act.kind];
+  const request = event !== undefined && 'request' in event ? event.request : '';
+  expect(event).toEqual({ kind: act.kind, request: expect.any(String), worker: 'w1', ...told });
+  expect(all.acts).toEqual([]);
+  all.requests.answer(request, '');
+  expect(page.socket.messages().at(-1)).toEqual({ kind: 'act_done', request: 3, error: '' });
+  const on = { worker: 'w1', ...(act.kind === 'drain' ? { reason: 'new fan' } : {}) };
+  expect(all.acts).toEqual([{ act: act.kind, who: 'ada', role: 'admin', from: '127.0.0.1', on, outcome: '' }]);
+});
+
+it.each(serviceActs)('nobody else may $kind a worker, nor an admin without a token of this process', (act) => {
+  const all = world();
+  const token = all.tokens.issue();
+  const heard = (visitor: Partial<Visitor>, shown = token): string => {
+    const page = all.open(visitor);
+    page.ask({ ...act, request: 1, token: shown });
+    const answer = page.socket.messages().at(-1);
+    return answer?.kind === 'act_done' ? answer.error : '';
+  };
+  expect(heard({ role: 'viewer' })).toBe(`a viewer may not ${act.kind} workers; an admin may`);
+  expect(heard({ role: 'submitter', name: 'bob' })).toBe(`a submitter may not ${act.kind} workers; an admin may`);
+  expect(heard({ isLetIn: () => false })).toBe('log in again');
+  expect(heard({}, 'x.y')).toBe('this page is older than the coordinator: reload it');
+  all.state.leading = undefined;
+  all.tick();
+  expect(heard({})).toBe('this coordinator does not lead');
+  expect(all.dispatched).toEqual([]);
+  expect(all.acts.map(({ outcome }) => outcome)).toHaveLength(5);
+  expect(all.acts.every(({ outcome }) => outcome !== '')).toBe(true);
+});
+
+it('what the core refuses is said to the page, and in the audit log', () => {
+  const all = world();
+  const page = all.open({ name: 'ada', role: 'admin' });
+  page.ask({ kind: 'uncordon', worker: 'w9', request: 1, token: all.tokens.issue() });
+  const [event] = all.dispatched;
+  all.requests.answer(event?.kind === 'uncordon' ? event.request : '', 'there is no worker w9');
+  expect(page.socket.messages().at(-1)).toMatchObject({ kind: 'act_done', error: 'there is no worker w9' });
+  expect(all.acts).toMatchObject([{ act: 'uncordon', outcome: 'there is no worker w9' }]);
+});
+
+it('a hundred requests wait for the core, and no more', () => {
+  const all = world();
+  const pages = Array.from({ length: 11 }, () => all.open());
+  const ask = (page: Page | undefined, request: number) =>
+    page?.ask({ kind: 'uncordon', worker: 'w1', request, token: all.tokens.issue() });
+  for (let request = 0; request <= 100; request++) ask(pages[Math.floor(request / 10)], request);
+  expect(all.dispatched).toHaveLength(100);
+  const error = 'too many requests wait already; try again';
+  expect(pages[10]?.socket.messages().at(-1)).toEqual({ kind: 'act_done', request: 100, error });
+});
+
+it('a reason of unbounded length is no request', () => {
+  const all = world();
+  const page = all.open();
+  page.ask({ kind: 'cordon', worker: 'w1', reason: 'x'.repeat(257), request: 1, token: all.tokens.issue() });
+  expect(page.socket.closed).toBe('1008 this is not a request');
 });
 
 it('whose token was taken back may not cancel any more, and is sent away', () => {

@@ -14,6 +14,11 @@ function scrape(): string {
   const state = leadingState(7);
   const histories = new Histories();
   addWorker(state, 'w1', 'a');
+  for (const name of ['w2', 'w3', 'w4']) addWorker(state, name);
+  for (const worker of ['w2', 'gone']) state.nodes.set(worker, { worker, cordoned: 'new fan' });
+  state.nodes.set('w3', { worker: 'w3', cordoned: '' });
+  const known = { incarnation: 'w4#1', report: undefined, sinceMs: 0, judged: true, goneMs: undefined };
+  state.preflights.set('w4', { ...known, marked: 'slow' });
   const run = addJob(state, 'a');
   addStep(run, 0);
   addStep(run, 1);
@@ -31,6 +36,10 @@ it('says what happened, in the units of the names', () => {
     'lockstep_leader 1',
     'lockstep_term 7',
     'lockstep_workers{state="loading"} 1',
+    'lockstep_workers{state="idle"} 3',
+    'lockstep_workers{state="leaving"} 0',
+    'lockstep_workers_cordoned 1',
+    'lockstep_workers_marked 1',
     'lockstep_job_steps_total{job="a",name="x"} 2',
     'lockstep_job_samples_total{job="a",name="x"} 8',
     'lockstep_job_step_seconds_total{job="a",name="x"} 0.02',
@@ -74,4 +83,7 @@ it('the Grafana dashboard uses no other names', () => {
   const used = namesIn(fileOf('deploy/grafana_dashboard.json'));
   expect(used.size).toBeGreaterThan(10);
   for (const name of used) expect(known).toContain(name);
+  for (const [, name, label] of fileOf('deploy/grafana_dashboard.json').matchAll(/(lockstep_\w+)\{(\w+=\\"\w+)\\"/g)) {
+    expect(scrape()).toContain(`${name}{${label?.replace('\\', '')}"`);
+  }
 });
