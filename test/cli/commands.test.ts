@@ -448,7 +448,7 @@ describe('usage', () => {
     const { code, out } = await ask(['usage']);
     expect(code).toBe(0);
     expect(out).toMatch(/^since {6}20.*\nworkers {4}0\.\d+ worker-hours\n/);
-    expect(out).toMatch(/\nidle +0\.\d\d +\d+\.\d %/);
+    expect(out).toMatch(/\nidle +0\.\d+ +\d+\.\d %/);
     expect(out).toMatch(/\nuser +hours lately\n/);
   });
 });
