@@ -2,7 +2,6 @@
 import type { JSX } from 'preact';
 import { useState } from 'preact/hooks';
 import { DRAIN_SECONDS } from '../../shared/drain.js';
-import { formatDuration } from '../../shared/text/numbers.js';
 import type { NodeRow, PageAct } from '../../shared/wire/dashboard.js';
 import { type Answer, Question } from './question.js';
 
@@ -63,7 +62,7 @@ export function ServiceButton({ node, enabled, serve }: ServiceButtonProps): JSX
         )}
         {canDrain && (
           <li>
-            <b>Drain</b>: it is cordoned, and leaves its job in good order, within {formatDuration(DRAIN_SECONDS)}. The
+            <b>Drain</b>: it is cordoned, and leaves its job in good order, within {DRAIN_SECONDS / 60} minutes. The
             other workers go on.
           </li>
         )}

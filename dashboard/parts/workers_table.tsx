@@ -34,10 +34,10 @@ export function WorkersTable(props: WorkersTableProps): JSX.Element {
             <th scope="col" class="number">
               Step
             </th>
-            <th scope="col" class="number">
+            <th scope="col" class="number middling">
               Block
             </th>
-            <th scope="col" class="number">
+            <th scope="col" class="number middling">
               Microbatch
             </th>
             <th scope="col" class="number wide">
@@ -62,9 +62,8 @@ export function WorkersTable(props: WorkersTableProps): JSX.Element {
               <td>
                 <StateBadge state="lost" />
               </td>
-              <td class="number" colSpan={3}>
-                {UNKNOWN}
-              </td>
+              <td class="number">{UNKNOWN}</td>
+              <td class="middling" colSpan={2} />
               <td class="wide" colSpan={3} />
             </tr>
           ))}
@@ -95,10 +94,10 @@ function NodeLine({ node, jobs, live, serve }: NodeLineProps): JSX.Element {
         <td>{node.job === '' ? UNKNOWN : <a href={jobAddress(node.job)}>{jobs.get(node.job)?.name ?? node.job}</a>}</td>
       )}
       <td class="number">{node.job === '' ? UNKNOWN : countText(node.committed)}</td>
-      <td class="number" title="microbatches of every step, counted from 0">
+      <td class="number middling" title="microbatches of every step, counted from 0">
         {takesPart ? `${node.lo}–${node.lo + node.length - 1}` : UNKNOWN}
       </td>
-      <td class="number">{node.microbatchMs === 0 ? UNKNOWN : msText(node.microbatchMs)}</td>
+      <td class="number middling">{node.microbatchMs === 0 ? UNKNOWN : msText(node.microbatchMs)}</td>
       <td class={`number wide ${node.loopDelayMs > LATE_MS ? 'late' : ''}`}>{msText(node.loopDelayMs)}</td>
       <td class="wide">{node.device === '' ? UNKNOWN : `${node.device}, torch ${node.torch}`}</td>
       <td class="wide">
