@@ -22,7 +22,8 @@ const SET_UP_MS = 180_000;
 const ROLES = ['etcd', 'coordinator', 'worker'] as const;
 
 /** Ends with 1 when the other end refuses the certificate, and with STAYS_OPEN when it waits for what comes next. */
-const GREET = 'sleep 4 | timeout 2 openssl s_client -quiet -connect "$1" -cert "$2/cert.pem" -key "$2/key.pem"';
+const GREET =
+  'sleep 4 | timeout 2 openssl s_client -quiet -alpn h2 -connect "$1" -cert "$2/cert.pem" -key "$2/key.pem"';
 const STAYS_OPEN = 124;
 const DASHBOARD = '127.0.0.1:7081';
 /** Prints the status of the answer. */
