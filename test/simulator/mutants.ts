@@ -47,7 +47,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: 'worker/core/step.js',
     find: 'if (event.generation !== run.generation || event.step !== run.committed)',
     replace: 'if (event.step !== run.committed)',
-    from: 901,
+    from: 1_101,
   },
   {
     name: 'the step in flight is dropped instead of finished',
@@ -120,6 +120,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: 'worker/core/turn.js',
     find: "if (turn.state.session !== 'down')",
     replace: "if (turn.state.session === 'up')",
+    from: 1_501,
   },
   {
     name: 'a microbatch that is left over is handed out twice',
@@ -220,7 +221,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: 'coordinator/core/apply.js',
     find: "turn.commands.push({ kind: 'step_down' });",
     replace: 'writeStored(turn, event.operation);',
-    from: 551,
+    from: 1_401,
   },
   {
     name: 'reports are acknowledged before they are stored',
@@ -288,6 +289,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: 'worker/core/generation.js',
     find: 'if (run.snapshot?.ordered !== true)',
     replace: 'if (true)',
+    from: 1_151,
   },
   {
     name: 'retention keeps the oldest checkpoints instead of the newest',
@@ -337,7 +339,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: 'worker/core/restore.js',
     find: "tellDataPlane(turn, run, { kind: 'publish_state'",
     replace: "if (missing.length > 0)\n        tellDataPlane(turn, run, { kind: 'publish_state'",
-    from: 401,
+    from: 801,
   },
   {
     name: 'steps that are done again after a restore count as new ones',
