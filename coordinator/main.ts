@@ -3,6 +3,7 @@ import { hostname } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { Server } from '@grpc/grpc-js';
+import { hostOf } from '../shared/address.js';
 import { ConfigError, EXIT_BAD_CONFIG } from '../shared/config.js';
 import { dieWithParent } from '../shared/die_with_parent.js';
 import { connectEtcd, type EtcdClient } from '../shared/etcd/client.js';
@@ -48,6 +49,7 @@ const CLOSE_MS = 2_000;
 const HEAR_LEAVERS_MS = 250;
 const SAVE_MS = 60_000;
 const LOOK_MS = 50;
+const ANY_ADDRESS = ['0.0.0.0', '[::]'];
 const PAGES = fileURLToPath(new URL('../dashboard', import.meta.url));
 
 /** Leadership is kept while workers that leave, too, need it to save their state. */
@@ -74,8 +76,10 @@ function advertised(config: CoordinatorConfig, port: number): string {
   return config.advertise ?? `${hostOf(config.listen)}:${port}`;
 }
 
-function hostOf(address: string): string {
-  return address.slice(0, address.lastIndexOf(':'));
+/** Of a port on all addresses, the one by which others reach this coordinator. */
+function joinAddress({ joinListen = '', advertise = joinListen }: CoordinatorConfig, { port }: Joining): string {
+  const host = hostOf(joinListen);
+  return `${ANY_ADDRESS.includes(host) ? hostOf(advertise) : host}:${port}`;
 }
 
 function openAuditLog({ name, auditLog }: CoordinatorConfig): AuditLog {
@@ -164,10 +168,9 @@ async function run(config: CoordinatorConfig, place: Place, isAbandoned: () => b
     const { key: caKey } = credentialFilesIn({ ...tls, key: tls.caKey }, credentialsFolder(place));
     joining = await startJoining({ credentials, caKey, address: joinListen, tokens, audit, log });
   }
-  const host = hostOf(config.advertise ?? config.listen);
   const tokensService = new TokensService({
     tokens,
-    joining: () => joining && { authority: joining.fingerprint(), address: `${host}:${joining.port}` },
+    joining: () => joining && { authority: joining.fingerprint(), address: joinAddress(config, joining) },
   });
   const guard = { secured: credentials !== undefined, audit };
   server.addService(sessionService, guarded(sessionService, sessions.implementation, guard));
@@ -236,7 +239,7 @@ async function run(config: CoordinatorConfig, place: Place, isAbandoned: () => b
     dashboard?.close();
     grpc?.close();
     server.forceShutdown();
-    joining?.server.forceShutdown();
+    joining?.close();
     client.close();
     process.exit(0);
   };

@@ -33,7 +33,8 @@ cp -r proto "$lib"
 cp -r dist/{cli,coordinator,dashboard,shared,worker} "$lib/dist"
 cp -r engine/{lockstep,preflight.py} "$lib/engine"
 # What npm knows to be needed when nothing is built or tested.
-npm ls --omit=dev --all --parseable 2>/dev/null | sed -n "s|^$PWD/||p" | xargs cp -r --parents -t "$lib"
+modules=$(npm ls --omit=dev --all --parseable 2>/dev/null) || fail "node_modules is not what package-lock.json says; run: npm ci"
+sed -n "s|^$PWD/||p" <<<"$modules" | xargs cp -r --parents -t "$lib"
 rm -rf "$lib"/node_modules/{@types,koffi/vendor,koffi/doc,koffi/lib} "$lib"/node_modules/*/prebuilds
 find "$lib/node_modules/koffi/src" -type f ! -name "*.js" ! -name "*.cjs" -delete
 find "$lib" \( -name '*.map' -o -name '*.ts' -o -name '*.pyc' -o -name '.package-lock.json' \) -delete

@@ -33,7 +33,7 @@ export function createLogger(
   return createWinston({
     level,
     defaultMeta: { daemon, name },
-    format: format.combine(inContext(), format.errors({ stack: true }), withTime(), format.json()),
+    format: format.combine(format.errors({ stack: true }), inContext(), withTime(), format.json()),
     transports: [new transports.Console()],
   });
 }

@@ -113,6 +113,7 @@ export function samplesOf(shape: PlanShape, step: number, lo: number, length: nu
   });
 }
 
+/** The whole plan of step number `step` (from 0). */
 export function planStep(shape: PlanShape, step: number): StepPlan {
   const { epoch, count } = spanOf(shape, step);
   return { epoch, samples: samplesOf(shape, step, 0, shape.microbatches), count };

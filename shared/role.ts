@@ -11,3 +11,8 @@ export function roleOf(text: string): UserRole | undefined {
 export function mayActAs(role: UserRole, needed: UserRole): boolean {
   return USER_ROLES.indexOf(role) >= USER_ROLES.indexOf(needed);
 }
+
+/** Whether the job is out of bounds for somebody who may only change his own. */
+export function isOthersJob({ role, name }: { readonly role: string; readonly name: string }, owner: string): boolean {
+  return role === 'submitter' && name !== owner;
+}

@@ -22,9 +22,11 @@ export class RotatingLog {
   write(chunk: Uint8Array): void {
     if (this.#fd === undefined) return;
     if (this.#bytes > 0 && this.#bytes + chunk.length > this.maxBytes) {
-      closeSync(this.#fd);
+      // If this fails, what is open stays so: a number that was closed may be somebody else's file.
       renameSync(this.path, `${this.path}.1`);
-      this.#fd = openSync(this.path, 'a', this.mode);
+      const next = openSync(this.path, 'a', this.mode);
+      closeSync(this.#fd);
+      this.#fd = next;
       this.#bytes = 0;
     }
     writeSync(this.#fd, chunk);

@@ -30,7 +30,7 @@ export interface WorkerConfig {
   readonly leaseTtlSeconds: number;
   /** Python interpreter of the engine; undefined takes python3 from PATH. */
   readonly python: string | undefined;
-  /** Folder below which the code of jobs is unpacked; undefined takes a private one below the system's folder for temporary files. */
+  /** Folder below which the code of jobs is unpacked; undefined takes that of its unit, or a private one below the system's for temporary files. */
   readonly codeDir: string | undefined;
   /** Number of the GPU that the engine takes, counted round those that CUDA shows. Without any, the engine takes the processor. */
   readonly gpu: number;
@@ -59,7 +59,7 @@ export interface EngineConfig {
   readonly tasksMax: number;
   /** Largest file that it may write; undefined: no limit. */
   readonly fileMaxBytes: number | undefined;
-  /** Folder below which it has one for temporary files; undefined takes a private one below the system's. */
+  /** Folder below which it has one for temporary files; undefined takes that of its unit, or a private one below the system's. */
   readonly scratchDir: string | undefined;
   /** Of its temporary files together; undefined: no limit. */
   readonly scratchMaxBytes: number | undefined;

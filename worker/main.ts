@@ -4,6 +4,7 @@ import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { nanoid } from 'nanoid';
+import { hostOf, portOf } from '../shared/address.js';
 import { s3FromEnvironment } from '../shared/checkpoint/s3_environment.js';
 import { ConfigError, EXIT_BAD_CONFIG } from '../shared/config.js';
 import { dieWithParent } from '../shared/die_with_parent.js';
@@ -99,12 +100,11 @@ async function run(config: WorkerConfig, place: Place, isAbandoned: () => boolea
   const credentials = openCredentials(config, 'worker', place, log);
   const python = await findPython(config.python ?? process.env['LOCKSTEP_PYTHON']);
   const incarnation = nanoid();
-  const colon = config.listen.lastIndexOf(':');
-  const host = config.listen.slice(0, colon);
+  const host = hostOf(config.listen);
   const dispatch = (event: WorkerEvent) => driver?.dispatch(event);
   const dataPlane = await startDataPlane({
     host,
-    port: Number(config.listen.slice(colon + 1)),
+    port: portOf(config.listen),
     worker: config.name,
     incarnation,
     sameHost: config.sameHost,

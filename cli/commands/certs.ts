@@ -4,6 +4,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join as joinPath } from 'node:path';
 import {
   createAuthority,
+  DAY_MS,
   fingerprintOf,
   issue,
   requestFor,
@@ -160,9 +161,6 @@ function mustBeOf(path: string, tokenText: string): void {
     `${path}: is there already, and is not that of worker ${worker ?? 'in the token'}`,
   );
 }
-
-const MINUTE_MS = 60_000;
-const DAY_MS = 24 * 60 * MINUTE_MS;
 
 function factsOf(pem: string) {
   const certificate = new X509Certificate(pem);

@@ -3,6 +3,7 @@ import { existsSync, readFileSync, statfsSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { availableParallelism } from 'node:os';
 import { dirname } from 'node:path';
+import { bareHostOf, portOf } from '../../shared/address.js';
 import { LEAST_FREE_DISK_BYTES, LEAST_FREE_MEMORY_BYTES } from '../../shared/fitness.js';
 import { formatBytes } from '../../shared/text/numbers.js';
 import { type DiskFound, probeDisk } from '../../worker/io/disk_probe.js';
@@ -80,12 +81,10 @@ export function checkOpenFiles(limits = readFileSync('/proc/self/limits', 'utf8'
 
 /** `address` is host:port; port 0 is always free. */
 export function checkPort(address: string): Promise<Finding> {
-  const colon = address.lastIndexOf(':');
-  const host = address.slice(0, colon).replace(/^\[|\]$/g, '');
   return new Promise((done) => {
     const server = createServer();
     server.once('error', (error) => done(fail('port', `${address}: ${error.message}`, portAdvice(error))));
-    server.listen(Number(address.slice(colon + 1)), host, () => {
+    server.listen(portOf(address), bareHostOf(address), () => {
       server.close(() => done(ok('port', `${address} can be listened on`)));
     });
   });

@@ -3,13 +3,12 @@
  * because they make no steps. One record, written seldom: a leader that dies takes no more with it than what came since.
  */
 import type { Spent } from '../../shared/wire/jobs.js';
-import { usageOf } from './fair_share.js';
+import { heaviestUsers } from './fair_share.js';
 import { laterOf } from './spent.js';
 import { type CoordinatorState, isTerminal, type JobRun } from './state.js';
 import { type Turn, write } from './turn.js';
 
-/** Those who have had most; a job more or less of the others decides nothing. */
-const MOST_USERS = 1_000;
+/** Of users those who have had most are stored; a job more or less of the others decides nothing. */
 const MOST_JOBS = 1_000;
 
 /** What etcd keeps of it. */
@@ -30,16 +29,12 @@ export function storeAccounts(turn: Turn): void {
 }
 
 function accountsOf({ state, nowMs, wallMs }: Turn): AccountsRecord {
-  const users = [...state.usages.keys()].map((user) => ({
-    user,
-    workerSeconds: usageOf(state.usages, user, nowMs),
-  }));
   const jobs = [...state.jobs.values()]
     .filter((run) => isStoredOnlyHere(run, nowMs - state.settings.accountsMs))
     .slice(0, MOST_JOBS);
   return {
     wallMs,
-    users: users.sort((left, right) => right.workerSeconds - left.workerSeconds).slice(0, MOST_USERS),
+    users: heaviestUsers(state.usages, nowMs),
     jobs: jobs.map(({ record, spent }) => ({ job: record.job, spent })),
   };
 }

@@ -71,7 +71,10 @@ function elected(
   }
   adoptAccounts(state, { nowMs, wallMs }, event.accounts);
   const turn: Turn = { state, leading, nowMs, wallMs, commands: [] };
-  for (const run of state.jobs.values()) if (isTerminal(run.record.state)) emitEnd(turn, run);
+  // When they ended is not known any more; of those that were submitted last most is kept.
+  const ended = [...state.jobs.values()].filter(({ record }) => isTerminal(record.state));
+  ended.sort((left, right) => left.record.submittedMs - right.record.submittedMs);
+  for (const run of ended) emitEnd(turn, run);
   membership.settle(turn);
   return turn.commands;
 }
@@ -215,7 +218,7 @@ function jobMessage(
   message: Exclude<WorkerMessage, { kind: 'hello' | 'heartbeat' | 'unloaded' | 'leaving' | 'measured' }>,
 ): boolean {
   if (message.kind === 'logLines') {
-    if (takesLines(turn.state, run, isTerminal(run.record.state))) addLines(turn, run, worker, message.lines);
+    if (takesLines(turn.state, run)) addLines(turn, run, worker, message.lines);
     return false;
   }
   if (worker.job !== message.job || isTerminal(run.record.state)) return false;

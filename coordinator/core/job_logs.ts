@@ -30,8 +30,6 @@ export interface LogSelection {
   readonly attempt: number | undefined;
 }
 
-export const EVERYTHING: LogSelection = { worker: '', attempt: undefined };
-
 export function newLogs(): JobLogs {
   return { lines: [], bytes: 0, dropped: 0, collectsUntilMs: undefined, heard: new Map() };
 }

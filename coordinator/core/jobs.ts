@@ -5,6 +5,7 @@ import { endJob } from './ending.js';
 import type { CoordinatorEvent } from './event.js';
 import { newLogs } from './job_logs.js';
 import { settle } from './membership.js';
+import { forget } from './recently_ended.js';
 import { advanceSaving } from './saving.js';
 import { NOTHING_SPENT } from './spent.js';
 import {
@@ -211,7 +212,7 @@ export function submitStored(
   { requests, record, checkpoints, forgets }: Extract<Pending, { kind: 'submit' }>,
 ): void {
   turn.state.doubtfulSubmits.delete(record.operationId);
-  if (forgets !== undefined) turn.state.jobs.delete(forgets);
+  if (forgets !== undefined) forget(turn.state, forgets);
   const run = newRun(record, undefined, { kind: 'gathering', sinceMs: turn.nowMs });
   run.checkpoints = checkpoints;
   run.saving.lastMs = turn.nowMs;

@@ -4,7 +4,7 @@
  * is idle. What a coordinator has said of a pre-flight is known to the worker, and so to the next leader.
  */
 
-import { hostOf } from '../../shared/peer_address.js';
+import { hostOf } from '../../shared/address.js';
 import type { Preflight } from '../../shared/wire/jobs.js';
 import type { WorkerMessage } from '../../shared/wire/session.js';
 import { assignedTo } from './assignment.js';
@@ -200,7 +200,7 @@ function giveUp(turn: Turn, worker: Worker): void {
     report: undefined,
     sinceMs: turn.nowMs,
     judged: true,
-    marked: '',
+    marked: markOf(turn.state, worker.worker),
     goneMs: undefined,
   };
   turn.state.preflights.set(worker.worker, known);

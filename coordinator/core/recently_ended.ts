@@ -1,6 +1,6 @@
 /** What a job did and printed takes megabytes: of jobs that have ended it is kept of the latest only; of the others, how they ended. */
 import { forgetLines } from './job_logs.js';
-import type { CoordinatorState, JobRun } from './state.js';
+import { type CoordinatorState, isTerminal, type JobRun } from './state.js';
 
 const MOST_IN_FULL = 100;
 
@@ -17,6 +17,15 @@ export function rememberEnd(state: CoordinatorState, run: JobRun): void {
 }
 
 /** Whether lines that come late have a place. */
-export function takesLines(state: CoordinatorState, run: JobRun, hasEnded: boolean): boolean {
-  return !hasEnded || state.recentlyEnded.includes(run.record.job);
+export function takesLines(state: CoordinatorState, run: JobRun): boolean {
+  return !isTerminal(run.record.state) || state.recentlyEnded.includes(run.record.job);
+}
+
+/** The job makes room for another one: nothing is left of it. */
+export function forget(state: CoordinatorState, job: string): void {
+  const run = state.jobs.get(job);
+  if (run !== undefined) forgetLines(state, run);
+  state.jobs.delete(job);
+  const place = state.recentlyEnded.indexOf(job);
+  if (place >= 0) state.recentlyEnded.splice(place, 1);
 }

@@ -2,7 +2,7 @@
 import { medianOf } from '../../shared/median.js';
 import type { AuditReport, Checkpoint, Job, JobEvent, Node, Usage } from '../../shared/wire/jobs.js';
 import { assignedTo } from './assignment.js';
-import { usageOf } from './fair_share.js';
+import { heaviestUsers } from './fair_share.js';
 import { compareNames } from './name_order.js';
 import { cordonedOf } from './nodes.js';
 import { markOf } from './preflights.js';
@@ -11,8 +11,6 @@ import { quarantineOf } from './quarantine.js';
 import { isGoing } from './release.js';
 import { newestWhole } from './retention.js';
 import { type CoordinatorState, isTerminal, type JobRun, type Worker } from './state.js';
-
-const MOST_USERS = 1_000;
 
 type NodeState = 'idle' | 'measuring' | 'loading' | 'ready' | 'training' | 'leaving';
 
@@ -182,17 +180,13 @@ export function eventFrom(run: JobRun, sequence: number): JobEvent | undefined {
 /** The users who have had most come first. */
 export function usageView(state: CoordinatorState, { nowMs, wallMs }: { nowMs: number; wallMs: number }): Usage {
   const { sinceMs, jobs, unused } = state.cluster;
-  const users = [...state.usages.keys()].map((user) => ({
-    user,
-    workerSeconds: usageOf(state.usages, user, nowMs),
-  }));
   return {
     sinceMs,
     timeMs: wallMs,
     jobs,
     ...unused,
     pricePerWorkerHour: state.settings.pricePerWorkerHour,
-    users: users.sort((left, right) => right.workerSeconds - left.workerSeconds).slice(0, MOST_USERS),
+    users: heaviestUsers(state.usages, nowMs),
   };
 }
 

@@ -6,10 +6,9 @@ import { createLogger, type Logger } from '../../shared/logger.js';
 import { RotatingLog } from '../../shared/rotating_log.js';
 
 const OWNER_ONLY = 0o600;
-const MOST_BYTES = 16 * 1024 * 1024;
 
 export interface AuditEntry {
-  /** By the certificate, "submitter anna"; "local" where nobody is asked for one. */
+  /** By the certificate, a token of the dashboard or its proxy: "submitter anna"; "local" where nobody is asked for one. */
   readonly who: string;
   /** Address of the other end. */
   readonly from: string;
@@ -17,7 +16,7 @@ export interface AuditEntry {
   readonly call: string;
   /** Job, worker and the like, as far as the call names them. */
   readonly on: Readonly<Record<string, string>>;
-  /** "OK", or the code of the refusal. */
+  /** "OK", or the code of the refusal; of the dashboard, "REFUSED". */
   readonly outcome: string;
   /** Why it was refused. */
   readonly reason?: string | undefined;
@@ -35,7 +34,7 @@ export class AuditLog {
   ) {
     // Whatever level is configured.
     this.#stdout = createLogger('coordinator', coordinator, 'info');
-    this.#file = path === undefined ? undefined : new RotatingLog(path, MOST_BYTES, OWNER_ONLY);
+    this.#file = path === undefined ? undefined : new RotatingLog(path, undefined, OWNER_ONLY);
   }
 
   record(entry: AuditEntry): void {

@@ -1,6 +1,7 @@
 /** The port of the gRPC services, and its limits: many times what a cluster of 1,000 workers needs (docs/limits.md). */
 import { type AddressInfo, createServer, type Server as NetServer, type Socket } from 'node:net';
 import type { Server, ServerCredentials, ServerOptions } from '@grpc/grpc-js';
+import { bareHostOf, portOf } from '../../shared/address.js';
 import { type ConnectionLimits, limitConnections } from '../../shared/connection_limit.js';
 import { requestDeadline } from './request_deadline.js';
 
@@ -35,10 +36,15 @@ export interface GrpcPort {
 }
 
 /** Listens on host:port itself, because grpc-js cannot count connections. */
-export function listenForGrpc(server: Server, address: string, credentials: ServerCredentials): Promise<GrpcPort> {
+export function listenForGrpc(
+  server: Server,
+  address: string,
+  credentials: ServerCredentials,
+  limits = CONNECTIONS,
+): Promise<GrpcPort> {
   const injector = server.createConnectionInjector(credentials);
   const listener: NetServer = createServer({ noDelay: true });
-  limitConnections(listener, CONNECTIONS);
+  limitConnections(listener, limits);
   const sockets = new Map<string, Socket>();
   listener.on('connection', (socket) => {
     if (socket.destroyed) return;
@@ -48,11 +54,9 @@ export function listenForGrpc(server: Server, address: string, credentials: Serv
     injector.injectConnection(socket);
   });
   const drop = (peer: string): void => void sockets.get(peer)?.destroy();
-  const colon = address.lastIndexOf(':');
-  const host = address.slice(0, colon).replace(/^\[|\]$/g, '');
   return new Promise((resolve, reject) => {
     listener.once('error', reject);
-    listener.listen(Number(address.slice(colon + 1)), host, () => {
+    listener.listen(portOf(address), bareHostOf(address), () => {
       listener.off('error', reject);
       // Such as too many open files: those that are open go on.
       listener.on('error', () => undefined);

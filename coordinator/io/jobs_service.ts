@@ -11,6 +11,7 @@ import { problemOfReference, sha256OfReference } from '../../shared/bundle/refer
 import { callerOf } from '../../shared/identity/caller.js';
 import { described } from '../../shared/identity/identity.js';
 import { validateJobSpec } from '../../shared/job_spec.js';
+import { isOthersJob } from '../../shared/role.js';
 import { LABEL, LABEL_TEXT } from '../../shared/schema.js';
 import { type Codec, WireError } from '../../shared/wire/codec.js';
 import * as wire from '../../shared/wire/jobs.js';
@@ -62,7 +63,7 @@ interface Reader {
 /** Throws a Refused when a submitter asks for something of another one's job. */
 function mustOwn(call: Unary, { record }: JobRun, what: string): void {
   const caller = callerOf(call);
-  if (caller?.role !== 'submitter' || caller.name === record.user) return;
+  if (caller === undefined || !isOthersJob(caller, record.user)) return;
   const message = `${described(caller)} may not ${what} job ${record.job} of ${record.user}; an admin may`;
   throw refused(status.PERMISSION_DENIED, message);
 }

@@ -8,6 +8,7 @@ import {
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js';
 import { type Authority, issue, validForDays } from '../../shared/certificates/authority.js';
+import type { ConnectionLimits } from '../../shared/connection_limit.js';
 import { parseJoinToken } from '../../shared/identity/join_token.js';
 import type { Logger } from '../../shared/logger.js';
 import { WireError } from '../../shared/wire/codec.js';
@@ -16,9 +17,16 @@ import { JoinClient } from '../../shared/wire/services.js';
 import type { AuditLog } from './audit_log.js';
 import type { JoinTokens } from './join_tokens.js';
 import { type Refusal, Refused, refusal, refused } from './refusal.js';
+import { requestDeadline } from './request_deadline.js';
 
 const MOST_MESSAGE_BYTES = 32 * 1024;
 const MOST_STREAMS = 4;
+export const JOIN_CONNECTIONS: ConnectionLimits = { inAll: 64, perAddress: 16 };
+/** Of a request. */
+const REQUEST_MS = 10_000;
+/** Of a connection; whoever had it opens another one. */
+const MOST_AGE_MS = 30_000;
+const IDLE_MS = 10_000;
 /** Attempts, of everybody together: so many at once, and then one in each such time. */
 const MOST_AT_ONCE = 10;
 const NEXT_MS = 1_000;
@@ -37,9 +45,12 @@ export function joinServer(options: JoinServiceOptions): Server {
   const server = new Server({
     'grpc.max_receive_message_length': MOST_MESSAGE_BYTES,
     'grpc.max_concurrent_streams': MOST_STREAMS,
-    'grpc.max_connection_age_ms': 30_000,
+    'grpc.max_connection_age_ms': MOST_AGE_MS,
+    'grpc.max_connection_age_grace_ms': MOST_AGE_MS,
+    'grpc.max_connection_idle_ms': IDLE_MS,
     'grpc.keepalive_time_ms': 5_000,
     'grpc.keepalive_timeout_ms': 5_000,
+    interceptors: [requestDeadline(REQUEST_MS)],
   });
   server.addService(JoinClient.service, new JoinService(options).implementation);
   return server;

@@ -1,13 +1,12 @@
 /** The port where new machines get their first certificate, on a coordinator that has the authority's key. */
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import type { Server } from '@grpc/grpc-js';
 import { type Authority, fingerprintOf } from '../../shared/certificates/authority.js';
 import { ConfigError } from '../../shared/config.js';
 import { joinServerCredentials } from '../../shared/identity/grpc_credentials.js';
 import type { CredentialSource } from '../../shared/identity/kept_credentials.js';
-import { type JoinServiceOptions, joinServer } from './join_service.js';
-import { listen } from './listen.js';
+import { listenForGrpc } from './grpc_port.js';
+import { JOIN_CONNECTIONS, type JoinServiceOptions, joinServer } from './join_service.js';
 
 export interface JoiningOptions extends Omit<JoinServiceOptions, 'authority'> {
   readonly credentials: CredentialSource;
@@ -18,10 +17,10 @@ export interface JoiningOptions extends Omit<JoinServiceOptions, 'authority'> {
 }
 
 export interface Joining {
-  readonly server: Server;
   readonly port: number;
   /** Digest of the authority's certificate. */
   readonly fingerprint: () => Buffer;
+  close(): void;
 }
 
 /** Throws a ConfigError if the key cannot be used, or an error if the port cannot. */
@@ -31,8 +30,12 @@ export async function startJoining({ credentials, caKey, address, ...options }: 
   const problem = problemOf(authority);
   if (problem !== undefined) throw new ConfigError(`tls.ca_key: ${caKey}: ${problem}`);
   const server = joinServer({ ...options, authority });
-  const port = await listen(server, address, joinServerCredentials(credentials));
-  return { server, port, fingerprint: () => fingerprintOf(credentials.current.ca) };
+  const port = await listenForGrpc(server, address, joinServerCredentials(credentials), JOIN_CONNECTIONS);
+  const close = (): void => {
+    port.close();
+    server.forceShutdown();
+  };
+  return { port: port.port, fingerprint: () => fingerprintOf(credentials.current.ca), close };
 }
 
 function problemOf(authority: () => Authority): string | undefined {

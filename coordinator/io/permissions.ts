@@ -1,4 +1,4 @@
-/** Who may call what: the one table of it. docs/security.md shows it to people. */
+/** Who may call what over gRPC: the one table of it (web/acts.ts says it of the pages). docs/security.md shows it to people. */
 import type { Role } from '../../shared/identity/identity.js';
 
 export interface Permission {

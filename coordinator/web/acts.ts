@@ -1,6 +1,6 @@
 /** What pages may change: who may do it, what the core is told, and what the audit log says that it was about. */
 import { DRAIN_SECONDS } from '../../shared/drain.js';
-import { mayActAs } from '../../shared/role.js';
+import { isOthersJob, mayActAs } from '../../shared/role.js';
 import type { PageAct } from '../../shared/wire/dashboard.js';
 import type { CoordinatorEvent } from '../core/event.js';
 import { cordonReason } from '../core/nodes.js';
@@ -15,10 +15,11 @@ export function refusalOfAct(state: CoordinatorState, visitor: Visitor, act: Pag
 }
 
 /** A submitter cancels what is his. */
-function refusalOfCancel({ jobs }: CoordinatorState, { name, role }: Visitor, job: string): string | undefined {
+function refusalOfCancel({ jobs }: CoordinatorState, visitor: Visitor, job: string): string | undefined {
+  const { name, role } = visitor;
   const owner = jobs.get(job)?.record.user;
   if (!mayActAs(role, 'submitter')) return `a ${role} may not cancel jobs`;
-  if (role !== 'submitter' || owner === undefined || owner === name) return undefined;
+  if (owner === undefined || !isOthersJob(visitor, owner)) return undefined;
   return `${name}, a submitter, may not cancel a job of ${owner}; an admin may`;
 }
 

@@ -5,6 +5,7 @@ import { hostname } from 'node:os';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import type { Duplex } from 'node:stream';
 import { type WebSocket, WebSocketServer } from 'ws';
+import { hostOf } from '../../shared/address.js';
 import { type ConnectionLimits, limitConnections } from '../../shared/connection_limit.js';
 import type { Logger } from '../../shared/logger.js';
 import type { Visit } from '../../shared/wire/dashboard.js';
@@ -169,13 +170,13 @@ export class Dashboard {
 
   #listen(): Promise<void> {
     const { config } = this.#options;
-    const host = listenHost(config);
+    const host = hostOf(config.listen);
     return new Promise((resolve, reject) => {
       this.#server.once('error', reject);
       this.#server.listen(Number(config.listen.slice(host.length + 1)), host.replace(/^\[|\]$/g, ''), () => {
         this.#server.off('error', reject);
         this.#server.on('error', (error) => this.#options.log.warn('dashboard', { error: String(error) }));
-        const port = portOf(this.#server.address());
+        const port = boundPortOf(this.#server.address());
         this.#access = accessFor(host, port, hostname(), config);
         this.#visitors = this.#visitorsAt(port);
         const reached = `http://${host === '0.0.0.0' || host === '[::]' ? hostname() : host}:${port}`;
@@ -190,7 +191,7 @@ export class Dashboard {
     return new Visitors({
       tokens: this.#tokensFile,
       proxy: config.proxy,
-      onlyLocal: isOnlyLocal(listenHost(config), config),
+      onlyLocal: isOnlyLocal(hostOf(config.listen), config),
       port,
       nowMs: () => performance.now(),
       wallMs: () => Date.now(),
@@ -217,7 +218,7 @@ export class Dashboard {
   }
 
   async #answerPost(request: IncomingMessage, response: ServerResponse, path: string): Promise<void> {
-    const secure = isSecure(this.#access, hostOf(request));
+    const secure = isSecure(this.#access, askedHostOf(request));
     const options = { visitors: this.#visitors, audit: this.#audit, secure };
     if (path === '/login') await logIn(request, response, askingOf(request), options);
     else logOut(response, options);
@@ -291,7 +292,7 @@ export class Dashboard {
   }
 
   #liveAddress(request: IncomingMessage): string {
-    return liveAddressOf(this.#access, hostOf(request));
+    return liveAddressOf(this.#access, askedHostOf(request));
   }
 
   /** The leader's page, while another leads and it is known where its page is. */
@@ -381,15 +382,11 @@ export class Dashboard {
   }
 }
 
-function portOf(address: AddressInfo | string | null): number {
+function boundPortOf(address: AddressInfo | string | null): number {
   return address === null || typeof address === 'string' ? 0 : address.port;
 }
 
-function listenHost({ listen }: DashboardConfig): string {
-  return listen.slice(0, listen.lastIndexOf(':'));
-}
-
-function hostOf(request: IncomingMessage): string {
+function askedHostOf(request: IncomingMessage): string {
   return request.headers.host?.toLowerCase() ?? '';
 }
 

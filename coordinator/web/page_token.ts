@@ -1,6 +1,6 @@
 /**
- * What a page must show to change anything. It gets one from /token, which browsers let only our own pages read. This is the one
- * place that says who may do what: roles belong here.
+ * What a page must show to change anything. It gets one from /token, which browsers let only our own pages read. Who may do what
+ * is said by acts.ts.
  */
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
 

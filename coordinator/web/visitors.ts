@@ -1,6 +1,6 @@
 /**
  * Who asks, and as what: by a token (Authorization: Bearer), by the cookie that a token was exchanged for, or by the word of a proxy that
- * has let somebody in. Where neither tokens nor a proxy are configured everybody looks, and those on this machine may do anything.
+ * has let somebody in. Where neither tokens nor a proxy are configured everybody looks, and may do anything if only this machine's own users reach it.
  */
 import type { IncomingHttpHeaders } from 'node:http';
 import { BlockList, isIP } from 'node:net';

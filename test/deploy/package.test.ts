@@ -75,7 +75,7 @@ it.each(['coordinator', 'worker'])(
     writeFileSync(wrong, readFileSync(path, 'utf8').replace('listen:', 'lisen:'));
     const refused = run(program, ['--check-config', '--config', wrong]);
     expect(refused.status).toBe(78);
-    expect(refused.text).toMatch(/daemon|: lisen: is not a known key; did you mean listen\?\n$/);
+    expect(refused.text).toMatch(/: lisen: is not a known key; did you mean listen\?\n$/);
     expect(refused.text.trim().split('\n')).toHaveLength(1);
   },
 );

@@ -22,7 +22,7 @@ async function presented(address: string, tlsFolder: string): Promise<string> {
   const checkServerIdentity = (): undefined => undefined;
   const socket = connect({ host, port: Number(port), ...options, servername: SERVER_NAME, checkServerIdentity });
   try {
-    await once(socket, 'secureConnect');
+    await once(socket, 'secureConnect', { signal: AbortSignal.timeout(5_000) });
     return socket.getPeerCertificate().serialNumber;
   } finally {
     socket.destroy();

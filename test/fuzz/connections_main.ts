@@ -61,6 +61,7 @@ try {
     result.opened += opened;
     result.closed += closed;
   }
+  if (result.opened < each * targets.length) throw new Error(`only ${result.opened} connections could be opened`);
   result.with = await stepsPerSecond(job, signs);
   result.growth_mib = Math.round(signs.peakGrowthBytes / 2 ** 20);
   result.slowest_answer_ms = Math.round(signs.slowestAnswerMs);
@@ -69,7 +70,8 @@ try {
   failure = error;
 }
 for (const { child } of holders) child.kill();
-await cluster.stop();
+const stopped = await cluster.stop();
+if (failure === undefined && stopped.left.length > 0) failure = new Error(`left running: ${stopped.left.join(', ')}`);
 process.stdout.write(
   `${JSON.stringify({ event: 'connections', ...result, failure: failure === undefined ? '' : String(failure) })}\n`,
 );

@@ -113,6 +113,7 @@ try {
 const stopped = await cluster.stop();
 hostile.close();
 if (failure === undefined && stopped.left.length > 0) failure = new Error(`left running: ${stopped.left.join(', ')}`);
+if (failure === undefined && deliveries === 0) failure = new Error('nothing was delivered');
 process.stdout.write(
   `${JSON.stringify({
     event: 'fuzz',

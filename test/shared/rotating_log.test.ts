@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { closeSync, fstatSync, mkdtempSync, openSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
@@ -18,6 +18,17 @@ it('a log keeps its last part and the part before', () => {
   log.close();
   expect(statSync(path).size + statSync(`${path}.1`).size).toBeLessThanOrEqual(200);
   expect(readFileSync(`${path}.1`, 'utf8') + readFileSync(path, 'utf8')).toMatch(/^(line \d{4}\n)+line 0999\n$/);
+});
+
+it("a log that cannot be renamed throws, and writes into nobody else's file", () => {
+  const log = new RotatingLog(join(folder, 'x.log'), 10);
+  log.write(Buffer.from('0123456789'));
+  rmSync(join(folder, 'x.log'));
+  const other = openSync(join(folder, 'other'), 'a');
+  for (let tries = 0; tries < 2; tries++) expect(() => log.write(Buffer.from('more'))).toThrow(/ENOENT/);
+  expect(fstatSync(other).size).toBe(0);
+  log.close();
+  closeSync(other);
 });
 
 it('a log goes on where another process left it', () => {

@@ -165,6 +165,8 @@ export class Machine {
     writeFileSync(join(this.group, 'cgroup.kill'), '1');
     this.child.kill('SIGKILL');
     for (let tries = 0; tries < REMOVE_TRIES && !removed(this.group); tries++) await delay(50);
+    if (existsSync(this.group))
+      throw new Error(`of ${this.options.name} are left: ${processesBelow(this.group).join(' ')}`);
   }
 
   /** Processes that run below the machine now, as the real machine numbers them. */

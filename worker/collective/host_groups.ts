@@ -5,7 +5,7 @@
  * Every segment that is owned elsewhere has one carrier on the host, so the host's link carries it once. The segments are dealt out in
  * turn, so no worker carries more than one segment more than another.
  */
-import { hostOf } from '../../shared/peer_address.js';
+import { hostOf } from '../../shared/address.js';
 
 export class HostGroups {
   readonly ranks: readonly number[];

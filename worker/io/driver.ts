@@ -221,10 +221,6 @@ export class Driver {
   #spawn(start: number, threads: number, folder: string): void {
     const { bounds } = this.#options;
     const place = bounds.enter(start);
-    const unwatch = bounds.watch(start, (message) => {
-      const event = { event: 'failed', phase: 'scratch', kind: 'resource', message, traceback: '' } as const;
-      this.dispatch({ kind: 'engine_event', start, event });
-    });
     const engine = new EngineProcess({
       python: this.#options.python,
       gpu: this.#options.gpu,
@@ -245,6 +241,10 @@ export class Driver {
       },
     });
     this.#engines.set(start, engine);
+    const unwatch = bounds.watch(start, (message) => {
+      const event = { event: 'failed', phase: 'scratch', kind: 'resource', message, traceback: '' } as const;
+      this.dispatch({ kind: 'engine_event', start, event });
+    });
   }
 
   #tellEngine({ start, command }: Extract<WorkerCommand, { kind: 'tell_engine' }>): void {

@@ -60,8 +60,9 @@ export class EngineBounds {
 
   /** The engine of this number is gone. */
   async leave(start: number): Promise<void> {
+    const group = this.#places.get(start)?.group;
     this.#places.delete(start);
-    await this.#options.scratch.remove(start);
+    await Promise.all([group?.remove(), this.#options.scratch.remove(start)]);
   }
 
   /** All engines are gone, and none will come. */

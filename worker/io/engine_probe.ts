@@ -1,4 +1,4 @@
-/** Starts what engine/preflight.py is, as engines are started, and hears how far it comes and how fast it is. */
+/** Starts engine/preflight.py with the interpreter and the environment of engines, as the daemon's user, and hears how far it comes and how fast it is. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { z } from 'zod';

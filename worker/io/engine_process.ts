@@ -130,7 +130,6 @@ export class EngineProcess {
     this.#flush();
     this.#tellHeld();
     this.#options.onExit(reason);
-    void this.#options.place.group?.remove();
     this.exchange.close();
     this.state.close();
     this.snapshot.close();

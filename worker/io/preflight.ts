@@ -2,8 +2,9 @@
  * The pre-flight: how fit this machine is, measured one thing after the other so that nothing disturbs what comes next. Each part has a
  * deadline, and what goes wrong in it is part of what is found. `lockstep doctor` looks at the same parts.
  */
+
+import { hostOf } from '../../shared/address.js';
 import type { Credentials } from '../../shared/identity/credential_files.js';
-import { hostOf } from '../../shared/peer_address.js';
 import type { Preflight } from '../../shared/wire/jobs.js';
 import type { MeasuredPeer } from '../../shared/wire/session.js';
 import { PeerSecurity } from '../collective/peer_security.js';

@@ -1,7 +1,13 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { apply } from '../../../coordinator/core/apply.js';
-import { addLines, EVERYTHING, lineFrom, problemOfSelection, tailOf } from '../../../coordinator/core/job_logs.js';
+import {
+  addLines,
+  type LogSelection,
+  lineFrom,
+  problemOfSelection,
+  tailOf,
+} from '../../../coordinator/core/job_logs.js';
 import { type CoordinatorState, DEFAULT_SETTINGS, type JobRun, type Worker } from '../../../coordinator/core/state.js';
 import type { Turn } from '../../../coordinator/core/turn.js';
 import type { LogLine } from '../../../shared/wire/session.js';
@@ -30,6 +36,8 @@ function worker(name: string, incarnation = 1): Worker {
 function say(state: CoordinatorState, run: JobRun, from: Worker, lines: readonly LogLine[]): void {
   addLines(turnOf(state), run, from, lines);
 }
+
+const EVERYTHING: LogSelection = { worker: '', attempt: undefined };
 
 function read(run: JobRun, wanted = EVERYTHING, from = 0): readonly string[] {
   const found: string[] = [];

@@ -56,7 +56,7 @@ afterEach(() => {
   aheadMs = 0;
 });
 afterAll(async () => {
-  joining?.server.forceShutdown();
+  joining?.close();
   client?.close();
   await etcd?.stop();
   authority.remove();
@@ -171,7 +171,7 @@ describe('a token', () => {
       );
       expect(audited).toEqual([]);
     } finally {
-      stranger.server.forceShutdown();
+      stranger.close();
     }
   });
 
@@ -217,7 +217,7 @@ describe('the port for joining', () => {
       const messages = await Promise.all(tries);
       expect(messages.filter((message) => message.includes('too many attempts'))).toHaveLength(2);
     } finally {
-      strict.server.forceShutdown();
+      strict.close();
     }
   });
 });

@@ -8,10 +8,10 @@ import { BundleKeeper } from '../../../coordinator/io/bundle_keeper.js';
 import { BundleStore } from '../../../coordinator/io/bundle_store.js';
 import { BundlesService } from '../../../coordinator/io/bundles_service.js';
 import { Driver } from '../../../coordinator/io/driver.js';
+import { listenForGrpc } from '../../../coordinator/io/grpc_port.js';
 import { guarded } from '../../../coordinator/io/guard.js';
 import { JobsService } from '../../../coordinator/io/jobs_service.js';
 import { JoinTokens } from '../../../coordinator/io/join_tokens.js';
-import { listen } from '../../../coordinator/io/listen.js';
 import { SessionService } from '../../../coordinator/io/session_service.js';
 import { sessionService } from '../../../coordinator/io/session_wire.js';
 import { Store } from '../../../coordinator/io/store.js';
@@ -101,7 +101,8 @@ export class SecuredServices {
 
   static async start(source: CredentialSource): Promise<SecuredServices> {
     const services = new SecuredServices();
-    services.address = `127.0.0.1:${await listen(services.#server, '127.0.0.1:0', serverCredentials(source))}`;
+    const { port } = await listenForGrpc(services.#server, '127.0.0.1:0', serverCredentials(source));
+    services.address = `127.0.0.1:${port}`;
     return services;
   }
 

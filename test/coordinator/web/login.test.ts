@@ -2,7 +2,6 @@
 import { once } from 'node:events';
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
-import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
@@ -13,6 +12,7 @@ import type { DashboardConfig } from '../../../coordinator/web/dashboard_config.
 import { lineOfHolder, newToken, sha256OfToken } from '../../../shared/bearer_token.js';
 import { createLogger } from '../../../shared/logger.js';
 import type { UserRole } from '../../../shared/role.js';
+import { freePort } from '../../etcd_server.js';
 import { leadingState } from './known_jobs.js';
 
 let folder = '';
@@ -31,14 +31,6 @@ afterEach(() => {
   dashboard = undefined;
   rmSync(folder, { recursive: true, force: true });
 });
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port: free } = server.address() as AddressInfo;
-  server.close();
-  return free;
-}
 
 async function start(config: Partial<DashboardConfig>, host = '127.0.0.1'): Promise<void> {
   port = await freePort();

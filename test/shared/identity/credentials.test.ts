@@ -105,8 +105,11 @@ it('relative paths begin where systemd puts credentials, or else beside the conf
   const log = { info: vi.fn(), warn: vi.fn() };
   const place = { configPath: '/etc/lockstep/w1.yaml', credentialsDirectory: folder };
   const open = (other: object) => openCredentials({ tls, name: 'w1' }, 'worker', { ...place, ...other }, log);
-  open({})?.close();
-  open({ credentialsDirectory: undefined, configPath: join(folder, 'w1.yaml') })?.close();
+  for (const other of [{}, { credentialsDirectory: undefined, configPath: join(folder, 'w1.yaml') }]) {
+    const opened = open(other);
+    expect(opened?.current.identity).toEqual({ role: 'worker', name: 'w1' });
+    opened?.close();
+  }
   expect(() => open({ credentialsDirectory: undefined })).toThrow(
     '/etc/lockstep/w1.yaml: tls: /etc/lockstep/ca.pem: cannot be read',
   );

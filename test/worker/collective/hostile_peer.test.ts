@@ -224,8 +224,9 @@ describe('a peer that asks', () => {
     message.writeUInt32BE(bytes, 1);
     // Only its announcement: of one that is too long nothing more is waited for.
     stream.write(message.subarray(0, 5));
-    const ended = await Promise.race([statusOf(stream), new Promise((resolve) => setTimeout(resolve, 200, 'open'))]);
-    expect(ended).toBe(listened ? 'open' : '3');
+    const ended = statusOf(stream);
+    if (!listened) expect(await ended).toBe('3');
+    else expect(await Promise.race([ended, new Promise((resolve) => setTimeout(resolve, 200, 'open'))])).toBe('open');
   });
 
   it('for more than may wait in all is sent away, and those before it are kept', async () => {
@@ -289,12 +290,13 @@ describe('a peer that asks', () => {
     expect((await reset).stream).toBe(1);
   });
 
-  it('with more streams than a peer needs is refused those, and served on the others', async () => {
+  it('is told how many streams it may have, and served on them', async () => {
     const session = opened(await served());
     await once(session, 'remoteSettings');
     expect(session.remoteSettings.maxConcurrentStreams).toBe(4);
     const stream = called(session);
     stream.write(withPrefix(serializePullRequest({ ...REQUEST, job: 'none' })));
-    await vi.waitFor(async () => expect((await once(stream, 'response'))[0][':status']).toBe(200));
+    const [head] = await once(stream, 'response');
+    expect(head[':status']).toBe(200);
   });
 });

@@ -3,7 +3,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'n
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { probePeer } from '../../../worker/collective/probe_peer.js';
 import { engineProblemOf, probeEngine } from '../../../worker/io/engine_probe.js';
 import { measure } from '../../../worker/io/preflight.js';
@@ -26,10 +26,10 @@ afterAll(async () => {
   rmSync(folder, { recursive: true });
 });
 
+/** One that has ended and whose end nobody has looked at is not. */
 function isAlive(pid: number): boolean {
   try {
-    process.kill(pid, 0);
-    return true;
+    return !/\) Z /.test(readFileSync(`/proc/${pid}/stat`, 'utf8'));
   } catch {
     return false;
   }
@@ -71,7 +71,7 @@ it('a pre-flight measures the engine, the disk and a peer, at a low priority', a
     { worker: 'w3', sameHost: true, bytesPerSecond: 0, problem: expect.stringMatching(/ECONNREFUSED/) },
   ]);
   expect(found?.peers[0]?.bytesPerSecond).toBeGreaterThan(1e6);
-  expect(niceness).toBeGreaterThanOrEqual(Math.min(19, 10));
+  expect(niceness).toBeGreaterThanOrEqual(10);
   expect(readdirSync(code)).toEqual([]);
 });
 
@@ -79,14 +79,18 @@ describe('a measurement', () => {
   it('that is stopped leaves no process behind, and says nothing', async () => {
     const stop = new AbortController();
     let child = 0;
-    const sleeper = script('sleeper', 'sleep 60 & wait');
+    const grandchild = join(folder, 'grandchild');
+    const sleeper = script('sleeper', `sleep 60 & echo $! > ${grandchild}; wait`);
     const options = { ...self, python: sleeper, gpu: 0, environment, folder };
     const onStarted = (pid: number): void => {
       child = pid;
-      setTimeout(() => stop.abort(), 100);
+      setTimeout(() => stop.abort(), 500);
     };
     expect(await measure(options, { peers: () => [], signal: stop.signal, onStarted })).toBeUndefined();
     expect(isAlive(child)).toBe(false);
+    const started = Number(readFileSync(grandchild, 'utf8'));
+    expect(started).toBeGreaterThan(1);
+    await vi.waitFor(() => expect(isAlive(started)).toBe(false));
   });
 
   it.each([
