@@ -1,6 +1,7 @@
 import { expect, it } from 'vitest';
 import { apply } from '../../../coordinator/core/apply.js';
 import { emitEnd } from '../../../coordinator/core/ending.js';
+import { forget } from '../../../coordinator/core/recently_ended.js';
 import { type CoordinatorState, DEFAULT_SETTINGS, initialState, type JobRun } from '../../../coordinator/core/state.js';
 import type { Turn } from '../../../coordinator/core/turn.js';
 import { addJob, addStep, addWorker, leadingState } from '../web/known_jobs.js';
@@ -50,4 +51,15 @@ it('a coordinator that leads no more forgets all', () => {
   ended({ state, leading: state.leading, nowMs: 0, wallMs: 0, commands: [] }, 'a');
   apply(state, { nowMs: 0, wallMs: 0, event: { kind: 'deposed' } });
   expect(state.recentlyEnded).toEqual([]);
+});
+
+it('nothing is left of a job that makes room for another one, its printed lines neither', () => {
+  const state = leadingState();
+  const { leading } = state;
+  if (leading === undefined) throw new Error('it leads');
+  addWorker(state, 'w0');
+  ended({ state, leading, nowMs: 0, wallMs: 0, commands: [] }, 'a');
+  expect(state.logBytes).toBeGreaterThan(0);
+  forget(state, 'a');
+  expect([state.logBytes, state.recentlyEnded, state.jobs.size]).toEqual([0, [], 0]);
 });
