@@ -1,19 +1,17 @@
 /** Digests of the sample ids that a microbatch consumed, as the engine computes them (docs/engine_protocol.md). */
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import type { StepPlan } from './plan.js';
 
 export const CONSUMED_BYTES = 8;
 
 /** 16 hexadecimal digits: the first 8 bytes of sha256 over the ids as little-endian unsigned 64-bit integers. */
 export function consumedDigest(samples: readonly number[]): string {
-  const ids = new DataView(new ArrayBuffer(samples.length * 8));
+  const ids = Buffer.allocUnsafe(samples.length * 8);
   samples.forEach((id, index) => {
-    ids.setBigUint64(index * 8, BigInt(id), true);
+    ids.writeUInt32LE(id >>> 0, index * 8);
+    ids.writeUInt32LE(Math.floor(id / 2 ** 32), index * 8 + 4);
   });
-  return createHash('sha256')
-    .update(ids)
-    .digest('hex')
-    .slice(0, CONSUMED_BYTES * 2);
+  return hash('sha256', ids, 'hex').slice(0, CONSUMED_BYTES * 2);
 }
 
 export interface Consumption {

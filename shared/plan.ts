@@ -106,11 +106,13 @@ export function filledMicrobatches(shape: PlanShape, step: number): number {
 export function samplesOf(shape: PlanShape, step: number, lo: number, length: number): readonly (readonly number[])[] {
   const { epoch, first, count } = spanOf(shape, step);
   const order = shape.shuffle ? permutationOf(shape.seed, epoch, shape.datasetLength) : (index: number) => index;
-  return Array.from({ length }, (_, index) => {
-    const from = beginOf(shape, count, lo + index);
-    const to = beginOf(shape, count, lo + index + 1);
-    return Array.from({ length: to - from }, (_, i) => order(first + from + i));
-  });
+  const microbatches: (readonly number[])[] = [];
+  for (let m = lo; m < lo + length; m++) {
+    const ids: number[] = [];
+    for (let at = beginOf(shape, count, m); at < beginOf(shape, count, m + 1); at++) ids.push(order(first + at));
+    microbatches.push(ids);
+  }
+  return microbatches;
 }
 
 /** The whole plan of step number `step` (from 0). */

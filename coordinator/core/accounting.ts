@@ -9,7 +9,7 @@ import { addUsage } from './fair_share.js';
 import { markOf } from './preflights.js';
 import { quarantineOf } from './quarantine.js';
 import { isGoing } from './release.js';
-import { NAMED, type Reported, sum, type Unused } from './spent.js';
+import { NAMED, type Named, sum, type Unused } from './spent.js';
 import { type CoordinatorState, isTerminal, type JobRun, type Worker } from './state.js';
 import type { Turn } from './turn.js';
 
@@ -81,8 +81,8 @@ function claim(state: CoordinatorState, run: JobRun): void {
   add(state, run, Object.fromEntries(NAMED.map((name) => [name, share * (reported[name] ?? 0)])));
 }
 
-function report(run: JobRun, more: Reported): void {
-  run.reported = Object.fromEntries(NAMED.map((name) => [name, (run.reported[name] ?? 0) + (more[name] ?? 0)]));
+function report({ reported }: JobRun, name: Named, seconds: number): void {
+  reported[name] = (reported[name] ?? 0) + seconds;
 }
 
 interface StepTimes {
@@ -95,19 +95,17 @@ interface StepTimes {
 /** A step was reported by one worker; the others took as long. What is made again is no progress. */
 export function accountStep(run: JobRun, times: StepTimes, isRedone: boolean): void {
   const workers = (run.lastRecord?.roster.length ?? 0) / 1000;
-  if (isRedone) report(run, { recoverySeconds: workers * times.stepMs });
+  if (isRedone) report(run, 'recoverySeconds', workers * times.stepMs);
   else {
-    report(run, {
-      computeSeconds: workers * times.computeMs,
-      exchangeSeconds: workers * times.reduceMs,
-      applySeconds: workers * times.applyMs,
-    });
+    report(run, 'computeSeconds', workers * times.computeMs);
+    report(run, 'exchangeSeconds', workers * times.reduceMs);
+    report(run, 'applySeconds', workers * times.applyMs);
   }
 }
 
 /** A worker's engine has copied its state for a checkpoint; that it is written meanwhile takes no time of the training. */
 export function accountCopy(run: JobRun, copyMs: number): void {
-  report(run, { checkpointSeconds: copyMs / 1000 });
+  report(run, 'checkpointSeconds', copyMs / 1000);
 }
 
 function accountUnused(turn: Turn, seconds: number): void {

@@ -1,6 +1,7 @@
 /** How a job goes from one generation to the next: prepare, record in etcd, start. One mechanism for every change. */
 
 import { medianOf } from '../../shared/median.js';
+import type { Member } from '../../shared/wire/session.js';
 import { assignedTo, countOf } from './assignment.js';
 import { imbalance } from './balance.js';
 import { forgetDigestsAfter, liveMembers } from './digests.js';
@@ -25,9 +26,11 @@ const SAVE_LOOK_MS = 500;
 
 /** Workers that have loaded the job: they can be in its next generation. */
 function ready(turn: Turn, run: JobRun): readonly Worker[] {
-  return assignedTo(turn.state, run.record.job).filter(
-    (worker) => worker.facts !== undefined && !isGoing(worker) && !isBenched(turn, run, worker),
-  );
+  return assignedTo(turn.state, run.record.job).filter((worker) => isReady(turn, run, worker));
+}
+
+function isReady(turn: Turn, run: JobRun, worker: Worker): boolean {
+  return worker.facts !== undefined && !isGoing(worker) && !isBenched(turn, run, worker);
 }
 
 export function prepare(turn: Turn, run: JobRun, reason: string, afterStillness = false): void {
@@ -161,13 +164,21 @@ function begin(turn: Turn, run: JobRun, plan: GenerationPlan): void {
 /** A member of the running generation that is gone or came back as another incarnation or with another engine. */
 function lostMember(turn: Turn, run: JobRun): string | undefined {
   if (run.formation.kind !== 'started') return undefined;
-  const there = new Map(ready(turn, run).map((worker) => [worker.worker, worker.incarnation]));
-  return run.formation.record.roster.find((member) => there.get(member.worker) !== member.incarnation)?.worker;
+  const { job } = run.record;
+  const isThere = ({ worker: name, incarnation }: Member): boolean => {
+    const worker = turn.state.workers.get(name);
+    return worker?.job === job && worker.incarnation === incarnation && isReady(turn, run, worker);
+  };
+  return run.formation.record.roster.find((member) => !isThere(member))?.worker;
 }
 
+/** While no member is lost. */
 function joiner(turn: Turn, run: JobRun): string | undefined {
   if (run.formation.kind !== 'started') return undefined;
-  const members = new Set(run.formation.record.roster.map((member) => member.worker));
+  const { roster } = run.formation.record;
+  // Nearly always so, and this is asked at every report.
+  if (countOf(turn.state, run.record.job) <= roster.length) return undefined;
+  const members = new Set(roster.map((member) => member.worker));
   return ready(turn, run).find((worker) => !members.has(worker.worker))?.worker;
 }
 
@@ -260,7 +271,7 @@ export function reconcile(turn: Turn, run: JobRun): void {
 /** A change that nobody's loss demands: a joiner, or better blocks. */
 function wish(turn: Turn, run: JobRun, { record, sinceMs, restores }: Started): string | undefined {
   // A joiner that comes while all the others read from storage would make them begin again.
-  if (allCommitted(run, liveMembers(turn, run)) || restores !== undefined) return undefined;
+  if (restores !== undefined || allCommitted(run, () => liveMembers(turn, run))) return undefined;
   const joins = joiner(turn, run);
   if (joins !== undefined) return `${joins} joins`;
   const uneven = imbalance(turn, run, record, sinceMs);
@@ -276,7 +287,7 @@ function beginAnewIfStill(turn: Turn, run: JobRun, sinceMs: number): void {
   const stillMs = turn.nowMs - Math.max(sinceMs, run.lastCommitMs);
   // Nearly always so, and this is asked at every report: a median would be a fifth of what a report costs.
   if (stillMs < STILL_MS) return;
-  if (stillMs < STILL_FACTOR * medianOf(run.stepTimesMs) || allCommitted(run, liveMembers(turn, run))) return;
+  if (stillMs < STILL_FACTOR * medianOf(run.stepTimesMs) || allCommitted(run, () => liveMembers(turn, run))) return;
   prepare(turn, run, `no step for ${Math.round(stillMs / 1000)} s`, true);
 }
 

@@ -3,6 +3,7 @@ import type { ResumeRequest, SubmitRequest } from '../../shared/wire/jobs.js';
 import { waitedMsOf } from './accounts.js';
 import { endJob } from './ending.js';
 import type { CoordinatorEvent } from './event.js';
+import { EventLog } from './event_log.js';
 import { newLogs } from './job_logs.js';
 import { settle } from './membership.js';
 import { forget } from './recently_ended.js';
@@ -41,7 +42,7 @@ export function newRun(record: JobRecord, last: GenerationRecord | undefined, fo
     pause: undefined,
     lastCommitMs: 0,
     stepTimesMs: [],
-    events: [],
+    events: new EventLog(),
     logs: newLogs(),
     attempts: new Map(Object.entries(last?.attempts ?? {})),
     cancelRequests: [],

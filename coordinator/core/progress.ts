@@ -1,13 +1,13 @@
 /** Steps as they are reported, the audit that is folded over them, and the way from the last step to the finished model. */
 import { auditStep } from '../../shared/consumption.js';
 import { medianOf } from '../../shared/median.js';
-import { epochOf, type PlanShape, planStep, samplesOfStep, stepsPerEpoch } from '../../shared/plan.js';
+import { epochOf, type PlanShape, planStep, type StepPlan, samplesOfStep, stepsPerEpoch } from '../../shared/plan.js';
 import type { JobSpec } from '../../shared/wire/jobs.js';
 import type { EngineFacts, WorkerMessage } from '../../shared/wire/session.js';
 import { accountStep } from './accounting.js';
 import { assignedTo } from './assignment.js';
 import type { JobRun, Worker } from './state.js';
-import { emit, logJob, sendAll, type Turn, write } from './turn.js';
+import { emit, keep, logJob, nextSequence, sendAll, type Turn, write } from './turn.js';
 
 type Message<K extends WorkerMessage['kind']> = Extract<WorkerMessage, { kind: K }>;
 
@@ -28,9 +28,9 @@ export function totalSteps(run: JobRun): number {
 }
 
 /** Every step is reported, and made by all of them: after a restore they may still have some to make again. */
-export function allCommitted(run: JobRun, members: readonly Worker[]): boolean {
+export function allCommitted(run: JobRun, members: () => readonly Worker[]): boolean {
   const steps = totalSteps(run);
-  return steps > 0 && run.record.progress.committed >= steps && members.every(({ committed }) => committed >= steps);
+  return steps > 0 && run.record.progress.committed >= steps && members().every(({ committed }) => committed >= steps);
 }
 
 export function stepCommitted(turn: Turn, run: JobRun, worker: Worker, message: Message<'stepCommitted'>): void {
@@ -55,7 +55,7 @@ export function stepCommitted(turn: Turn, run: JobRun, worker: Worker, message: 
     },
   };
   accountStep(run, message, false);
-  noteStep(turn, run, facts, message);
+  noteStep(turn, run, message, plan);
   storeProgress(turn, run);
 }
 
@@ -65,27 +65,36 @@ function stepRedone(turn: Turn, run: JobRun, facts: EngineFacts, message: Messag
   if (message.step < run.redoing) return; // Said again after a change of session or generation.
   run.redoing = message.step + 1;
   accountStep(run, message, true);
-  noteStep(turn, run, facts, message);
+  const shape = planShapeOf(run.record.spec, facts);
+  noteStep(turn, run, message, { epoch: epochOf(shape, message.step), count: samplesOfStep(shape, message.step) });
   if (turn.nowMs - run.progressStoredMs < PROGRESS_STORE_MS) return;
   run.progressStoredMs = turn.nowMs;
   acknowledge(turn, run);
 }
 
-function noteStep(turn: Turn, run: JobRun, facts: EngineFacts, message: Message<'stepCommitted'>): void {
-  const shape = planShapeOf(run.record.spec, facts);
+function noteStep(
+  turn: Turn,
+  run: JobRun,
+  message: Message<'stepCommitted'>,
+  { epoch, count: samples }: Pick<StepPlan, 'epoch' | 'count'>,
+): void {
+  const { formation } = run;
   run.crashes.clear();
   // Reports of older generations are no news of what this one restores.
-  if (run.formation.kind === 'started' && run.formation.record.generation === message.generation) {
-    run.formation = { ...run.formation, restores: undefined };
+  if (formation.kind === 'started' && formation.restores && formation.record.generation === message.generation) {
+    run.formation = { ...formation, restores: undefined };
   }
   noteTime(turn, run, message);
-  emit(turn, run, {
+  keep(turn, run, {
     kind: 'stepCommitted',
+    sequence: nextSequence(turn),
+    timeMs: turn.wallMs,
+    job: run.record.job,
     step: message.step,
-    epoch: epochOf(shape, message.step),
+    epoch,
     loss: lossOf(message),
     generation: message.generation,
-    samples: samplesOfStep(shape, message.step),
+    samples,
     stepMs: message.stepMs,
     computeMs: message.computeMs,
     reduceMs: message.reduceMs,

@@ -12,7 +12,7 @@ export function rememberEnd(state: CoordinatorState, run: JobRun): void {
   state.recentlyEnded.shift();
   const forgotten = state.jobs.get(oldest);
   if (forgotten === undefined) return;
-  forgotten.events.splice(0, forgotten.events.length - 1);
+  forgotten.events.forget(forgotten.events.length - 1);
   forgetLines(state, forgotten);
 }
 

@@ -10,7 +10,7 @@ export const NAMED = [
   'loadingSeconds',
   'recoverySeconds',
 ] as const;
-type Named = (typeof NAMED)[number];
+export type Named = (typeof NAMED)[number];
 
 /** What became of the workers that no job has. */
 export interface Unused {

@@ -1,8 +1,9 @@
 /** Everything that a coordinator knows. Only apply.ts and what it calls change it. */
 import type { ShardFacts } from '../../shared/checkpoint/manifest.js';
-import type { JobEvent, JobSpec, JobState, Machine, Preflight, Spent } from '../../shared/wire/jobs.js';
+import type { JobSpec, JobState, Machine, Preflight, Spent } from '../../shared/wire/jobs.js';
 import type { CoordinatorMessage, EngineFacts, Holding, Member, WorkerMessage } from '../../shared/wire/session.js';
 import type { AccountsRecord } from './accounts.js';
+import type { EventLog } from './event_log.js';
 import type { Usages } from './fair_share.js';
 import type { JobLogs } from './job_logs.js';
 import { type ClusterSpent, noClusterSpent, type Reported } from './spent.js';
@@ -261,7 +262,7 @@ export interface JobRun {
   pause: Pause | undefined;
   lastCommitMs: number;
   readonly stepTimesMs: number[];
-  readonly events: JobEvent[];
+  readonly events: EventLog;
   /** Changed by job_logs.ts only. */
   readonly logs: JobLogs;
   /** Engines that each worker was told to start for the job. */

@@ -30,17 +30,19 @@ export function sendAll(turn: Turn, workers: readonly Worker[], body: MessageBod
 }
 
 export function emit(turn: Turn, run: JobRun, body: EventBody): void {
+  keep(turn, run, { ...body, sequence: nextSequence(turn), timeMs: turn.wallMs, job: run.record.job });
+}
+
+export function nextSequence(turn: Turn): number {
   turn.leading.eventCounter += 1;
-  const event: JobEvent = {
-    ...body,
-    sequence: turn.leading.term * EVENTS_PER_TERM + turn.leading.eventCounter,
-    timeMs: turn.wallMs,
-    job: run.record.job,
-  };
-  run.events.push(event);
-  if (run.events.length > turn.state.settings.eventLimit) {
-    run.events.splice(0, Math.ceil(turn.state.settings.eventLimit / 10));
-  }
+  return turn.leading.term * EVENTS_PER_TERM + turn.leading.eventCounter;
+}
+
+/** An event that is whole: to put one of a step together from parts would be a tenth of what a report costs. */
+export function keep(turn: Turn, run: JobRun, event: JobEvent): void {
+  run.events.add(event);
+  const { eventLimit } = turn.state.settings;
+  if (run.events.length > eventLimit) run.events.forget(Math.ceil(eventLimit / 10));
   turn.commands.push({ kind: 'publish', job: run.record.job });
 }
 

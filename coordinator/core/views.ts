@@ -1,6 +1,6 @@
 /** What users can read, as pure functions of the state. */
 import { medianOf } from '../../shared/median.js';
-import type { AuditReport, Checkpoint, Job, JobEvent, Node, Usage } from '../../shared/wire/jobs.js';
+import type { AuditReport, Checkpoint, Job, Node, Usage } from '../../shared/wire/jobs.js';
 import { assignedTo } from './assignment.js';
 import { heaviestUsers } from './fair_share.js';
 import { compareNames } from './name_order.js';
@@ -158,23 +158,6 @@ export function checkpointsView(run: JobRun): readonly Checkpoint[] {
     state: stateSha256,
     damage,
   }));
-}
-
-/** Index of the first event at or after a sequence number. Sequence numbers grow, so it is found by halving. */
-export function eventIndexFrom(run: JobRun, sequence: number): number {
-  let low = 0;
-  let high = run.events.length;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if ((run.events[middle]?.sequence ?? 0) < sequence) low = middle + 1;
-    else high = middle;
-  }
-  return low;
-}
-
-/** The first event at or after a sequence number. */
-export function eventFrom(run: JobRun, sequence: number): JobEvent | undefined {
-  return run.events[eventIndexFrom(run, sequence)];
 }
 
 /** The users who have had most come first. */

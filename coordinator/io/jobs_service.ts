@@ -297,7 +297,7 @@ export class JobsService implements Requests {
     const run = this.#run(job);
     let next = fromSequence;
     this.#read(call, run, follow, () => {
-      const event = views.eventFrom(run, next);
+      const event = run.events.from(next);
       if (event === undefined) return undefined;
       next = event.sequence + 1;
       return this.#encode(wire.jobEvent, event);

@@ -7,7 +7,7 @@ import { described } from '../../shared/identity/identity.js';
 import type { Logger } from '../../shared/logger.js';
 import { hostAndPort } from '../../shared/schema.js';
 import { WireError } from '../../shared/wire/codec.js';
-import { type CoordinatorMessage, type WorkerMessage, workerMessage } from '../../shared/wire/session.js';
+import { type CoordinatorMessage, type WorkerMessage, workerMessages } from '../../shared/wire/session.js';
 import type { AuditLog } from './audit_log.js';
 import type { Driver, Sessions } from './driver.js';
 import { notLeading, refusal } from './refusal.js';
@@ -118,14 +118,12 @@ export class SessionService implements Sessions {
     });
   }
 
-  /** A message that cannot be understood ends the session; nothing of it is acted on. */
+  /** A message that cannot be understood ends the session; nothing of what came with it is acted on. */
   #received(session: string, wire: unknown): void {
     if (!this.#streams.has(session)) return;
     try {
-      const message = workerMessage.decode(wire, 'WorkerMessage');
-      if (this.#speaksForAnother(session, message)) return;
-      if (message.kind === 'hello') this.#greeted(session, message);
-      this.#driver.dispatch({ kind: 'session_message', session, message });
+      const { messages } = workerMessages.decode(wire, 'WorkerMessages');
+      for (const message of messages) this.#heard(session, message);
     } catch (error) {
       if (!(error instanceof WireError)) throw error;
       this.#log.warn('a worker sent a message that cannot be read', { session, error: error.message });
@@ -134,10 +132,17 @@ export class SessionService implements Sessions {
     }
   }
 
+  #heard(session: string, message: WorkerMessage): void {
+    if (!this.#streams.has(session) || this.#speaksForAnother(session, message)) return;
+    if (message.kind === 'hello') this.#greeted(session, message);
+    this.#driver.dispatch({ kind: 'session_message', session, message });
+  }
+
   /** A worker says hello in the name of its certificate, or not at all. */
   #speaksForAnother(session: string, message: WorkerMessage): boolean {
+    if (message.kind !== 'hello') return false;
     const stream = this.#streams.get(session);
-    if (stream === undefined || message.kind !== 'hello') return false;
+    if (stream === undefined) return false;
     const caller = callerOf(stream);
     if (caller === undefined || message.worker === caller.name) return false;
     const [who, code] = [described(caller), status.PERMISSION_DENIED];

@@ -3,7 +3,6 @@
 import type { EventRow } from '../../shared/wire/dashboard.js';
 import type { JobEvent } from '../../shared/wire/jobs.js';
 import type { JobRun } from '../core/state.js';
-import { eventIndexFrom } from '../core/views.js';
 import { JobSeries } from './series.js';
 import { Speed } from './speed.js';
 
@@ -42,9 +41,7 @@ export class JobHistory {
 
   /** Reads what the core has added since the last call. The core keeps the newest only, so it must be called in time. */
   read(run: JobRun): void {
-    for (let index = eventIndexFrom(run, this.#next); index < run.events.length; index++) {
-      const event = run.events[index];
-      if (event === undefined) return;
+    for (let event = run.events.from(this.#next); event !== undefined; event = run.events.from(this.#next)) {
       this.#next = event.sequence + 1;
       this.touchedMs = event.timeMs;
       this.#add(event);

@@ -7,13 +7,26 @@
 
 /** A value on the wire was missing, of the wrong type or out of bounds. `path` names the field. */
 export class WireError extends Error {
+  readonly #problem: string;
+
   constructor(
     readonly path: string,
     problem: string,
   ) {
     super(`${path}: ${problem}`);
     this.name = 'WireError';
+    this.#problem = problem;
   }
+
+  /** Of what is inside of `path`. */
+  within(path: string): WireError {
+    return new WireError(`${path}${this.path}`, this.#problem);
+  }
+}
+
+/** Names of fields are put together only when something is wrong: whatever is inside says its part, and this the one before. */
+function within(path: string, error: unknown): unknown {
+  return error instanceof WireError ? error.within(path) : error;
 }
 
 export interface Codec<T> {
@@ -68,11 +81,8 @@ export const int32: Codec<number> = same((value, path) => {
   throw new WireError(path, 'must be a whole number of 32 bits');
 });
 
-/** A uint64 as far as a JavaScript number is exact; decimal text on the wire. */
-export const uint53: Codec<number> = {
-  encode: (value, path) => String(checkedUint(value, Number.MAX_SAFE_INTEGER, path)),
-  decode: (wire, path) => checkedUint(wire, Number.MAX_SAFE_INTEGER, path),
-};
+/** A uint64 as far as a JavaScript number is exact. What proto-loader had to round is above that. */
+export const uint53: Codec<number> = same((value, path) => checkedUint(value, Number.MAX_SAFE_INTEGER, path));
 
 export function bytes(maxLength: number): Codec<Uint8Array> {
   return same((value, path) => {
@@ -103,7 +113,14 @@ export function list<T>(item: Codec<T>, maxItems = 65_536): Codec<readonly T[]> 
   const each = (value: unknown, path: string, convert: (one: never, path: string) => unknown): unknown[] => {
     if (!Array.isArray(value)) throw new WireError(path, 'must be a list');
     if (value.length > maxItems) throw new WireError(path, `has more than ${maxItems} entries`);
-    return value.map((one, index) => convert(one as never, `${path}[${index}]`));
+    let index = 0;
+    try {
+      const converted: unknown[] = [];
+      for (; index < value.length; index++) converted.push(convert(value[index] as never, ''));
+      return converted;
+    } catch (error) {
+      throw within(`${path}[${index}]`, error);
+    }
   };
   return {
     encode: (value, path) => each(value, path, item.encode),
@@ -154,20 +171,23 @@ function fieldsOf(wire: unknown, path: string): Readonly<Record<string, unknown>
 /** A message whose fields are exactly those of `shape`. */
 export function message<const S extends Shape>(shape: S): MessageCodec<MessageOf<S>> {
   const fields = Object.keys(shape);
-  const convert = (direction: 'encode' | 'decode', value: unknown, path: string): unknown => {
-    const source = fieldsOf(value, path);
-    const result: Record<string, unknown> = {};
-    for (const field of fields) {
-      const converted = (shape[field] as Codec<unknown>)[direction](source[field], `${path}.${field}`);
-      if (converted !== undefined) result[field] = converted;
-    }
-    return result;
+  const each = (direction: 'encode' | 'decode') => {
+    const parts = Object.entries(shape).map(([field, codec]) => ({ field, path: `.${field}`, codec }));
+    return (value: unknown, path: string): unknown => {
+      const source = fieldsOf(value, path);
+      const result: Record<string, unknown> = {};
+      try {
+        for (const { field, path: inside, codec } of parts) {
+          const converted = codec[direction](source[field], inside);
+          if (converted !== undefined) result[field] = converted;
+        }
+      } catch (error) {
+        throw within(path, error);
+      }
+      return result;
+    };
   };
-  return {
-    fields,
-    encode: (value, path) => convert('encode', value, path),
-    decode: (wire, path) => convert('decode', wire, path) as MessageOf<S>,
-  };
+  return { fields, encode: each('encode'), decode: each('decode') as (wire: unknown, path: string) => MessageOf<S> };
 }
 
 type Variants = Readonly<Record<string, Codec<unknown>>>;
@@ -183,23 +203,33 @@ export function union<const V extends Variants, const S extends Shape = Record<n
   common?: S,
 ): MessageCodec<UnionOf<V> & MessageOf<S>> {
   const beside = message(common ?? ({} as S));
+  const known = new Map(Object.entries(variants).map(([kind, codec]) => [kind, { codec, path: `.${kind}` }]));
   return {
     fields: [...beside.fields, ...Object.keys(variants)],
     encode: (value, path) => {
       const kind = (value as { kind: string }).kind;
-      const variant = variants[kind] as Codec<unknown> | undefined;
+      const variant = known.get(kind);
       if (variant === undefined) throw new WireError(path, `has no kind ${JSON.stringify(kind)}`);
-      const rest = beside.encode(value as never, path) as object;
-      return { ...rest, [kind]: variant.encode(value, `${path}.${kind}`) };
+      const wire = beside.encode(value as never, path) as Record<string, unknown>;
+      try {
+        wire[kind] = variant.codec.encode(value, variant.path);
+      } catch (error) {
+        throw within(path, error);
+      }
+      return wire;
     },
     decode: (wire, path) => {
       const fields = fieldsOf(wire, path);
       const kind = String(fields[oneof]);
-      const variant = Object.hasOwn(variants, kind) ? (variants[kind] as Codec<unknown>) : undefined;
+      const variant = known.get(kind);
       if (variant === undefined) throw new WireError(path, `has no known ${oneof}`);
       const rest = beside.decode(wire, path) as object;
-      return { ...rest, ...(variant.decode(fields[kind], `${path}.${kind}`) as object), kind } as UnionOf<V> &
-        MessageOf<S>;
+      try {
+        // What a codec of a message gives is new and nobody else's.
+        return Object.assign(variant.codec.decode(fields[kind], variant.path) as object, rest, { kind }) as never;
+      } catch (error) {
+        throw within(path, error);
+      }
     },
   };
 }

@@ -13,7 +13,7 @@ export const packageDefinition: PackageDefinition = loadSync(
   ['jobs.proto', 'bundles.proto', 'session.proto', 'peer.proto', 'identity.proto'],
   {
     includeDirs: [protoFolder()],
-    longs: String,
+    longs: Number,
     enums: String,
     defaults: true,
     oneofs: true,

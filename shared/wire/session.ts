@@ -170,6 +170,11 @@ export const workerMessage = union('message', {
 });
 export type WorkerMessage = Infer<typeof workerMessage>;
 
+/** So that whoever takes them is soon done with one worker's, and comes to the next one's. */
+export const MOST_TOGETHER = 64;
+
+export const workerMessages = message({ messages: list(workerMessage, MOST_TOGETHER) });
+
 export const member = message({
   worker: id,
   incarnation: id,

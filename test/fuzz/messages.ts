@@ -46,7 +46,7 @@ function methodsOf({ job }: Known): readonly Method[] {
     jobs('Checkpoints', 'JobReference', named),
     jobs('Cordon', 'CordonRequest', harmless),
     jobs('Drain', 'DrainRequest', harmless),
-    { service: SessionClient, name: 'Connect', request: 'lockstep.session.WorkerMessage', texts: named },
+    { service: SessionClient, name: 'Connect', request: 'lockstep.session.WorkerMessages', texts: named },
     { service: BundlesClient, name: 'Find', request: 'lockstep.bundles.BundleReference', texts: named },
     { service: BundlesClient, name: 'Fetch', request: 'lockstep.bundles.BundleReference', texts: named },
     { service: BundlesClient, name: 'Upload', request: 'lockstep.bundles.UploadMessage', texts: named },
@@ -92,21 +92,21 @@ function spicedValue(value: unknown, spice: Spice): unknown {
   if (value !== null && typeof value === 'object' && !(value instanceof Uint8Array)) {
     return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, spicedValue(one, spice)]));
   }
-  if (typeof value !== 'string' || spice.random() >= spice.share) return value;
-  const isNumber = /^\d+$/.test(value);
-  const choices = isNumber ? spice.numbers.map(String) : spice.texts;
+  const isNumber = Number.isSafeInteger(value);
+  if ((typeof value !== 'string' && !isNumber) || spice.random() >= spice.share) return value;
+  const choices = isNumber ? spice.numbers : spice.texts;
   return choices[Math.floor(spice.random() * choices.length)] ?? value;
 }
 
 /** A worker is believed what it holds: whoever says that it is w1, or has the job, is taken for that. So nobody says it here. */
 function harmless(value: unknown, job: string): object {
-  const message = Object(value);
-  const hello = message.hello;
-  if (hello !== undefined && hello !== null) {
+  const request = Object(value);
+  for (const { hello } of request.messages ?? []) {
+    if (hello === undefined || hello === null) continue;
     if (/^w\d$/.test(hello.worker)) hello.worker = 'x4';
     if (hello.holding?.job === job) hello.holding.job = 'x';
   }
-  return message;
+  return request;
 }
 
 function randomFrom(seed: number): () => number {

@@ -576,12 +576,9 @@ export class Oracle {
   #checkEvents({ name, state }: CoordinatorHost, job: string): void {
     const run = state.jobs.get(job);
     if (run === undefined) return;
-    const [previous, last] = run.events.slice(-2);
-    if (previous !== undefined && last !== undefined && last.sequence <= previous.sequence) {
-      this.#broken('I2', name, `event ${last.kind} has number ${last.sequence} after ${previous.sequence}`);
-    }
+    const last = run.events.from(run.events.newest);
     if (run.events.length > state.settings.eventLimit) this.#broken('I11', name, 'too many events are kept');
-    if (isTerminal(run.record.state) && run.events.filter((event) => event.kind === 'jobFinished').length !== 1) {
+    if (isTerminal(run.record.state) && [...run.events].filter((event) => event.kind === 'jobFinished').length !== 1) {
       this.#broken('I10', name, `job ${job} has ended and says so ${run.events.length === 0 ? 'never' : 'not once'}`);
     }
     if (last?.kind === 'jobFinished' && this.world.etcd.jobs.get(job)?.state !== last.state) {

@@ -5,13 +5,9 @@ import { channelCredentials, TLS_CHANNEL_OPTIONS } from '../../shared/identity/g
 import type { CredentialSource } from '../../shared/identity/kept_credentials.js';
 import type { Logger } from '../../shared/logger.js';
 import { WireError } from '../../shared/wire/codec.js';
-import { SessionClient as Stub } from '../../shared/wire/services.js';
-import {
-  type CoordinatorMessage,
-  coordinatorMessage,
-  type WorkerMessage,
-  workerMessage,
-} from '../../shared/wire/session.js';
+import { type CoordinatorMessage, coordinatorMessage, type WorkerMessage } from '../../shared/wire/session.js';
+import { Outbox } from './outbox.js';
+import { bytesOf, SessionStub } from './session_wire.js';
 
 const FIRST_RETRY_MS = 50;
 const MAX_RETRY_MS = 1_000;
@@ -42,8 +38,9 @@ export class SessionClient {
   readonly #log: Logger;
   readonly #credentials: CredentialSource | undefined;
   #leader: Leader | undefined;
-  #stub: InstanceType<typeof Stub> | undefined;
+  #stub: InstanceType<typeof SessionStub> | undefined;
   #stream: Stream | undefined;
+  #outbox: Outbox | undefined;
   #retry: NodeJS.Timeout | undefined;
   #greeting: NodeJS.Timeout | undefined;
   #retryMs = FIRST_RETRY_MS;
@@ -66,10 +63,10 @@ export class SessionClient {
   }
 
   send(message: WorkerMessage): void {
-    const stream = this.#stream;
-    if (stream === undefined) return;
-    if (stream.writableLength > MAX_WAITING_MESSAGES) stream.cancel();
-    else stream.write(workerMessage.encode(message, 'WorkerMessage'));
+    const outbox = this.#outbox;
+    if (outbox === undefined) return;
+    if (outbox.length >= MAX_WAITING_MESSAGES) this.#stream?.cancel();
+    else outbox.add(bytesOf(message));
   }
 
   /**
@@ -88,7 +85,9 @@ export class SessionClient {
   close(): void {
     this.#closed = true;
     clearTimeout(this.#retry);
+    this.#outbox?.flush();
     this.#stream?.end();
+    this.#outbox = undefined;
     this.#stream = undefined;
     clearTimeout(this.#greeting);
     this.#stub?.close();
@@ -100,10 +99,15 @@ export class SessionClient {
     const leader = this.#leader;
     if (leader === undefined || this.#closed) return;
     const expected = { role: 'coordinator', name: leader.name } as const;
-    const stub = new Stub(leader.address, channelCredentials(this.#credentials?.current, expected), channelOptions);
+    const stub = new SessionStub(
+      leader.address,
+      channelCredentials(this.#credentials?.current, expected),
+      channelOptions,
+    );
     this.#stub = stub;
-    const stream: Stream = stub['connect']?.();
+    const stream: Stream = stub['Connect']?.();
     this.#stream = stream;
+    this.#outbox = new Outbox((bytes, written) => void stream.write(bytes, written));
     this.#openedMs = performance.now();
     this.#greeting = setTimeout(() => stream.cancel(), GREETING_MS);
     stream.on('data', (wire: unknown) => this.#received(stream, wire));
@@ -139,6 +143,7 @@ export class SessionClient {
     this.#retry = undefined;
     const stream = this.#stream;
     this.#stream = undefined;
+    this.#outbox = undefined;
     if (stream === undefined) return;
     stream.cancel();
     this.#stub?.close();

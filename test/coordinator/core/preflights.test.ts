@@ -67,7 +67,9 @@ function sent<K extends string>(commands: readonly CoordinatorCommand[], kind: K
 const marks = () => nodesView(state, nowMs).flatMap(({ worker, marked }) => (marked === '' ? [] : [worker]));
 const holders = () => [...state.workers.values()].flatMap(({ worker, job }) => (job === undefined ? [] : [worker]));
 const events = (job: string) =>
-  findJobs(state, job).flatMap((run) => run.events.flatMap((event) => (event.kind === 'workerMarked' ? event : [])));
+  findJobs(state, job).flatMap((run) =>
+    [...run.events].flatMap((event) => (event.kind === 'workerMarked' ? event : [])),
+  );
 
 function waitsOf(job: string): string {
   const [run] = findJobs(state, job);

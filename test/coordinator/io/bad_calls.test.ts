@@ -16,7 +16,7 @@ import { Store } from '../../../coordinator/io/store.js';
 import { connectEtcd, type EtcdClient } from '../../../shared/etcd/client.js';
 import { createLogger } from '../../../shared/logger.js';
 import { JobsClient, SessionClient } from '../../../shared/wire/services.js';
-import { type WorkerMessage, workerMessage } from '../../../shared/wire/session.js';
+import { MOST_TOGETHER, type WorkerMessage, workerMessage } from '../../../shared/wire/session.js';
 import { encodeFrame, FrameCutter, flag, frameType, PREFACE } from '../../../worker/collective/http2/frames.js';
 import { encodeHeaderBlock } from '../../../worker/collective/http2/header_block.js';
 import { addJob, leadingState } from '../web/known_jobs.js';
@@ -100,9 +100,12 @@ function session() {
   const ended = new Promise<{ code: number; details: string }>((resolve) => stream.on('status', resolve));
   stream.on('error', () => undefined);
   stream.on('data', () => undefined);
-  const say = (message: WorkerMessage): void => void stream.write(workerMessage.encode(message, 'message'));
-  return { say, ended, close: () => stub.close(), stream };
+  const saying = (messages: readonly object[]): void => void stream.write({ messages });
+  const say = (...messages: readonly WorkerMessage[]): void => saying(messages.map(wireOf));
+  return { say, saying, ended, close: () => stub.close(), stream };
 }
+
+const wireOf = (message: WorkerMessage) => Object(workerMessage.encode(message, 'WorkerMessage'));
 
 const machine = { labels: new Map<string, string>(), cpus: 1, gpus: 0, memoryBytes: 1 };
 const hello = (worker: string, term = TERM): WorkerMessage => ({
@@ -278,6 +281,35 @@ describe('a session', () => {
     expect(end.code).toBe(status.ABORTED);
     expect(end.details).toMatch(details);
     expect(state.workers.has('w2')).toBe(false);
+    close();
+  });
+
+  it('takes what is said together one after the other', async () => {
+    const { say, ended, close } = session();
+    say(hello('w1'), { kind: 'leaving' });
+    await vi.waitFor(() => expect(state.workers.get('w1')?.leaving).toBe(true));
+    say({ kind: 'leaving' }, hello('w2'), { kind: 'leaving' });
+    expect(await ended).toMatchObject({ code: status.ABORTED, details: 'WorkerMessage.hello: was said already' });
+    expect(state.workers.has('w2')).toBe(false);
+    close();
+  });
+
+  it.each<[string, readonly object[], RegExp]>([
+    [
+      'what cannot be read',
+      [{ unloaded: { job: 'x'.repeat(129) } }],
+      /^WorkerMessages.messages\[1\].unloaded.job: is longer than 128/,
+    ],
+    [
+      'too much',
+      Array.from({ length: MOST_TOGETHER }, () => ({ leaving: {} })),
+      /^WorkerMessages.messages: has more than 64 entries/,
+    ],
+  ])('that says %s with its hello is not listened to', async (_what, more, details) => {
+    const { saying, ended, close } = session();
+    saying([wireOf(hello('w1')), ...more]);
+    expect(await ended).toMatchObject({ code: status.ABORTED, details: expect.stringMatching(details) });
+    expect(state.workers.size).toBe(0);
     close();
   });
 

@@ -10,7 +10,7 @@ import { joinChannelCredentials, TLS_CHANNEL_OPTIONS } from '../../../shared/ide
 import { ROLES, type Role } from '../../../shared/identity/identity.js';
 import { submitRequest } from '../../../shared/wire/jobs.js';
 import { BundlesClient, JobsClient, SessionClient, TokensClient } from '../../../shared/wire/services.js';
-import { workerMessage } from '../../../shared/wire/session.js';
+import { workerMessages } from '../../../shared/wire/session.js';
 import { expired, TestAuthority, TestSource } from '../../certificates.js';
 import { SecuredServices, spec } from './secured_services.js';
 
@@ -303,22 +303,17 @@ describe('a job', () => {
 describe('a session', () => {
   const hello = (worker: string) =>
     Object(
-      workerMessage.encode(
+      workerMessages.encode(
         {
-          ...{
-            kind: 'hello',
-            worker,
-            incarnation: 'i',
-            host: 'h',
-            pid: 1,
-            peerAddress: '127.0.0.1:1',
-            term: 0,
-            holding: undefined,
-            measures: false,
-          },
-          machine: { labels: new Map(), cpus: 1, gpus: 0, memoryBytes: 1 },
+          messages: [
+            {
+              ...{ kind: 'hello', worker, incarnation: 'i', host: 'h', pid: 1, peerAddress: '127.0.0.1:1', term: 0 },
+              ...{ holding: undefined, measures: false },
+              machine: { labels: new Map(), cpus: 1, gpus: 0, memoryBytes: 1 },
+            },
+          ],
         },
-        'WorkerMessage',
+        'WorkerMessages',
       ),
     );
 

@@ -71,8 +71,7 @@ export function stepEvent(step: number, sequence: number, loss = 1 / (step + 1),
 
 /** The core's way of adding an event, with its bound. */
 export function addStep(run: JobRun, step: number): void {
-  const sequence = (run.events.at(-1)?.sequence ?? 0) + 1;
-  run.events.push(stepEvent(step, sequence, 1 / (step + 1), run.record.job));
-  if (run.events.length > DEFAULT_SETTINGS.eventLimit) run.events.splice(0, DEFAULT_SETTINGS.eventLimit / 10);
+  run.events.add(stepEvent(step, run.events.newest + 1, 1 / (step + 1), run.record.job));
+  if (run.events.length > DEFAULT_SETTINGS.eventLimit) run.events.forget(DEFAULT_SETTINGS.eventLimit / 10);
   run.record = { ...run.record, progress: { ...run.record.progress, committed: step + 1, loss: 1 / (step + 1) } };
 }

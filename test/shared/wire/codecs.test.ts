@@ -44,6 +44,13 @@ function response(service: typeof JobsClient.service, method: string): Case['thr
   return (wire) => definition.responseDeserialize(definition.responseSerialize(wire));
 }
 
+/** The only one of those that are said together. */
+function alone(wire: unknown): unknown {
+  const { messages } = Object(wire);
+  expect(messages).toHaveLength(1);
+  return messages[0];
+}
+
 const cases: readonly Case[] = [
   { name: 'jobs.SubmitRequest', codec: jobs.submitRequest, throughBytes: request(JobsClient.service, 'Submit') },
   { name: 'jobs.JobReference', codec: jobs.jobReference, throughBytes: request(JobsClient.service, 'Get') },
@@ -65,7 +72,7 @@ const cases: readonly Case[] = [
   {
     name: 'session.WorkerMessage',
     codec: session.workerMessage,
-    throughBytes: request(SessionClient.service, 'Connect'),
+    throughBytes: (wire) => alone(request(SessionClient.service, 'Connect')({ messages: [wire] })),
   },
   {
     name: 'session.CoordinatorMessage',
@@ -115,18 +122,21 @@ describe('the wire', () => {
 
   it('refuses what is missing, of the wrong type or out of bounds, and names the field', () => {
     const codec = message({ job: text(4), count: uint32, big: uint53, tail: choice({ drop: 'DROP' }) });
-    const good = { job: 'a', count: 1, big: '9007199254740991', tail: 'DROP' };
+    const good = { job: 'a', count: 1, big: Number.MAX_SAFE_INTEGER, tail: 'DROP' };
     expect(codec.decode(good, 'M')).toEqual({ job: 'a', count: 1, big: Number.MAX_SAFE_INTEGER, tail: 'drop' });
     const bad: readonly (readonly [object, string])[] = [
       [{ job: 'abcde' }, 'M.job: is longer than 4 characters'],
       [{ job: undefined }, 'M.job: must be text'],
       [{ count: -1 }, 'M.count: must be a non-negative whole number'],
       [{ count: 2 ** 32 }, 'M.count: is larger than 4294967295'],
+      [{ big: 2 ** 53 }, 'M.big: is larger than 9007199254740991'],
       [{ big: '9007199254740993' }, 'M.big: is larger than 9007199254740991'],
       [{ big: '1e3' }, 'M.big: must be a non-negative whole number'],
       [{ tail: 'TAIL_UNSPECIFIED' }, 'M.tail: has no value "TAIL_UNSPECIFIED"'],
       [{ tail: 7 }, 'M.tail: has no value 7'],
     ];
+    // As it was stored before.
+    expect(codec.decode({ ...good, big: '9007199254740991' }, 'M')).toEqual(codec.decode(good, 'M'));
     for (const [change, problem] of bad) {
       expect(() => codec.decode({ ...good, ...change }, 'M')).toThrow(WireError);
       expect(() => codec.decode({ ...good, ...change }, 'M')).toThrow(problem);
