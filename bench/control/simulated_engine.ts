@@ -11,21 +11,26 @@ const START_MS = 50;
 const COMPUTE_MS = 10;
 const STATE_MS = 20;
 const OTHER_MS = 1;
-const PLANS_KEPT = 64;
+/** Of a job: its engines are apart by a step or two. */
+const STEPS_KEPT = 8;
 const DIGEST = '0'.repeat(64);
 
-const plans = new Map<string, readonly string[]>();
+interface Consumed {
+  readonly step: number;
+  readonly digests: readonly string[];
+}
+
+const newest = new Map<string, Consumed[]>();
 
 /** What the engines of a job consume in a step, a digest a microbatch: the same for all of them, so it is computed once a process. */
 export function consumedIn(job: string, shape: PlanShape, step: number): readonly string[] {
-  const key = `${job}/${step}`;
-  const known = plans.get(key);
-  if (known !== undefined) return known;
-  const consumed = planStep(shape, step).samples.map(consumedDigest);
-  plans.set(key, consumed);
-  const [oldest] = plans.keys();
-  if (plans.size > PLANS_KEPT && oldest !== undefined) plans.delete(oldest);
-  return consumed;
+  const steps = newest.get(job) ?? [];
+  newest.set(job, steps);
+  const known = steps[step % STEPS_KEPT];
+  if (known?.step === step) return known.digests;
+  const digests = planStep(shape, step).samples.map(consumedDigest);
+  steps[step % STEPS_KEPT] = { step, digests };
+  return digests;
 }
 
 export interface SimulatedEngineOptions {

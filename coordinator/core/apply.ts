@@ -234,7 +234,7 @@ function jobMessage(
       return answerPrepare(run, worker, message);
     case 'stepCommitted':
       progress.stepCommitted(turn, run, worker, message);
-      break;
+      return progress.leadsOn(run);
     case 'digestReported':
       digestReported(turn, run, worker, message);
       break;

@@ -59,6 +59,13 @@ export function stepCommitted(turn: Turn, run: JobRun, worker: Worker, message: 
   storeProgress(turn, run);
 }
 
+/** Most steps are followed by nothing but the next one. What becomes due with time is seen at the next tick. */
+export function leadsOn(run: JobRun): boolean {
+  const { formation, saving, record } = run;
+  const isSaving = saving.save !== undefined || saving.asked !== undefined;
+  return formation.kind !== 'started' || isSaving || record.progress.committed >= totalSteps(run);
+}
+
 /** After a restore: what was reported before is made again. It is no news for the audit, but a sign of life, and users see it. */
 function stepRedone(turn: Turn, run: JobRun, facts: EngineFacts, message: Message<'stepCommitted'>): void {
   if (run.formation.kind !== 'started' || run.formation.record.generation !== message.generation) return;

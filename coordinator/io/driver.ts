@@ -3,7 +3,7 @@ import type { Logger } from '../../shared/logger.js';
 import type { CoordinatorMessage } from '../../shared/wire/session.js';
 import { apply } from '../core/apply.js';
 import type { CoordinatorCommand, ReplyErrorCode } from '../core/command.js';
-import type { CoordinatorEvent } from '../core/event.js';
+import type { At, CoordinatorEvent } from '../core/event.js';
 import type { CoordinatorState } from '../core/state.js';
 import { fromStore, keysOfJob, toStore } from './records.js';
 import type { Store } from './store.js';
@@ -64,15 +64,22 @@ export class Driver {
     clearInterval(this.#ticker);
   }
 
-  /** Handles an event now, or after the one that is being handled. */
-  dispatch(event: CoordinatorEvent): void {
-    this.#queue.push(event);
+  /** Handles events now, or after the one that is being handled; what came together at one time. */
+  dispatch(...events: readonly CoordinatorEvent[]): void {
+    this.#queue.push(...events);
     if (this.#draining) return;
     this.#draining = true;
     try {
-      for (let next = this.#queue.shift(); next !== undefined; next = this.#queue.shift()) this.#handle(next);
+      this.#drain();
     } finally {
       this.#draining = false;
+    }
+  }
+
+  #drain(): void {
+    const [nowMs, wallMs] = [performance.now(), Date.now()];
+    for (let next = this.#queue.shift(); next !== undefined; next = this.#queue.shift()) {
+      this.#handle({ nowMs, wallMs, event: next });
     }
   }
 
@@ -88,17 +95,13 @@ export class Driver {
     }
   }
 
-  #handle(event: CoordinatorEvent): void {
+  #handle(at: At<CoordinatorEvent>): void {
     // A process that was frozen past its lease learns of it here, before it acts on anything.
     const leading = this.state.leading;
-    if (leading !== undefined && event.kind !== 'deposed' && this.#options.term() !== leading.term) {
-      this.#act(apply(this.state, this.#at({ kind: 'deposed' })));
+    if (leading !== undefined && at.event.kind !== 'deposed' && this.#options.term() !== leading.term) {
+      this.#act(apply(this.state, { ...at, event: { kind: 'deposed' } }));
     }
-    this.#act(apply(this.state, this.#at(event)));
-  }
-
-  #at(event: CoordinatorEvent) {
-    return { nowMs: performance.now(), wallMs: Date.now(), event };
+    this.#act(apply(this.state, at));
   }
 
   #act(commands: readonly CoordinatorCommand[]): void {

@@ -118,24 +118,22 @@ export class SessionService implements Sessions {
     });
   }
 
-  /** A message that cannot be understood ends the session; nothing of what came with it is acted on. */
+  /** What cannot be understood ends the session; nothing of what came with it is acted on. */
   #received(session: string, wire: unknown): void {
     if (!this.#streams.has(session)) return;
     try {
       const { messages } = workerMessages.decode(wire, 'WorkerMessages');
-      for (const message of messages) this.#heard(session, message);
+      for (const message of messages) {
+        if (this.#speaksForAnother(session, message)) return;
+        if (message.kind === 'hello') this.#greeted(session, message);
+      }
+      this.#driver.dispatch(...messages.map((message) => ({ kind: 'session_message', session, message }) as const));
     } catch (error) {
       if (!(error instanceof WireError)) throw error;
       this.#log.warn('a worker sent a message that cannot be read', { session, error: error.message });
       this.#driver.dispatch({ kind: 'session_closed', session, reason: error.message });
       this.close(session, error.message);
     }
-  }
-
-  #heard(session: string, message: WorkerMessage): void {
-    if (!this.#streams.has(session) || this.#speaksForAnother(session, message)) return;
-    if (message.kind === 'hello') this.#greeted(session, message);
-    this.#driver.dispatch({ kind: 'session_message', session, message });
   }
 
   /** A worker says hello in the name of its certificate, or not at all. */

@@ -58,9 +58,9 @@ export class SecuredServices {
     const client = connectEtcd({ endpoints: ['http://127.0.0.1:1'], prefix: '/x/', callTimeoutMs: 1 });
     const { events } = this;
     class NotingDriver extends Driver {
-      override dispatch(event: CoordinatorEvent): void {
-        if (event.kind !== 'ticked' && event.kind !== 'write_failed') events.push(event);
-        super.dispatch(event);
+      override dispatch(...happened: readonly CoordinatorEvent[]): void {
+        events.push(...happened.filter(({ kind }) => kind !== 'ticked' && kind !== 'write_failed'));
+        super.dispatch(...happened);
       }
     }
     const state = initialState({ ...DEFAULT_SETTINGS, name: 'c1' });
