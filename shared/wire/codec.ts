@@ -81,7 +81,7 @@ export const int32: Codec<number> = same((value, path) => {
   throw new WireError(path, 'must be a whole number of 32 bits');
 });
 
-/** A uint64 as far as a JavaScript number is exact. What proto-loader had to round is above that. */
+/** A uint64 as far as a JavaScript number is exact: what proto-loader had to round is above that. Decimal text, as JSON may have it, is taken too. */
 export const uint53: Codec<number> = same((value, path) => checkedUint(value, Number.MAX_SAFE_INTEGER, path));
 
 export function bytes(maxLength: number): Codec<Uint8Array> {
