@@ -1,5 +1,5 @@
 /** Figures as the page shows them; a dash for what is not known. */
-import { formatDuration, formatRate } from '../shared/text/numbers.js';
+import { formatBytes, formatBytesOf, formatDuration, formatRate } from '../shared/text/numbers.js';
 
 export const UNKNOWN = '–';
 
@@ -27,6 +27,15 @@ export function msText(ms: number | null | undefined): string {
 export function shareText(done: number, all: number): string {
   const percent = (100 * done) / all;
   return `${percent < 1 ? Number(percent.toFixed(2)) : Math.floor(percent)} %`;
+}
+
+export function bytesText(bytes: number | null): string {
+  return bytes === null ? UNKNOWN : formatBytes(bytes);
+}
+
+/** "4.1 of 33 GB" */
+export function bytesOfText(used: number | null, all: number | null): string {
+  return used === null || all === null ? UNKNOWN : formatBytesOf(used, all);
 }
 
 export function countText(count: number): string {

@@ -8,6 +8,7 @@ import { type JsonOption, type ServerOption, withClient } from '../options.js';
 import { nodeJson } from '../output/json.js';
 import { print } from '../output/print.js';
 import { tableOf } from '../output/table.js';
+import { deviceCell, engineCells, hostCell } from '../output/usage_cells.js';
 
 type Options = JsonOption & ServerOption;
 
@@ -28,7 +29,14 @@ export async function listNodes(context: Context, options: Options): Promise<Exi
   const nodes = await withClient(context, options, (client) => client.nodes());
   print(context, options, nodes.map(nodeJson), () =>
     tableOf(
-      ['worker', 'host', 'pid', 'state', 'job', 'step', 'engine', 'cpus', 'gpus', 'labels', ''],
+      ['worker', 'host', 'pid', 'state', 'job', 'step', 'engine', 'cores', 'memory'].concat([
+        'cpus',
+        'host memory',
+        'gpus',
+        'gpu memory',
+        'labels',
+        '',
+      ]),
       nodes.map(nodeRow),
     ),
   );
@@ -85,8 +93,11 @@ function nodeRow(node: Node): readonly string[] {
     node.job,
     String(node.committed),
     node.engine,
+    ...engineCells(node),
     String(cpus),
+    hostCell(node),
     String(gpus),
+    deviceCell(node),
     shownLabels,
     notes.join('; '),
   ];

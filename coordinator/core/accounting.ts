@@ -87,8 +87,10 @@ function report(run: JobRun, more: Reported): void {
 
 interface StepTimes {
   readonly stepMs: number;
+  readonly dataMs?: number | undefined;
   readonly computeMs: number;
   readonly reduceMs: number;
+  readonly gatherMs?: number | undefined;
   readonly applyMs: number;
 }
 
@@ -98,8 +100,10 @@ export function accountStep(run: JobRun, times: StepTimes, isRedone: boolean): v
   if (isRedone) report(run, { recoverySeconds: workers * times.stepMs });
   else {
     report(run, {
+      dataSeconds: workers * (times.dataMs ?? 0),
       computeSeconds: workers * times.computeMs,
-      exchangeSeconds: workers * times.reduceMs,
+      reduceSeconds: workers * times.reduceMs,
+      gatherSeconds: workers * (times.gatherMs ?? 0),
       applySeconds: workers * times.applyMs,
     });
   }

@@ -90,6 +90,8 @@ function noteStep(turn: Turn, run: JobRun, facts: EngineFacts, message: Message<
     computeMs: message.computeMs,
     reduceMs: message.reduceMs,
     applyMs: message.applyMs,
+    dataMs: message.dataMs,
+    gatherMs: message.gatherMs,
     steps: totalSteps(run),
     pulledBytes: message.pulledBytes,
     skipped: message.skipped,

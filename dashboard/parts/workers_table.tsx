@@ -1,7 +1,7 @@
 /** Workers: of one job with their blocks, or of the whole cluster with their jobs. */
 import type { JSX } from 'preact';
 import type { JobRow, NodeRow } from '../../shared/wire/dashboard.js';
-import { countText, msText, UNKNOWN } from '../figures.js';
+import { bytesOfText, bytesText, countText, msText, UNKNOWN } from '../figures.js';
 import { jobAddress } from '../route.js';
 import { type ServiceAct, ServiceButton } from './service_button.js';
 import { StateBadge } from './state_badge.js';
@@ -40,6 +40,12 @@ export function WorkersTable(props: WorkersTableProps): JSX.Element {
             <th scope="col" class="number middling">
               Microbatch
             </th>
+            <th scope="col" class="number">
+              Cores
+            </th>
+            <th scope="col" class="number">
+              Memory
+            </th>
             <th scope="col" class="number wide">
               Loop delay
             </th>
@@ -64,6 +70,7 @@ export function WorkersTable(props: WorkersTableProps): JSX.Element {
               </td>
               <td class="number">{UNKNOWN}</td>
               <td class="middling" colSpan={2} />
+              <td colSpan={2} />
               <td class="wide" colSpan={3} />
             </tr>
           ))}
@@ -98,10 +105,26 @@ function NodeLine({ node, jobs, live, serve }: NodeLineProps): JSX.Element {
         {takesPart ? `${node.lo}–${node.lo + node.length - 1}` : UNKNOWN}
       </td>
       <td class="number middling">{node.microbatchMs === 0 ? UNKNOWN : msText(node.microbatchMs)}</td>
+      <td class="number" title="that its engine keeps busy, of those of the machine">
+        {node.engineCores === null ? UNKNOWN : `${node.engineCores.toFixed(1)} of ${node.cpus}`}
+      </td>
+      <td class="number" title="resident memory of its engine">
+        {bytesText(node.engineBytes)}
+      </td>
       <td class={`number wide ${node.loopDelayMs > LATE_MS ? 'late' : ''}`}>{msText(node.loopDelayMs)}</td>
-      <td class="wide">{node.device === '' ? UNKNOWN : `${node.device}, torch ${node.torch}`}</td>
+      <td class="wide">
+        {node.device === '' ? UNKNOWN : `${node.device}, torch ${node.torch}`}
+        {node.deviceBytes !== null && (
+          <span class="reason" title="memory of its GPU in use">
+            {bytesOfText(node.deviceUsedBytes, node.deviceBytes)}
+          </span>
+        )}
+      </td>
       <td class="wide">
         {node.host} <span class="muted">{node.pid}</span>
+        <span class="reason" title="memory of the machine in use">
+          {bytesOfText(node.hostUsedBytes, node.hostBytes)}
+        </span>
       </td>
       {serve !== undefined && (
         <td>

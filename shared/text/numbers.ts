@@ -16,6 +16,13 @@ export function formatBytes(bytes: number): string {
   return `${power === 0 || value >= 100 ? Math.round(value) : value.toPrecision(2)} ${units[power]}`;
 }
 
+/** "4.1 of 33 GB", "900 MB of 33 GB". */
+export function formatBytesOf(used: number, all: number): string {
+  const [shown, total] = [formatBytes(used), formatBytes(all)];
+  const unit = total.slice(total.indexOf(' '));
+  return `${shown.endsWith(unit) ? shown.slice(0, -unit.length) : shown} of ${total}`;
+}
+
 /** "8s", "2m05s", "3h20m". */
 export function formatDuration(seconds: number): string {
   const whole = Math.max(0, Math.ceil(seconds));

@@ -50,7 +50,7 @@ describe('the time of the workers of a job', () => {
     for (let step = 0; step < 10; step++) accountStep(run, STEP, false);
     accountNow(turnAt(state, 2_000));
     expect(run.spent.computeSeconds).toBeCloseTo(1.2);
-    expect(run.spent.exchangeSeconds).toBeCloseTo(0.4);
+    expect(run.spent.reduceSeconds).toBeCloseTo(0.4);
     expect(run.spent.applySeconds).toBeCloseTo(0.2);
     expect(run.spent.waitingSeconds).toBeCloseTo(0.2);
     expect(run.spent.workerSeconds).toBe(4);
