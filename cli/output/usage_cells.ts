@@ -7,10 +7,10 @@ export function engineCells({ engineUsage }: Pick<Node, 'engineUsage'>): readonl
   return engineUsage === undefined ? ['', ''] : [engineUsage.cores.toFixed(1), formatBytes(engineUsage.memoryBytes)];
 }
 
-/** Memory of its GPU, whoever uses it. */
-export function deviceCell({ engineUsage }: Pick<Node, 'engineUsage'>): string {
+/** With the memory of its GPU, whoever uses that: "torch 2.1 cuda, 31 of 80 GB". */
+export function engineText({ engine, engineUsage }: Pick<Node, 'engine' | 'engineUsage'>): string {
   const device = engineUsage?.device;
-  return device === undefined ? '' : formatBytesOf(device.usedBytes, device.totalBytes);
+  return device === undefined ? engine : `${engine}, ${formatBytesOf(device.usedBytes, device.totalBytes)}`;
 }
 
 export function hostCell({ hostUsedBytes, machine }: Pick<Node, 'hostUsedBytes' | 'machine'>): string {

@@ -173,14 +173,24 @@ type StepTimes = Pick<StepReport, 'stepMs' | 'dataMs' | 'computeMs' | 'reduceMs'
 
 /**
  * A step begins when the engine is done with the one before. Of reduce and gather only what comes after the own computation counts: before
- * that they cost no time. The engine's own figures are by its clock, the others by this one, where it is heard later than it was said.
+ * that they cost no time. Each moment is counted once: what the engine did before this daemon heard that the step before was applied is
+ * part of that one's time, so no more of the engine's own figures is taken than fits.
  */
 function timesOf(run: JobRun, nowMs: number, applying: Applying, applyMs: number): StepTimes {
   const beganMs = Math.max(applying.startedMs, run.appliedMs);
-  const { dataMs, computeMs, reducedMs } = applying;
-  const exchangeMs = Math.max(0, reducedMs - Math.max(applying.computedMs, beganMs));
-  const gatherMs = Math.min(applying.gatherMs, exchangeMs);
-  return { stepMs: nowMs - beganMs, dataMs, computeMs, reduceMs: exchangeMs - gatherMs, gatherMs, applyMs };
+  const computedMs = Math.max(applying.computedMs, beganMs);
+  const reducedMs = Math.max(applying.reducedMs, computedMs);
+  const engineMs = applying.dataMs + applying.computeMs;
+  const fits = engineMs > 0 ? Math.min(1, (computedMs - beganMs) / engineMs) : 0;
+  const gatherMs = Math.min(applying.gatherMs, reducedMs - computedMs);
+  return {
+    stepMs: nowMs - beganMs,
+    dataMs: fits * applying.dataMs,
+    computeMs: fits * applying.computeMs,
+    reduceMs: reducedMs - computedMs - gatherMs,
+    gatherMs,
+    applyMs: Math.min(applyMs, nowMs - reducedMs),
+  };
 }
 
 function reportOf(run: JobRun, nowMs: number, applying: Applying, applied: Extract<EngineEvent, { event: 'applied' }>) {
