@@ -3,6 +3,9 @@ import { formatBytes, formatBytesOf, formatDuration, formatRate } from '../share
 
 export const UNKNOWN = '–';
 
+/** Nobody wants to know less exactly. */
+const SHORTEST_MS = 0.005;
+
 export function lossText(loss: number | null | undefined): string {
   if (loss === null || loss === undefined) return UNKNOWN;
   const size = Math.abs(loss);
@@ -20,7 +23,8 @@ export function secondsText(seconds: number | null): string {
 export function msText(ms: number | null | undefined): string {
   if (ms === null || ms === undefined) return UNKNOWN;
   if (ms >= 10_000) return `${(ms / 1000).toFixed(1)} s`;
-  return `${ms >= 100 ? Math.round(ms) : ms.toPrecision(ms < 1 ? 1 : 2)} ms`;
+  if (ms < SHORTEST_MS) return '0 ms';
+  return `${ms >= 99.5 ? Math.round(ms) : ms.toPrecision(ms < 1 ? 1 : 2)} ms`;
 }
 
 /** Whole percents, and parts of one at the beginning of what is long. */
