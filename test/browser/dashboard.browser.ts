@@ -86,19 +86,20 @@ it('the parts of a step are shown, and add up to no more than the step', async (
 
 it('the workers are shown with the cores and the memory that they use', async () => {
   const table = page.getByRole('table', { name: 'Workers of this job' });
-  const head = await table.locator('thead th').allTextContents();
+  const head = (await table.locator('thead th').allTextContents()).map((text) => text.trim());
   const cellOf = (column: string) =>
     table.locator('tbody tr', { hasText: 'w1' }).locator('th, td').nth(head.indexOf(column));
   const cores = async (): Promise<number> =>
-    Number(/^([\d.]+) of/.exec((await cellOf('Cores').textContent()) ?? '')?.[1]);
+    Number(/^([\d.]+) of/.exec((await cellOf('Cores memory').textContent()) ?? '')?.[1]);
   await expect.poll(cores, { timeout: 20_000 }).toBeGreaterThan(0);
   expect(await cores()).toBeLessThanOrEqual(availableParallelism());
   // PyTorch alone takes more than 100 MB.
-  const [, amount, unit = ''] = /^([\d.]+) (MB|GB)$/.exec((await cellOf('Memory').textContent()) ?? '') ?? [];
+  const memory = (await cellOf('Cores memory').locator('.below').textContent()) ?? '';
+  const [, amount, unit = ''] = /^([\d.]+) (MB|GB)$/.exec(memory) ?? [];
   const megabytes = Number(amount) * (unit === 'GB' ? 1000 : 1);
   expect(megabytes).toBeGreaterThan(100);
   expect(megabytes).toBeLessThan(totalmem() / 1e6);
-  expect(await cellOf('Host').textContent()).toMatch(/[\d.]+( MB)? of [\d.]+ GB$/);
+  expect(await cellOf('Host memory').locator('.below').textContent()).toMatch(/^[\d.]+( MB)? of [\d.]+ GB$/);
 });
 
 it('a killed worker shows within a second', async () => {
