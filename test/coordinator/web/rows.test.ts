@@ -5,9 +5,7 @@ import { nodeRows } from '../../../coordinator/web/rows.js';
 import type { WorkerMessage } from '../../../shared/wire/session.js';
 import { addWorker, leadingState } from './known_jobs.js';
 
-const HEARTBEAT = {
-  ...{ kind: 'heartbeat', enginePid: 7, committed: 0, microbatchMs: 0, restoredPieces: 0, loopDelayMs: 0 },
-} as const;
+const HEARTBEAT = { enginePid: 7, committed: 0, microbatchMs: 0, restoredPieces: 0, loopDelayMs: 0 };
 const UNKNOWN = { engineCores: null, engineBytes: null, hostUsedBytes: null, deviceUsedBytes: null, deviceBytes: null };
 
 it('a worker is shown with what its newest heartbeat says that is used', () => {
@@ -20,7 +18,7 @@ it('a worker is shown with what its newest heartbeat says that is used', () => {
   expect(nodeRows(state, 0)).toMatchObject([{ ...UNKNOWN, cpus: 1, hostBytes: 2 ** 30 }]);
   const device = { usedBytes: 3_210_000_000, totalBytes: 85_899_345_920 };
   const engineUsage = { memoryBytes: 412_345_678, cores: 1.4567, device };
-  say({ ...HEARTBEAT, engineUsage, hostUsedBytes: 2_987_654_321 });
+  say({ kind: 'heartbeat', ...HEARTBEAT, engineUsage, hostUsedBytes: 2_987_654_321 });
   // A page is told only what people can read.
   expect(nodeRows(state, 0)).toMatchObject([
     {
@@ -30,6 +28,6 @@ it('a worker is shown with what its newest heartbeat says that is used', () => {
   ]);
   expect(nodesView(state, 0)).toMatchObject([{ engineUsage, hostUsedBytes: 2_987_654_321 }]);
   // The engine is gone, or the worker is one that says nothing of it.
-  say(HEARTBEAT);
+  say({ kind: 'heartbeat', ...HEARTBEAT });
   expect(nodeRows(state, 0)).toMatchObject([UNKNOWN]);
 });
