@@ -29,7 +29,7 @@ export class UsageMeter {
 
   /** The cores are those since the last look; an engine that is seen for the first time has none yet. */
   look(engine: MeteredEngine | undefined, nowMs: number): Usage {
-    return { engine: engine && this.#engine(engine, nowMs), hostUsedBytes: totalmem() - freemem() };
+    return { engine: engine && this.#engine(engine, nowMs), hostUsedBytes: Math.max(0, totalmem() - freemem()) };
   }
 
   #engine(engine: MeteredEngine, nowMs: number): Usage['engine'] {
