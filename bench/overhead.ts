@@ -32,10 +32,13 @@ type StepCommitted = Extract<JobEvent, { kind: 'stepCommitted' }>;
 /** Milliseconds of a median step of one run. */
 interface LockstepStep {
   readonly stepMs: number;
-  /** Of the step: reading the samples, forward and backward, and the sum of the gradients, in the engine. */
+  /** Of the step: reading the samples, in the engine. */
+  readonly dataMs: number;
+  /** Forward and backward, and the sum of the gradients, in the engine. */
   readonly computeMs: number;
-  /** From the last partial to the whole reduced gradient. */
+  /** From the last partial to the own segments' sums, and on to the whole reduced gradient. */
   readonly reduceMs: number;
+  readonly gatherMs: number;
   /** The optimizer, in the engine. */
   readonly applyMs: number;
 }
@@ -71,8 +74,10 @@ async function lockstepRun(cluster: LocalCluster, job: JobFileOnDisk, output: st
     const median = (of: (step: StepCommitted) => number): number => medianOf(steps.slice(WARM_UP).map(of));
     return {
       stepMs: medianStep(timesMs),
+      dataMs: median((step) => step.dataMs ?? 0),
       computeMs: median((step) => step.computeMs),
       reduceMs: median((step) => step.reduceMs),
+      gatherMs: median((step) => step.gatherMs ?? 0),
       applyMs: median((step) => step.applyMs),
     };
   } finally {
@@ -151,13 +156,17 @@ function report({ plain, lockstep }: Overhead): void {
   const plainMs = medianOf(plain);
   const of = (part: (step: LockstepStep) => number): number => medianOf(lockstep.map(part));
   const stepMs = of((step) => step.stepMs);
-  const restMs = of((step) => step.stepMs - step.computeMs - step.reduceMs - step.applyMs);
+  const restMs = of(
+    (step) => step.stepMs - step.dataMs - step.computeMs - step.reduceMs - step.gatherMs - step.applyMs,
+  );
   const result = {
     plain_step_ms: rounded(plainMs),
     lockstep_step_ms: rounded(stepMs),
     overhead_percent: rounded((stepMs / plainMs - 1) * 100),
+    data_ms: rounded(of((step) => step.dataMs)),
     compute_ms: rounded(of((step) => step.computeMs)),
     reduce_ms: rounded(of((step) => step.reduceMs)),
+    gather_ms: rounded(of((step) => step.gatherMs)),
     apply_ms: rounded(of((step) => step.applyMs)),
     rest_ms: rounded(restMs),
   };
@@ -165,8 +174,10 @@ function report({ plain, lockstep }: Overhead): void {
   table.push(
     ['plain PyTorch', result.plain_step_ms.toFixed(2)],
     ['Lockstep, one worker', result.lockstep_step_ms.toFixed(2)],
-    ['  compute: samples, forward, backward, sum', result.compute_ms.toFixed(2)],
+    ['  data: samples', result.data_ms.toFixed(2)],
+    ['  compute: forward, backward, sum', result.compute_ms.toFixed(2)],
     ['  reduce', result.reduce_ms.toFixed(2)],
+    ['  gather', result.gather_ms.toFixed(2)],
     ['  apply: clip, optimizer', result.apply_ms.toFixed(2)],
     ['  rest: control', result.rest_ms.toFixed(2)],
     ['overhead', `${result.overhead_percent.toFixed(1)} %`],

@@ -1,7 +1,10 @@
 /** Figures as the page shows them; a dash for what is not known. */
-import { formatDuration, formatRate } from '../shared/text/numbers.js';
+import { formatBytes, formatBytesOf, formatDuration, formatRate } from '../shared/text/numbers.js';
 
 export const UNKNOWN = '–';
+
+/** Nobody wants to know less exactly. */
+const SHORTEST_MS = 0.005;
 
 export function lossText(loss: number | null | undefined): string {
   if (loss === null || loss === undefined) return UNKNOWN;
@@ -20,13 +23,23 @@ export function secondsText(seconds: number | null): string {
 export function msText(ms: number | null | undefined): string {
   if (ms === null || ms === undefined) return UNKNOWN;
   if (ms >= 10_000) return `${(ms / 1000).toFixed(1)} s`;
-  return `${ms >= 100 ? Math.round(ms) : ms.toPrecision(ms < 1 ? 1 : 2)} ms`;
+  if (ms < SHORTEST_MS) return '0 ms';
+  return `${ms >= 99.5 ? Math.round(ms) : ms.toPrecision(ms < 1 ? 1 : 2)} ms`;
 }
 
 /** Whole percents, and parts of one at the beginning of what is long. */
 export function shareText(done: number, all: number): string {
   const percent = (100 * done) / all;
   return `${percent < 1 ? Number(percent.toFixed(2)) : Math.floor(percent)} %`;
+}
+
+export function bytesText(bytes: number | null): string {
+  return bytes === null ? UNKNOWN : formatBytes(bytes);
+}
+
+/** "4.1 of 33 GB" */
+export function bytesOfText(used: number | null, all: number | null): string {
+  return used === null || all === null ? UNKNOWN : formatBytesOf(used, all);
 }
 
 export function countText(count: number): string {

@@ -130,8 +130,10 @@ function withChange(series: SeriesColumns, { from, columns }: SeriesChange): Ser
     lossMin: joined(series.lossMin, columns.lossMin),
     lossMax: joined(series.lossMax, columns.lossMax),
     stepMs: joined(series.stepMs, columns.stepMs),
+    dataMs: joined(series.dataMs, columns.dataMs),
     computeMs: joined(series.computeMs, columns.computeMs),
     reduceMs: joined(series.reduceMs, columns.reduceMs),
+    gatherMs: joined(series.gatherMs, columns.gatherMs),
     applyMs: joined(series.applyMs, columns.applyMs),
     samplesPerSecond: joined(series.samplesPerSecond, columns.samplesPerSecond),
   };

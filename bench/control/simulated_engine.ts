@@ -106,7 +106,17 @@ export class SimulatedEngine {
       case 'compute':
         return this.#computed(command);
       case 'apply':
-        return [{ event: 'applied', step: command.step, grad_norm: 1, lr: 0.1, skipped: false, apply_ms: OTHER_MS }];
+        return [
+          {
+            event: 'applied',
+            step: command.step,
+            grad_norm: 1,
+            lr: 0.1,
+            skipped: false,
+            apply_ms: OTHER_MS,
+            device_memory: null,
+          },
+        ];
       case 'digest':
         return [{ event: 'digest', weights: DIGEST, state: DIGEST }];
       case 'evaluate':

@@ -103,6 +103,14 @@ export class SimulatedExchange implements Exchange {
   }
 
   #reduced(member: ExchangeMember, { job, generation }: Place, step: number): void {
-    member.dispatch({ kind: 'reduced', job, generation, step, facts: member.factsOf(step), pulledBytes: 1 });
+    member.dispatch({
+      kind: 'reduced',
+      job,
+      generation,
+      step,
+      facts: member.factsOf(step),
+      pulledBytes: 1,
+      gatherMs: 0,
+    });
   }
 }

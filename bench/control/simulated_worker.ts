@@ -4,7 +4,7 @@ import type { Logger } from '../../shared/logger.js';
 import type { CoordinatorMessage } from '../../shared/wire/session.js';
 import { apply } from '../../worker/core/apply.js';
 import type { WorkerCommand } from '../../worker/core/command.js';
-import type { WorkerEvent } from '../../worker/core/event.js';
+import { NO_USAGE, type WorkerEvent } from '../../worker/core/event.js';
 import { type Identity, initialState, type WorkerState } from '../../worker/core/state.js';
 import { SessionClient } from '../../worker/io/session_client.js';
 import { consumedIn, DATASET_LENGTH, SimulatedEngine } from './simulated_engine.js';
@@ -48,7 +48,7 @@ export class SimulatedWorker implements ExchangeMember {
       },
       options.log,
     );
-    this.#ticker = setInterval(() => this.#dispatch({ kind: 'ticked', loopDelayMs: 0 }), TICK_MS);
+    this.#ticker = setInterval(() => this.#dispatch({ kind: 'ticked', loopDelayMs: 0, usage: NO_USAGE }), TICK_MS);
     this.#session.follow(options.leader);
   }
 

@@ -36,7 +36,15 @@ export class PacedExchange implements Exchange {
       for (let made = 0; made < steps && place.step !== undefined; made++) {
         const { job, generation, step } = place;
         place.step = undefined;
-        member.dispatch({ kind: 'reduced', job, generation, step, facts: member.factsOf(step), pulledBytes: 1 });
+        member.dispatch({
+          kind: 'reduced',
+          job,
+          generation,
+          step,
+          facts: member.factsOf(step),
+          pulledBytes: 1,
+          gatherMs: 0,
+        });
       }
     }
   }

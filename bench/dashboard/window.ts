@@ -110,7 +110,7 @@ function training({ training: job }: Ground, fromMs: number, toMs: number) {
   if (first === undefined || last === undefined || last === first) throw new Error('no steps were made in a window');
   return {
     stepsPerSecond: ((steps.length - 1) * 1000) / (last.timeMs - first.timeMs),
-    computeMs: medianOf(steps.map(({ computeMs }) => computeMs)),
-    reduceMs: medianOf(steps.map(({ reduceMs }) => reduceMs)),
+    computeMs: medianOf(steps.map(({ dataMs = 0, computeMs }) => dataMs + computeMs)),
+    reduceMs: medianOf(steps.map(({ reduceMs, gatherMs = 0 }) => reduceMs + gatherMs)),
   };
 }

@@ -74,7 +74,7 @@ function jobRow(job: Job): readonly string[] {
   return [job.job, job.spec.name, job.user, job.state, stepText(job), loss, job.workers.join(' ')];
 }
 
-/** "3.21 worker-hours: compute 81 %, exchange 9 %, ..." */
+/** "3.21 worker-hours: compute 81 %, reduce 9 %, ..." */
 function spentText({ spent }: Job): string {
   if (spent.workerSeconds === 0) return '';
   return `${hoursText(spent.workerSeconds)} worker-hours: ${sharesText(classesOf(spent))}`;

@@ -8,6 +8,7 @@ import { type JsonOption, type ServerOption, withClient } from '../options.js';
 import { nodeJson } from '../output/json.js';
 import { print } from '../output/print.js';
 import { tableOf } from '../output/table.js';
+import { engineCells, engineText, hostCell } from '../output/usage_cells.js';
 
 type Options = JsonOption & ServerOption;
 
@@ -20,18 +21,17 @@ export interface DrainOptions extends ReasonOptions {
   readonly deadline: number;
 }
 
+const NODE_COLUMNS = [
+  ...['worker', 'host', 'pid', 'state', 'job', 'step', 'engine', 'cores', 'memory'],
+  ...['cpus', 'host memory', 'gpus', 'labels', ''],
+];
 const LOOK_MS = 200;
 /** Past the deadline the worker is told to unload, which takes a moment. */
 const GRACE_MS = 10_000;
 
 export async function listNodes(context: Context, options: Options): Promise<ExitCode> {
   const nodes = await withClient(context, options, (client) => client.nodes());
-  print(context, options, nodes.map(nodeJson), () =>
-    tableOf(
-      ['worker', 'host', 'pid', 'state', 'job', 'step', 'engine', 'cpus', 'gpus', 'labels', ''],
-      nodes.map(nodeRow),
-    ),
-  );
+  print(context, options, nodes.map(nodeJson), () => tableOf(NODE_COLUMNS, nodes.map(nodeRow)));
   return exitCodes.ok;
 }
 
@@ -84,8 +84,10 @@ function nodeRow(node: Node): readonly string[] {
     node.state,
     node.job,
     String(node.committed),
-    node.engine,
+    engineText(node),
+    ...engineCells(node),
     String(cpus),
+    hostCell(node),
     String(gpus),
     shownLabels,
     notes.join('; '),

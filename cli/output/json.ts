@@ -1,6 +1,15 @@
 /** Our values as the JSON that tools rely on: names in snake_case, `kind` as "event". */
 import { clusterClassesOf, totalOf } from '../../shared/text/worker_time.js';
-import type { AuditReport, Checkpoint, Job, JobEvent, LogEntry, Node, Usage } from '../../shared/wire/jobs.js';
+import type {
+  AuditReport,
+  Checkpoint,
+  EngineUsage,
+  Job,
+  JobEvent,
+  LogEntry,
+  Node,
+  Usage,
+} from '../../shared/wire/jobs.js';
 
 type JsonObject = Readonly<Record<string, unknown>>;
 
@@ -43,12 +52,18 @@ export function nodeJson(node: Node): JsonObject {
     job: node.job,
     step: node.committed,
     engine: node.engine,
+    engine_usage: node.engineUsage === undefined ? null : usedJson(node.engineUsage),
+    host_used_bytes: node.hostUsedBytes ?? null,
     machine: fieldsToJson(node.machine),
     cordoned: node.cordoned,
     quarantined: node.quarantined,
     marked: node.marked,
     preflight: node.preflight === undefined ? null : fieldsToJson(node.preflight),
   };
+}
+
+function usedJson({ memoryBytes, cores, device }: EngineUsage): JsonObject {
+  return { memory_bytes: memoryBytes, cores, device: device === undefined ? null : fieldsToJson(device) };
 }
 
 /** With the sums that can be made of it. */

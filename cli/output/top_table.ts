@@ -4,6 +4,7 @@ import { formatDuration, formatLoss } from '../../shared/text/numbers.js';
 import { clusterClassesOf, hoursText, sharesText, totalOf } from '../../shared/text/worker_time.js';
 import type { Job, Node, Usage } from '../../shared/wire/jobs.js';
 import { tableOf } from './table.js';
+import { engineCells, engineText, hostCell } from './usage_cells.js';
 
 /** Jobs that have ended take up no more lines than this. */
 const ENDED = 5;
@@ -39,7 +40,7 @@ export function topText({ jobs, nodes, usage }: Snapshot, rates: ReadonlyMap<str
     inOrder(jobs).map((job) => jobRow(job, rates.get(job.job))),
   );
   const nodeTable = tableOf(
-    ['worker', 'host', 'state', 'job', 'step', 'loop ms', 'engine'],
+    ['worker', 'host', 'state', 'job', 'step', 'loop ms', 'cores', 'memory', 'host memory', 'engine'],
     nodes.map((node) => nodeRow(node, jobs)),
   );
   return [summary, ...usageLine(usage), '', jobTable, '', nodeTable].join('\n');
@@ -83,5 +84,7 @@ function bar({ committed, steps }: Job): string {
 function nodeRow(node: Node, jobs: readonly Job[]): readonly string[] {
   const name = jobs.find(({ job }) => job === node.job)?.spec.name ?? node.job;
   const delay = node.loopDelayMs.toFixed(1);
-  return [node.worker, node.host, node.state, name, node.job === '' ? '' : String(node.committed), delay, node.engine];
+  const step = node.job === '' ? '' : String(node.committed);
+  const used = [...engineCells(node), hostCell(node)];
+  return [node.worker, node.host, node.state, name, step, delay, ...used, engineText(node)];
 }

@@ -87,8 +87,10 @@ function report({ reported }: JobRun, name: Named, seconds: number): void {
 
 interface StepTimes {
   readonly stepMs: number;
+  readonly dataMs?: number | undefined;
   readonly computeMs: number;
   readonly reduceMs: number;
+  readonly gatherMs?: number | undefined;
   readonly applyMs: number;
 }
 
@@ -97,8 +99,10 @@ export function accountStep(run: JobRun, times: StepTimes, isRedone: boolean): v
   const workers = (run.lastRecord?.roster.length ?? 0) / 1000;
   if (isRedone) report(run, 'recoverySeconds', workers * times.stepMs);
   else {
+    report(run, 'dataSeconds', workers * (times.dataMs ?? 0));
     report(run, 'computeSeconds', workers * times.computeMs);
-    report(run, 'exchangeSeconds', workers * times.reduceMs);
+    report(run, 'reduceSeconds', workers * times.reduceMs);
+    report(run, 'gatherSeconds', workers * (times.gatherMs ?? 0));
     report(run, 'applySeconds', workers * times.applyMs);
   }
 }

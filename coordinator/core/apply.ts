@@ -186,6 +186,8 @@ function sessionMessage(turn: Turn, session: string, message: WorkerMessage): vo
     worker.committed = message.committed;
     worker.microbatchMs = message.microbatchMs;
     worker.loopDelayMs = message.loopDelayMs;
+    worker.engineUsage = message.engineUsage;
+    worker.hostUsedBytes = message.hostUsedBytes;
     membership.noteRestoring(turn, worker, message.restoredPieces);
     return;
   }

@@ -7,7 +7,7 @@ import type { JobEvent } from '../../shared/wire/jobs.js';
 type StepCommitted = Extract<JobEvent, { kind: 'stepCommitted' }>;
 
 /** Numbers of a step. */
-const WIDTH = 14;
+const WIDTH = 16;
 const FIRST_ROWS = 32;
 const NO_ROWS = new Float64Array(0);
 
@@ -91,6 +91,8 @@ export class EventLog {
     rows[first + 11] = event.steps;
     rows[first + 12] = event.pulledBytes;
     rows[first + 13] = event.skipped ? 1 : 0;
+    rows[first + 14] = event.dataMs ?? 0;
+    rows[first + 15] = event.gatherMs ?? 0;
     this.#steps += 1;
     this.#job = event.job;
   }
@@ -119,6 +121,8 @@ export class EventLog {
       steps: this.#at(index, 11),
       pulledBytes: this.#at(index, 12),
       skipped: this.#at(index, 13) === 1,
+      dataMs: this.#at(index, 14),
+      gatherMs: this.#at(index, 15),
     };
   }
 }

@@ -47,6 +47,8 @@ export function hello(turn: Turn, session: string, message: Message<'hello'>): v
     unloading: false,
     microbatchMs: 0,
     loopDelayMs: 0,
+    engineUsage: undefined,
+    hostUsedBytes: undefined,
     holding: message.holding,
     restoredPieces: 0,
     measures: message.measures,

@@ -106,6 +106,8 @@ function noteStep(
     computeMs: message.computeMs,
     reduceMs: message.reduceMs,
     applyMs: message.applyMs,
+    dataMs: message.dataMs,
+    gatherMs: message.gatherMs,
     steps: totalSteps(run),
     pulledBytes: message.pulledBytes,
     skipped: message.skipped,

@@ -3,8 +3,10 @@ import type { Spent } from '../../shared/wire/jobs.js';
 
 /** Of `workerSeconds`; what none of them has is waiting. */
 export const NAMED = [
+  'dataSeconds',
   'computeSeconds',
-  'exchangeSeconds',
+  'reduceSeconds',
+  'gatherSeconds',
   'applySeconds',
   'checkpointSeconds',
   'loadingSeconds',
@@ -36,8 +38,10 @@ export type Reported = Partial<Record<Named, number>>;
 export function spentOf(secondsOf: (name: keyof Spent) => number): Spent {
   return {
     workerSeconds: secondsOf('workerSeconds'),
+    dataSeconds: secondsOf('dataSeconds'),
     computeSeconds: secondsOf('computeSeconds'),
-    exchangeSeconds: secondsOf('exchangeSeconds'),
+    reduceSeconds: secondsOf('reduceSeconds'),
+    gatherSeconds: secondsOf('gatherSeconds'),
     applySeconds: secondsOf('applySeconds'),
     loadingSeconds: secondsOf('loadingSeconds'),
     recoverySeconds: secondsOf('recoverySeconds'),

@@ -1,6 +1,6 @@
 /** Everything that a coordinator knows. Only apply.ts and what it calls change it. */
 import type { ShardFacts } from '../../shared/checkpoint/manifest.js';
-import type { JobSpec, JobState, Machine, Preflight, Spent } from '../../shared/wire/jobs.js';
+import type { EngineUsage, JobSpec, JobState, Machine, Preflight, Spent } from '../../shared/wire/jobs.js';
 import type { CoordinatorMessage, EngineFacts, Holding, Member, WorkerMessage } from '../../shared/wire/session.js';
 import type { AccountsRecord } from './accounts.js';
 import type { EventLog } from './event_log.js';
@@ -117,6 +117,8 @@ export interface Worker {
   microbatchMs: number;
   /** By its newest heartbeat, see session.proto. */
   loopDelayMs: number;
+  engineUsage: EngineUsage | undefined;
+  hostUsedBytes: number | undefined;
   /** What it said that it held when its session began. */
   holding: Holding | undefined;
   /** By its newest heartbeat; grows while it reads a checkpoint. */

@@ -121,6 +121,8 @@ export function nodeView(state: CoordinatorState, worker: Worker, nowMs: number)
     quarantined: quarantineOf(state, worker.worker, nowMs),
     marked: markOf(state, worker.worker),
     preflight: state.preflights.get(worker.worker)?.report,
+    engineUsage: worker.engineUsage,
+    hostUsedBytes: worker.hostUsedBytes,
   };
 }
 

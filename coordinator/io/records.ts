@@ -33,10 +33,12 @@ const progress = z.object({
   samplesRepeated: count,
 });
 
-/** Classes that an older coordinator did not know have nothing yet. */
+/** Classes that an older coordinator did not know have nothing yet; what is reduce and gather now was one. */
 const storedSpent = z
   .record(z.string(), z.number())
-  .transform((value) => spent.decode({ ...NOTHING_SPENT, ...value }, 'spent'));
+  .transform(({ exchangeSeconds = 0, ...value }) =>
+    spent.decode({ ...NOTHING_SPENT, reduceSeconds: exchangeSeconds, ...value }, 'spent'),
+  );
 
 const jobRecord = z.object({
   job: z.string(),

@@ -13,8 +13,10 @@ export interface JobTotals {
   steps: number;
   samples: number;
   stepSeconds: number;
+  dataSeconds: number;
   computeSeconds: number;
   reduceSeconds: number;
+  gatherSeconds: number;
   applySeconds: number;
   pulledBytes: number;
   lastStepSeconds: number;
@@ -65,8 +67,10 @@ function noTotals(): JobTotals {
     steps: 0,
     samples: 0,
     stepSeconds: 0,
+    dataSeconds: 0,
     computeSeconds: 0,
     reduceSeconds: 0,
+    gatherSeconds: 0,
     applySeconds: 0,
     pulledBytes: 0,
     lastStepSeconds: 0,
@@ -87,8 +91,10 @@ function addToTotals(totals: JobTotals, event: JobEvent): void {
       totals.steps += 1;
       totals.samples += event.samples;
       totals.stepSeconds += event.stepMs / 1000;
+      totals.dataSeconds += (event.dataMs ?? 0) / 1000;
       totals.computeSeconds += event.computeMs / 1000;
       totals.reduceSeconds += event.reduceMs / 1000;
+      totals.gatherSeconds += (event.gatherMs ?? 0) / 1000;
       totals.applySeconds += event.applyMs / 1000;
       totals.pulledBytes += event.pulledBytes;
       totals.lastStepSeconds = event.stepMs / 1000;

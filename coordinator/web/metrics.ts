@@ -103,8 +103,12 @@ function counts(all: readonly string[], seen: Iterable<string>): readonly Sample
 
 function workerMetrics({ state }: MetricsInput): readonly Metric[] {
   const workers = [...state.workers.values()].slice(0, MAX_WORKERS);
-  const each = (read: (worker: Worker) => number): readonly Sample[] =>
-    workers.map((worker) => ({ labels: { worker: worker.worker, host: worker.host }, value: read(worker) }));
+  /** Workers of which it is not known are left out. */
+  const each = (read: (worker: Worker) => number | undefined): readonly Sample[] =>
+    workers.flatMap((worker) => {
+      const value = read(worker);
+      return value === undefined ? [] : [{ labels: { worker: worker.worker, host: worker.host }, value }];
+    });
   return [
     gauge(
       'worker_loop_delay_seconds',
@@ -116,6 +120,36 @@ function workerMetrics({ state }: MetricsInput): readonly Metric[] {
       'Median engine time of a microbatch; 0 until it is known.',
       each((worker) => worker.microbatchMs / 1000),
     ),
+    gauge(
+      'worker_engine_cores',
+      'Cores that the engine of a worker keeps busy.',
+      each((worker) => worker.engineUsage?.cores),
+    ),
+    gauge(
+      'worker_engine_memory_bytes',
+      'Resident memory of the engine of a worker.',
+      each((worker) => worker.engineUsage?.memoryBytes),
+    ),
+    gauge(
+      'worker_host_memory_used_bytes',
+      "Memory of a worker's machine that is in use.",
+      each((worker) => worker.hostUsedBytes),
+    ),
+    gauge(
+      'worker_host_memory_bytes',
+      "Memory of a worker's machine.",
+      each((worker) => worker.machine.memoryBytes),
+    ),
+    gauge(
+      'worker_gpu_memory_used_bytes',
+      "Memory of a worker's GPU that is in use, by whomever.",
+      each((worker) => worker.engineUsage?.device?.usedBytes),
+    ),
+    gauge(
+      'worker_gpu_memory_bytes',
+      "Memory of a worker's GPU.",
+      each((worker) => worker.engineUsage?.device?.totalBytes),
+    ),
   ];
 }
 
@@ -124,8 +158,10 @@ const JOB_COUNTERS: readonly (readonly [string, string, (totals: JobTotals) => n
   ['job_steps_total', 'Steps that were reported.', (totals) => totals.steps],
   ['job_samples_total', 'Samples of those steps.', (totals) => totals.samples],
   ['job_step_seconds_total', 'Time of those steps.', (totals) => totals.stepSeconds],
+  ['job_data_seconds_total', 'Of that, reading samples.', (totals) => totals.dataSeconds],
   ['job_compute_seconds_total', 'Of that, forward and backward.', (totals) => totals.computeSeconds],
-  ['job_reduce_seconds_total', 'Of that, waiting for the reduced gradient.', (totals) => totals.reduceSeconds],
+  ['job_reduce_seconds_total', 'Of that, until the own segments were reduced.', (totals) => totals.reduceSeconds],
+  ['job_gather_seconds_total', 'Of that, fetching the other segments.', (totals) => totals.gatherSeconds],
   ['job_apply_seconds_total', 'Of that, the optimizer.', (totals) => totals.applySeconds],
   ['job_pulled_bytes_total', 'Gradient that the reporting worker pulled.', (totals) => totals.pulledBytes],
   ['job_generations_started_total', 'Generations that were started.', (totals) => totals.generations],

@@ -23,6 +23,7 @@ const LOG_CHARACTERS = 131_072;
 const LINE_CHARACTERS = 4_096;
 const TRACEBACK_CHARACTERS = 16_384;
 const DIGITS = 4;
+const MEMORY_DIGITS = 2;
 
 function short(value: number): number {
   return Number(value.toPrecision(DIGITS));
@@ -114,8 +115,24 @@ function nodeRow(
     length: member?.length ?? 0,
     loopDelayMs: short(worker.loopDelayMs),
     microbatchMs: short(worker.microbatchMs),
+    ...usageOf(worker),
     cordoned: cordonedOf(state, worker.worker) !== '',
     slow: paceMs !== undefined && worker.microbatchMs > paceMs * SLOW_FACTOR,
+  };
+}
+
+/** In so few digits that an idle machine does not change with every heartbeat. */
+function usageOf({ engineUsage, hostUsedBytes, machine }: Worker) {
+  const rounded = (bytes: number | undefined): number | null =>
+    bytes === undefined ? null : Number(bytes.toPrecision(MEMORY_DIGITS));
+  return {
+    engineCores: engineUsage === undefined ? null : Number(engineUsage.cores.toFixed(1)),
+    engineBytes: rounded(engineUsage?.memoryBytes),
+    cpus: machine.cpus,
+    hostUsedBytes: rounded(hostUsedBytes),
+    hostBytes: machine.memoryBytes,
+    deviceUsedBytes: rounded(engineUsage?.device?.usedBytes),
+    deviceBytes: engineUsage?.device?.totalBytes ?? null,
   };
 }
 

@@ -19,8 +19,10 @@ export interface Point {
   lossMin: number;
   lossMax: number;
   stepMs: number;
+  dataMs: number;
   computeMs: number;
   reduceMs: number;
+  gatherMs: number;
   applyMs: number;
   samples: number;
 }
@@ -96,8 +98,10 @@ function pointOf(event: StepCommitted, index: number): Point {
     lossMin: Number.POSITIVE_INFINITY,
     lossMax: Number.NEGATIVE_INFINITY,
     stepMs: 0,
+    dataMs: 0,
     computeMs: 0,
     reduceMs: 0,
+    gatherMs: 0,
     applyMs: 0,
     samples: 0,
   };
@@ -110,8 +114,10 @@ function fold(point: Point, event: StepCommitted): void {
   point.timeMs = event.timeMs;
   point.count += 1;
   point.stepMs += event.stepMs;
+  point.dataMs += event.dataMs ?? 0;
   point.computeMs += event.computeMs;
   point.reduceMs += event.reduceMs;
+  point.gatherMs += event.gatherMs ?? 0;
   point.applyMs += event.applyMs;
   point.samples += event.samples;
   if (!Number.isFinite(event.loss)) return;
@@ -131,8 +137,10 @@ function merge(point: Point, later: Point): void {
   point.lossMin = Math.min(point.lossMin, later.lossMin);
   point.lossMax = Math.max(point.lossMax, later.lossMax);
   point.stepMs += later.stepMs;
+  point.dataMs += later.dataMs;
   point.computeMs += later.computeMs;
   point.reduceMs += later.reduceMs;
+  point.gatherMs += later.gatherMs;
   point.applyMs += later.applyMs;
   point.samples += later.samples;
 }

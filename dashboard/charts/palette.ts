@@ -6,8 +6,10 @@ export interface Palette {
   readonly grid: string;
   readonly accent: string;
   readonly accentFaint: string;
+  readonly data: string;
   readonly compute: string;
   readonly reduce: string;
+  readonly gather: string;
   readonly apply: string;
   readonly rest: string;
   readonly warn: string;
@@ -23,8 +25,10 @@ function read(): Palette {
     grid: of('--grid'),
     accent: of('--accent'),
     accentFaint: of('--accent-faint'),
+    data: of('--data'),
     compute: of('--compute'),
     reduce: of('--reduce'),
+    gather: of('--gather'),
     apply: of('--apply'),
     rest: of('--rest'),
     warn: of('--warn'),

@@ -14,26 +14,23 @@ export interface StepTimeChartProps {
   readonly palette: Palette;
 }
 
-interface StepParts {
-  readonly compute: readonly number[];
-  readonly reduce: readonly number[];
-  readonly apply: readonly number[];
-  /** What none of the others explains. */
-  readonly rest: readonly number[];
+/** What the workers measure, in the order in which it takes place, from the bottom up. */
+const PARTS = ['data', 'compute', 'reduce', 'gather', 'apply'] as const;
+
+/** Of the newest point. */
+function newestText(series: SeriesColumns): string {
+  const parts = PARTS.map((part) => `${part} ${msText(series[`${part}Ms`].at(-1))}`);
+  return `${msText(series.stepMs.at(-1))}: ${parts.join(', ')}`;
 }
 
-function partsOf(series: SeriesColumns): StepParts {
-  const { stepMs, computeMs, reduceMs, applyMs } = series;
-  const rest = stepMs.map((whole, index) =>
-    Math.max(0, whole - (computeMs[index] ?? 0) - (reduceMs[index] ?? 0) - (applyMs[index] ?? 0)),
+/** Each part with all below it; the last is what none of the others explains. */
+function stacked(series: SeriesColumns): readonly number[][] {
+  const parts = PARTS.map((part) => series[`${part}Ms`]);
+  const rest = series.stepMs.map((whole, index) =>
+    Math.max(0, whole - parts.reduce((sum, part) => sum + (part[index] ?? 0), 0)),
   );
-  return { compute: computeMs, reduce: reduceMs, apply: applyMs, rest };
-}
-
-/** Each part with all below it. */
-function stacked({ compute, reduce, apply, rest }: StepParts): readonly number[][] {
   const sums: number[][] = [];
-  for (const part of [compute, reduce, apply, rest]) {
+  for (const part of [...parts, rest]) {
     const below = sums.at(-1);
     sums.push(part.map((value, index) => value + (below?.[index] ?? 0)));
   }
@@ -57,12 +54,11 @@ function layer(label: string, color: string, index: number): uPlot.Series {
 export function StepTimeChart({ series, byTime, markers, palette }: StepTimeChartProps): JSX.Element {
   const data = useMemo((): uPlot.AlignedData => {
     // The highest first, so that the lower ones are drawn over it.
-    return [xOf(series, byTime), ...[...stacked(partsOf(series))].reverse()];
+    return [xOf(series, byTime), ...[...stacked(series)].reverse()];
   }, [series, byTime]);
-  const last = series.stepMs.at(-1);
   return (
     <Chart
-      label={`Time of a step by ${byTime ? 'time' : 'step'}: compute, reduce, apply and the rest; now ${msText(last)}`}
+      label={`Time of a step by ${byTime ? 'time' : 'step'} in its parts, now ${newestText(series)}`}
       height={200}
       data={data}
       markers={markers}
@@ -74,9 +70,7 @@ export function StepTimeChart({ series, byTime, markers, palette }: StepTimeChar
         series: [
           xSeries(byTime),
           layer('rest', palette.rest, 1),
-          layer('apply', palette.apply, 2),
-          layer('reduce', palette.reduce, 3),
-          layer('compute', palette.compute, 4),
+          ...PARTS.toReversed().map((part, index) => layer(part, palette[part], 2 + index)),
         ],
       })}
     />

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 import warnings
+from typing import Callable, Dict, Optional
 
 import torch
+
+# The driver takes up to a millisecond to say how much memory is used, and people do not look more often.
+MEMORY_LOOK_SECONDS = 1.0
 
 # The first generation of GPUs that computes with bfloat16.
 AMPERE = (8, 0)
@@ -39,6 +44,23 @@ def choose_device(gpu: int) -> torch.device:
     # Streams, and what the user's code calls "cuda", are then this device's.
     torch.cuda.set_device(device)
     return device
+
+
+class DeviceMemory:
+    """How much of a GPU's memory is used, in bytes, by whomever: asked for at most once in MEMORY_LOOK_SECONDS. None on the CPU."""
+
+    def __init__(self, device: torch.device, clock: Callable[[], float] = time.monotonic) -> None:
+        self.device = device
+        self.clock = clock
+        self.looked = float("-inf")
+        self.newest: Optional[Dict[str, int]] = None
+
+    def look(self) -> Optional[Dict[str, int]]:
+        now = self.clock()
+        if self.device.type == "cuda" and now - self.looked >= MEMORY_LOOK_SECONDS:
+            free, total = torch.cuda.mem_get_info(self.device)
+            self.looked, self.newest = now, {"used": total - free, "total": total}
+        return self.newest
 
 
 def computes_in_bfloat16(device: torch.device) -> bool:

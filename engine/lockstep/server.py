@@ -17,7 +17,7 @@ from lockstep.commands import Apply, Compute, Fields, Load, Run
 from lockstep.compute import RunReport, compute_run
 from lockstep.control import Control, Malformed, parse_line
 from lockstep.dataset_digest import dataset_digest
-from lockstep.device import choose_device, fix_arithmetic
+from lockstep.device import DeviceMemory, choose_device, fix_arithmetic
 from lockstep.evaluation import evaluate, finish
 from lockstep.exchange_vector import ExchangeVector
 from lockstep.failures import CommandFailed, engine_error, from_engine
@@ -41,6 +41,7 @@ class Engine:
         self.state_fd = state_fd
         self.snapshots = snapshots
         self.device = device
+        self.device_memory = DeviceMemory(device)
         self.replica: Optional[Replica] = None
         self.load_failed = False
         self.answers: Dict[str, Callable[[Any, Fields], None]] = {
@@ -138,7 +139,7 @@ class Engine:
         apply_ms = round((time.perf_counter() - began) * 1000, 3)
         self.control.send(
             "applied", id=number, step=command.step, grad_norm=applied.grad_norm, lr=applied.lr, skipped=applied.skipped,
-            apply_ms=apply_ms,
+            apply_ms=apply_ms, device_memory=self.device_memory.look(),
         )
 
     def digest(self, number: Any, fields: Fields) -> None:

@@ -16,7 +16,7 @@ from lockstep.apply import take_average
 from lockstep.batches import to_device
 from lockstep.commands import Run
 from lockstep.compute import RunReport, compute_run
-from lockstep.device import choose_device, computes_in_bfloat16, fix_arithmetic, use_deterministic_kernels
+from lockstep.device import DeviceMemory, choose_device, computes_in_bfloat16, fix_arithmetic, use_deterministic_kernels
 from lockstep.exchange_vector import ExchangeLayout, ExchangeVector, VectorPool
 from lockstep.failures import CommandFailed, from_engine, user_code
 from lockstep.fingerprint import fingerprint
@@ -37,6 +37,20 @@ class DeviceTest(unittest.TestCase):
         self.assertEqual([str(call.args[0]) for call in set_device.call_args_list], chosen)
         with mock.patch("torch.cuda.is_available", return_value=False):
             self.assertEqual(choose_device(3), torch.device("cpu"))
+
+    def test_memory_of_the_gpu_is_asked_for_once_a_second_at_most(self):
+        now = [100.0]
+        memory = DeviceMemory(CUDA, clock=lambda: now[0])
+        with mock.patch("torch.cuda.mem_get_info", side_effect=[(60, 80), (50, 80)]) as asked:
+            self.assertEqual(memory.look(), {"used": 20, "total": 80})
+            now[0] += 0.9
+            self.assertEqual(memory.look(), {"used": 20, "total": 80})
+            self.assertEqual(asked.call_count, 1)
+            now[0] += 0.1
+            self.assertEqual(memory.look(), {"used": 30, "total": 80})
+            self.assertEqual(asked.call_args.args, (CUDA,))
+        with mock.patch("torch.cuda.mem_get_info", side_effect=AssertionError("asked for on the processor")):
+            self.assertIsNone(DeviceMemory(torch.device("cpu")).look())
 
     def test_bfloat16_is_left_out_of_the_fingerprint_where_the_gpu_has_none(self):
         with mock.patch("torch.cuda.get_device_capability", side_effect=[(7, 5), (8, 0), (12, 1)]):

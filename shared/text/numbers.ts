@@ -13,7 +13,15 @@ export function formatBytes(bytes: number): string {
   const units = ['B', 'kB', 'MB', 'GB', 'TB', 'PB'];
   const power = bytes < 1000 ? 0 : Math.min(units.length - 1, Math.floor(Math.log10(bytes) / 3));
   const value = bytes / 1000 ** power;
-  return `${power === 0 || value >= 100 ? Math.round(value) : value.toPrecision(2)} ${units[power]}`;
+  // What would be rounded to three digits before the point has an exponent otherwise.
+  return `${power === 0 || value >= 99.5 ? Math.round(value) : value.toPrecision(2)} ${units[power]}`;
+}
+
+/** "4.1 of 33 GB", "900 MB of 33 GB". */
+export function formatBytesOf(used: number, all: number): string {
+  const [shown, total] = [formatBytes(used), formatBytes(all)];
+  const unit = total.slice(total.indexOf(' '));
+  return `${shown.endsWith(unit) ? shown.slice(0, -unit.length) : shown} of ${total}`;
 }
 
 /** "8s", "2m05s", "3h20m". */

@@ -11,8 +11,10 @@ export interface Share {
 /** The classes of a job's worker-seconds. They add up to all of them. */
 export function classesOf(spent: Omit<Spent, 'workerSeconds' | 'queuedSeconds'>): readonly Share[] {
   return [
+    { name: 'data', seconds: spent.dataSeconds },
     { name: 'compute', seconds: spent.computeSeconds },
-    { name: 'exchange', seconds: spent.exchangeSeconds },
+    { name: 'reduce', seconds: spent.reduceSeconds },
+    { name: 'gather', seconds: spent.gatherSeconds },
     { name: 'apply', seconds: spent.applySeconds },
     { name: 'checkpoint', seconds: spent.checkpointSeconds },
     { name: 'loading', seconds: spent.loadingSeconds },
@@ -36,7 +38,7 @@ export function totalOf(shares: readonly Share[]): number {
   return shares.reduce((sum, { seconds }) => sum + seconds, 0);
 }
 
-/** "compute 81 %, exchange 9 %": without those that round to nothing. */
+/** "compute 81 %, reduce 9 %": without those that round to nothing. */
 export function sharesText(shares: readonly Share[]): string {
   const total = totalOf(shares);
   const percent = ({ seconds }: Share): number => (total === 0 ? 0 : Math.round((100 * seconds) / total));

@@ -7,7 +7,7 @@ import type { UserRole } from '../role.js';
 import type { JobEvent, JobState, Spent, Usage } from './jobs.js';
 
 /** Raised with every change that an older page would misread. */
-export const DASHBOARD_VERSION = 3;
+export const DASHBOARD_VERSION = 4;
 
 export type NodeState = 'idle' | 'measuring' | 'loading' | 'ready' | 'training' | 'leaving';
 
@@ -52,6 +52,16 @@ export interface NodeRow {
   readonly loopDelayMs: number;
   /** Median engine time of a microbatch; 0 until it is known. */
   readonly microbatchMs: number;
+  /** Cores that its engine keeps busy, and resident memory of that in bytes; null while there is none, or it cannot be seen. */
+  readonly engineCores: number | null;
+  readonly engineBytes: number | null;
+  /** Of the machine. */
+  readonly cpus: number;
+  readonly hostUsedBytes: number | null;
+  readonly hostBytes: number;
+  /** Of its GPU, whoever uses it; null without one. */
+  readonly deviceUsedBytes: number | null;
+  readonly deviceBytes: number | null;
   /** Its microbatches take much longer than those of the others of its job. */
   readonly slow: boolean;
   /** It gets no new work, by somebody's decision. */
@@ -92,9 +102,12 @@ export interface SeriesColumns {
   readonly loss: readonly (number | null)[];
   readonly lossMin: readonly (number | null)[];
   readonly lossMax: readonly (number | null)[];
+  /** The time of a step, and its parts; see docs/metrics.md. */
   readonly stepMs: readonly number[];
+  readonly dataMs: readonly number[];
   readonly computeMs: readonly number[];
   readonly reduceMs: readonly number[];
+  readonly gatherMs: readonly number[];
   readonly applyMs: readonly number[];
   /** Samples of a step, divided by its time. */
   readonly samplesPerSecond: readonly (number | null)[];

@@ -83,8 +83,10 @@ export const empty = message({});
 /** Where the worker-seconds of a job went. */
 export const spent = message({
   workerSeconds: double,
+  dataSeconds: double,
   computeSeconds: double,
-  exchangeSeconds: double,
+  reduceSeconds: double,
+  gatherSeconds: double,
   applySeconds: double,
   loadingSeconds: double,
   recoverySeconds: double,
@@ -195,6 +197,12 @@ export const nodeReference = message({ worker: id });
 export const cordonRequest = message({ worker: id, reason: line });
 export const drainRequest = message({ worker: id, reason: line, deadlineMs: uint53 });
 
+const deviceMemory = message({ usedBytes: uint53, totalBytes: uint53 });
+export type DeviceMemory = Infer<typeof deviceMemory>;
+
+export const engineUsage = message({ memoryBytes: uint53, cores: double, device: optional(deviceMemory) });
+export type EngineUsage = Infer<typeof engineUsage>;
+
 export const node = message({
   worker: id,
   host: text(255),
@@ -210,6 +218,8 @@ export const node = message({
   quarantined: line,
   marked: line,
   preflight: optional(preflight),
+  engineUsage: optional(engineUsage),
+  hostUsedBytes: optional(uint53),
 });
 export type Node = Infer<typeof node>;
 export const nodeList = message({ nodes: list(node), timeMs: uint53 });
@@ -244,6 +254,8 @@ export const jobEvent = union(
       steps: uint53,
       pulledBytes: uint53,
       skipped: bool,
+      dataMs: optional(double),
+      gatherMs: optional(double),
     }),
     recovered: message({ generation: uint53, step: uint53, pauseMs: double }),
     leaderChanged: message({ term: uint53 }),

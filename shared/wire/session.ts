@@ -13,7 +13,7 @@ import {
   uint53,
   union,
 } from './codec.js';
-import { jobSpec, machine, metrics, preflight } from './jobs.js';
+import { engineUsage, jobSpec, machine, metrics, preflight } from './jobs.js';
 
 const id = text(128);
 const line = text(4096);
@@ -109,6 +109,8 @@ export const workerMessage = union('message', {
     microbatchMs: double,
     restoredPieces: uint53,
     loopDelayMs: double,
+    engineUsage: optional(engineUsage),
+    hostUsedBytes: optional(uint53),
   }),
   loaded: message({ job: id, facts: engineFacts, engineStart: uint32 }),
   engineFailed: message({
@@ -140,6 +142,8 @@ export const workerMessage = union('message', {
     pulledBytes: uint53,
     gradNorm: optional(double),
     skipped: bool,
+    dataMs: optional(double),
+    gatherMs: optional(double),
   }),
   digestReported: message({ job: id, committed: uint53, weights: digest, state: digest }),
   evaluated: message({ job: id, committed: uint53, metrics }),

@@ -1,4 +1,5 @@
 import { mkdirSync } from 'node:fs';
+import { availableParallelism, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Browser, Page } from 'playwright-core';
@@ -60,6 +61,45 @@ it('a submitted job appears by itself, and its loss grows while it trains', asyn
   await untilSteps(points + 10);
   expect(await lossPoints()).toBeGreaterThanOrEqual(points + 10);
   expect(await curvePixels(page)).toBeGreaterThan(200);
+});
+
+it('the parts of a step are shown, and add up to no more than the step', async () => {
+  const chart = page.locator('.chart[aria-label^="Time of a step"]');
+  // Milliseconds as the chart says them of the newest step: of all of it, and of each part.
+  const times = async (): Promise<Readonly<Record<string, number>>> => {
+    const label = (await chart.getAttribute('aria-label')) ?? '';
+    const step = Number(/now ([\d.]+) ms:/.exec(label)?.[1]);
+    const parts = [...label.matchAll(/(\w+) ([\d.]+) ms/g)].map(([, name = '', ms]) => [name, Number(ms)]);
+    return { ...Object.fromEntries(parts), step };
+  };
+  await expect.poll(async () => (await times())['gather'], { timeout: 20_000 }).toBeGreaterThan(0);
+  const { data = 0, compute = 0, reduce = -1, gather = -1, apply = 0, step = 0 } = await times();
+  console.log('the newest step, in ms:', { data, compute, reduce, gather, apply, step });
+  for (const part of [data, compute, apply]) expect(part).toBeGreaterThan(0);
+  expect(data).toBeLessThan(compute);
+  expect(Math.min(reduce, gather)).toBeGreaterThanOrEqual(0);
+  // Each is rounded to two digits.
+  expect(data + compute + reduce + gather + apply).toBeLessThan(1.1 * step);
+  const legend = await chart.locator('.u-legend .u-label').allTextContents();
+  expect(legend).toEqual(['step', 'rest', 'apply', 'gather', 'reduce', 'compute', 'data']);
+});
+
+it('the workers are shown with the cores and the memory that they use', async () => {
+  const table = page.getByRole('table', { name: 'Workers of this job' });
+  const head = (await table.locator('thead th').allTextContents()).map((text) => text.trim());
+  const cellOf = (column: string) =>
+    table.locator('tbody tr', { hasText: 'w1' }).locator('th, td').nth(head.indexOf(column));
+  const cores = async (): Promise<number> =>
+    Number(/^([\d.]+) of/.exec((await cellOf('Cores memory').textContent()) ?? '')?.[1]);
+  await expect.poll(cores, { timeout: 20_000 }).toBeGreaterThan(0);
+  expect(await cores()).toBeLessThanOrEqual(availableParallelism());
+  // PyTorch alone takes more than 100 MB.
+  const memory = (await cellOf('Cores memory').locator('.below').textContent()) ?? '';
+  const [, amount, unit = ''] = /^([\d.]+) (MB|GB)$/.exec(memory) ?? [];
+  const megabytes = Number(amount) * (unit === 'GB' ? 1000 : 1);
+  expect(megabytes).toBeGreaterThan(100);
+  expect(megabytes).toBeLessThan(totalmem() / 1e6);
+  expect(await cellOf('Host memory').locator('.below').textContent()).toMatch(/^[\d.]+( MB)? of [\d.]+ GB$/);
 });
 
 it('a killed worker shows within a second', async () => {

@@ -201,6 +201,7 @@ describe('jobs, nodes and audits for programs', () => {
         cordoned: 'broken fan',
         quarantined: '',
         marked: 'slow disk',
+        engineUsage: { memoryBytes: 5, cores: 1.5, device: { usedBytes: 3, totalBytes: 8 } },
       }),
     ).toEqual({
       ...{ worker: 'w1', host: 'h', pid: 3, engine_pid: 4, state: 'training', job: 'j1', step: 17, engine: 'torch' },
@@ -210,6 +211,8 @@ describe('jobs, nodes and audits for programs', () => {
       quarantined: '',
       marked: 'slow disk',
       preflight: null,
+      engine_usage: { memory_bytes: 5, cores: 1.5, device: { used_bytes: 3, total_bytes: 8 } },
+      host_used_bytes: null,
     });
     expect(auditJson({ job: 'j1', steps: 9, samplesLost: 1, samplesRepeated: 2 })).toEqual({
       ...{ event: 'audit', job: 'j1', samples_lost: 1, samples_repeated: 2, steps: 9 },

@@ -26,7 +26,9 @@ const node: Node = {
     job: 'j1',
     committed: 40,
   },
-  engine: 'torch 2.1 cpu',
+  engine: 'torch 2.1 cuda',
+  engineUsage: { memoryBytes: 450e6, cores: 1.48, device: { usedBytes: 9e9, totalBytes: 80e9 } },
+  hostUsedBytes: 810e6,
   machine: { labels: new Map(), cpus: 1, gpus: 0, memoryBytes: 2 ** 30 },
   cordoned: '',
   quarantined: '',
@@ -56,8 +58,8 @@ describe('top', () => {
         'job  name  state    progress    step    loss    steps/s  left  workers',
         'j1   gpt   running  #####.....  50/100  0.5000  5.00     10s   w1 w2',
         '',
-        'worker  host  state     job  step  loop ms  engine',
-        'w1      box   training  gpt  40    1.3      torch 2.1 cpu',
+        'worker  host  state     job  step  loop ms  cores  memory  host memory       engine',
+        'w1      box   training  gpt  40    1.3      1.5    450 MB  810 MB of 1.1 GB  torch 2.1 cuda, 9.0 of 80 GB',
       ].join('\n'),
     );
   });
@@ -79,6 +81,12 @@ describe('top', () => {
     const usage = { ...UNUSED, jobs, idleSeconds: 1000 };
     const text = topText({ ...snapshot(0, []), usage }, new Map());
     expect(text.split('\n')[1]).toBe('worker-hours: 1.11, compute 63 %, waiting 13 %, idle 25 %');
+  });
+
+  it('shows nothing of what is not known of a worker', () => {
+    const unknown = { ...node, engine: '', engineUsage: undefined, hostUsedBytes: undefined };
+    const text = topText(snapshot(0, [job('j1')], [unknown]), new Map());
+    expect(text.split('\n').at(-1)).toMatch(/^w1 +box +training +gpt +40 +1.3$/);
   });
 
   it('a job that was restored does not go backwards', () => {

@@ -1,6 +1,7 @@
 import { expect, it } from 'vitest';
 import { membershipOf } from '../../dashboard/charts/generations.js';
 import { smoothed } from '../../dashboard/charts/smooth.js';
+import { bytesOfText, bytesText, msText } from '../../dashboard/figures.js';
 import { routeOf } from '../../dashboard/route.js';
 import type { EventRow } from '../../shared/wire/dashboard.js';
 
@@ -51,4 +52,32 @@ it.each([
   ['#/jobs/%', { kind: 'job', job: '%' }],
 ])('the address %s is the page %o', (hash, route) => {
   expect(routeOf(hash)).toEqual(route);
+});
+
+it.each([
+  [0, '0 ms'],
+  [1e-7, '0 ms'],
+  [0.04, '0.04 ms'],
+  [1.26, '1.3 ms'],
+  [99.4, '99 ms'],
+  [99.7, '100 ms'],
+  [9_999, '9999 ms'],
+  [12_340, '12.3 s'],
+  [undefined, '–'],
+])('%s milliseconds are shown as %s', (ms, text) => {
+  expect(msText(ms)).toBe(text);
+});
+
+it.each([
+  [4.1e9, 33e9, '4.1 of 33 GB'],
+  [9e8, 33e9, '900 MB of 33 GB'],
+  [99.7e6, 2e8, '100 of 200 MB'],
+  [null, 33e9, '–'],
+  [null, null, '–'],
+])('%s of %s bytes are shown as %s', (used, all, text) => {
+  expect(bytesOfText(used, all)).toBe(text);
+});
+
+it('bytes that are not known are a dash', () => {
+  expect([bytesText(null), bytesText(0), bytesText(99.7e6)]).toEqual(['–', '0 B', '100 MB']);
 });

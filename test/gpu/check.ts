@@ -41,8 +41,10 @@ interface Run {
   readonly engines: readonly string[];
   readonly stepsPerSecond: number;
   /** Medians of a step, milliseconds. */
+  readonly dataMs: number;
   readonly computeMs: number;
   readonly reduceMs: number;
+  readonly gatherMs: number;
   readonly applyMs: number;
 }
 
@@ -147,8 +149,10 @@ function speeds(steps: readonly StepCommitted[], timesMs: readonly number[]) {
   const median = (of: (step: StepCommitted) => number): number => rounded(medianOf(measured.map(of)));
   return {
     stepsPerSecond: rounded(((times.length - 1) * 1000) / ((times.at(-1) ?? 0) - (times[0] ?? 0)) || 0),
+    dataMs: median((step) => step.dataMs ?? 0),
     computeMs: median((step) => step.computeMs),
     reduceMs: median((step) => step.reduceMs),
+    gatherMs: median((step) => step.gatherMs ?? 0),
     applyMs: median((step) => step.applyMs),
   };
 }
@@ -179,19 +183,22 @@ function report(runs: readonly Run[], { device, torch, cuda }: Machine, { cpu, j
   const problems = problemsOf(runs, cpu);
   if (json) {
     for (const { exchange, workers, weightsDigest, engines, ...run } of runs) {
-      const { stepsPerSecond, computeMs, reduceMs, applyMs } = run;
-      const speed = { steps_per_second: stepsPerSecond, compute_ms: computeMs, reduce_ms: reduceMs, apply_ms: applyMs };
+      const { stepsPerSecond, dataMs, computeMs, reduceMs, gatherMs, applyMs } = run;
+      const exchanged = { reduce_ms: reduceMs, gather_ms: gatherMs };
+      const parts = { data_ms: dataMs, compute_ms: computeMs, ...exchanged, apply_ms: applyMs };
+      const speed = { steps_per_second: stepsPerSecond, ...parts };
       say(JSON.stringify({ event: 'gpu_run', exchange, workers, weights_digest: weightsDigest, engines, ...speed }));
     }
     say(JSON.stringify({ event: 'gpu_check', device, torch, cuda, same: problems.length === 0, problems }));
     return problems.length === 0;
   }
   const table = new Table({
-    head: ['exchange', 'workers', 'steps/s', 'compute ms', 'reduce ms', 'apply ms', 'weights'],
-    colAligns: ['left', 'right', 'right', 'right', 'right', 'right', 'left'],
+    head: ['exchange', 'workers', 'steps/s', 'data ms', 'compute ms', 'reduce ms', 'gather ms', 'apply ms', 'weights'],
+    colAligns: ['left', 'right', 'right', 'right', 'right', 'right', 'right', 'right', 'left'],
   });
   for (const run of runs) {
-    const numbers = [run.stepsPerSecond, run.computeMs, run.reduceMs, run.applyMs].map((value) => value.toFixed(2));
+    const parts = [run.dataMs, run.computeMs, run.reduceMs, run.gatherMs, run.applyMs];
+    const numbers = [run.stepsPerSecond, ...parts].map((value) => value.toFixed(2));
     table.push([run.exchange, run.workers, ...numbers, run.weightsDigest.slice(0, 16)]);
   }
   say(

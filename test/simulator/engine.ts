@@ -265,7 +265,7 @@ export class SimulatedEngine {
     this.host.world.say(this.host.name, `engine ${this.start} applied ${step}${right ? '' : ': WRONG'}`);
     this.weights = right ? applied(this.weights, gradient) : mix(GARBAGE, step);
     this.committed += 1;
-    return { event: 'applied', step, grad_norm: null, lr: 0.1, skipped: false, apply_ms: 1 };
+    return { event: 'applied', step, grad_norm: null, lr: 0.1, skipped: false, apply_ms: 1, device_memory: null };
   }
 
   #exportState(): EngineEvent {

@@ -5,7 +5,7 @@ import type { DataPlaneEvent } from '../../worker/collective/data_plane.js';
 import { apply } from '../../worker/core/apply.js';
 import type { CoreCheckpointCommand, WorkerCommand } from '../../worker/core/command.js';
 import type { EngineEvent } from '../../worker/core/engine_protocol.js';
-import type { WorkerEvent } from '../../worker/core/event.js';
+import { NO_USAGE, type WorkerEvent } from '../../worker/core/event.js';
 import { initialState, type WorkerState } from '../../worker/core/state.js';
 import { CheckpointThread } from './checkpoint/checkpoint_thread.js';
 import { SimulatedDataPlane } from './collective/data_plane.js';
@@ -131,7 +131,7 @@ export class WorkerHost extends SimulatedProcess {
   }
 
   protected ticked(): void {
-    this.#dispatch({ kind: 'ticked', loopDelayMs: 0 });
+    this.#dispatch({ kind: 'ticked', loopDelayMs: 0, usage: NO_USAGE });
   }
 
   #dispatch(event: WorkerEvent): void {

@@ -38,8 +38,10 @@ const stepEvent = z.object({
   generation: z.number(),
   samples: z.number(),
   step_ms: z.number(),
+  data_ms: z.number(),
   compute_ms: z.number(),
   reduce_ms: z.number(),
+  gather_ms: z.number(),
   apply_ms: z.number(),
   pulled_bytes: z.number(),
 });

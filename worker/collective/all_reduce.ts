@@ -60,6 +60,8 @@ export class AllReduce implements Run, PullOwner {
   readonly #retries = new Set<NodeJS.Timeout>();
   readonly #refusedSince = new Map<number, number>();
   #pulledBytes = 0;
+  /** When the newest own segment was; where all of them are empty, there was never anything to reduce. */
+  #ownReducedMs = performance.now();
   /** The own segment of the last bucket is reduced and not offered yet. */
   #lastIsReduced: boolean;
   #ended = false;
@@ -282,6 +284,7 @@ export class AllReduce implements Run, PullOwner {
    * drops what belongs to it, while this worker still needs something of it.
    */
   #ownSegmentReduced(bucket: number): void {
+    this.#ownReducedMs = performance.now();
     if (bucket === this.#plan.lastBucket) this.#lastIsReduced = true;
     else this.options.segmentHeld(bucket, this.#routes.own.segment);
   }
@@ -303,7 +306,8 @@ export class AllReduce implements Run, PullOwner {
     if (given.length < this.#facts.length) return;
     this.stop();
     const facts = sumFacts(given, this.#context.microbatches);
-    this.options.done({ step: this.step, facts, pulledBytes: this.#pulledBytes });
+    const gatherMs = performance.now() - this.#ownReducedMs;
+    this.options.done({ step: this.step, facts, pulledBytes: this.#pulledBytes, gatherMs });
   }
 
   /** The peer has stopped this generation, or not opened the job: either we are told to stop soon, or it comes back. */

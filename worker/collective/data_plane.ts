@@ -137,6 +137,8 @@ export type DataPlaneEvent =
       readonly facts: PartialFacts;
       /** Bytes of gradients read from peers for this step, through sockets or from their memory. */
       readonly pulledBytes: number;
+      /** Milliseconds from when the own segment of every bucket was reduced to when all was there. */
+      readonly gatherMs: number;
     }
   | {
       readonly kind: 'state_fetched';

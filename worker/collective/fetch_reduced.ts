@@ -29,6 +29,8 @@ export class FetchReduced implements Run, PullOwner {
   readonly #failures = new Map<string, string>();
   #timer: NodeJS.Timeout | undefined;
   #pulledBytes = 0;
+  /** Nothing is reduced here: all of it is gathered. */
+  readonly #beganMs = performance.now();
   #ended = false;
 
   constructor(private readonly options: FetchReducedOptions) {
@@ -106,7 +108,7 @@ export class FetchReduced implements Run, PullOwner {
   #finish(facts: PartialFacts): void {
     const { step, done } = this.options;
     this.stop();
-    done({ step, facts, pulledBytes: this.#pulledBytes });
+    done({ step, facts, pulledBytes: this.#pulledBytes, gatherMs: performance.now() - this.#beganMs });
   }
 
   refused(_pull: Pull, reason: Refusal): void {

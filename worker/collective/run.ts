@@ -34,6 +34,7 @@ export interface ReducedResult {
   readonly step: number;
   readonly facts: PartialFacts;
   readonly pulledBytes: number;
+  readonly gatherMs: number;
 }
 
 export interface Run {

@@ -62,7 +62,7 @@ function handle(turn: Turn, event: WorkerEvent): void {
       session.stopRequested(turn);
       break;
     case 'ticked':
-      session.heartbeat(turn, event.loopDelayMs);
+      session.heartbeat(turn, event);
       if (run !== undefined) engineLife.checkHang(turn, run);
       break;
   }

@@ -86,6 +86,8 @@ export type EngineEvent =
       readonly lr: number | null;
       readonly skipped: boolean;
       readonly apply_ms: number;
+      /** Bytes of the GPU's memory; null on the processor. */
+      readonly device_memory: { readonly used: number; readonly total: number } | null;
     }
   | { readonly event: 'digest'; readonly weights: string; readonly state: string }
   | { readonly event: 'evaluated'; readonly metrics: Readonly<Record<string, number>> }

@@ -1,5 +1,5 @@
 /** What can happen to a worker. Time, randomness and ids come in here. */
-import type { Preflight } from '../../shared/wire/jobs.js';
+import type { EngineUsage, Preflight } from '../../shared/wire/jobs.js';
 import type { CoordinatorMessage } from '../../shared/wire/session.js';
 import type { CheckpointEvent } from '../checkpoint/checkpoints.js';
 import type { DataPlaneEvent } from '../collective/data_plane.js';
@@ -10,6 +10,14 @@ export interface PrintedLine {
   readonly stream: string;
   readonly text: string;
 }
+
+/** What is in use, as far as it can be seen; see proto/jobs.proto. */
+export interface Usage {
+  readonly engine: Omit<EngineUsage, 'device'> | undefined;
+  readonly hostUsedBytes: number | undefined;
+}
+
+export const NO_USAGE: Usage = { engine: undefined, hostUsedBytes: undefined };
 
 export type WorkerEvent =
   /** A session stream is open; the core answers with hello. */
@@ -29,7 +37,7 @@ export type WorkerEvent =
   /** The daemon was told to stop. */
   | { readonly kind: 'stop_requested' }
   /** `loopDelayMs`: 99th percentile of how late the daemon's main loop was in the last second. */
-  | { readonly kind: 'ticked'; readonly loopDelayMs: number };
+  | { readonly kind: 'ticked'; readonly loopDelayMs: number; readonly usage: Usage };
 
 export interface At<E> {
   readonly nowMs: number;

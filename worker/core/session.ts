@@ -2,6 +2,7 @@
 
 import { medianOf } from '../../shared/median.js';
 import type { CoordinatorMessage } from '../../shared/wire/session.js';
+import type { WorkerEvent } from './event.js';
 import { resendReports } from './generation.js';
 import { replayPrints } from './prints.js';
 import { holdingOf, send, type Turn } from './turn.js';
@@ -33,7 +34,7 @@ export function stopRequested(turn: Turn): void {
   else send(turn, { kind: 'leaving' });
 }
 
-export function heartbeat(turn: Turn, loopDelayMs: number): void {
+export function heartbeat(turn: Turn, { loopDelayMs, usage }: Extract<WorkerEvent, { kind: 'ticked' }>): void {
   if (turn.nowMs - turn.state.heartbeatSentMs < turn.state.heartbeatMs) return;
   turn.state.heartbeatSentMs = turn.nowMs;
   const { run } = turn.state;
@@ -44,5 +45,8 @@ export function heartbeat(turn: Turn, loopDelayMs: number): void {
     microbatchMs: medianOf(run?.microbatchTimesMs ?? []),
     restoredPieces: run?.restoredPieces ?? 0,
     loopDelayMs,
+    // What was seen of an engine may be older than the job.
+    engineUsage: run && usage.engine && { ...usage.engine, device: run.deviceMemory },
+    hostUsedBytes: usage.hostUsedBytes,
   });
 }

@@ -1,6 +1,6 @@
 /** Everything that a worker knows. Only apply.ts and what it calls change it. */
 import type { TreeNode } from '../../shared/tree.js';
-import type { JobSpec, Machine, Preflight } from '../../shared/wire/jobs.js';
+import type { DeviceMemory, JobSpec, Machine, Preflight } from '../../shared/wire/jobs.js';
 import type { EngineFacts, Member, Placement, Restore, WorkerMessage } from '../../shared/wire/session.js';
 import type { PartialFacts } from '../collective/data_plane.js';
 import type { CoreDataPlaneCommand } from './command.js';
@@ -22,6 +22,7 @@ export interface InFlight {
   readonly nodes: Map<string, OwnNode>;
   startedMs: number;
   computedMs: number;
+  dataMs: number;
   computeMs: number;
 }
 
@@ -31,8 +32,13 @@ export interface Applying {
   readonly facts: PartialFacts;
   readonly pulledBytes: number;
   readonly startedMs: number;
+  readonly dataMs: number;
   readonly computeMs: number;
-  readonly reduceMs: number;
+  /** When the last own partial was whole, and the reduced vector. */
+  readonly computedMs: number;
+  readonly reducedMs: number;
+  /** Of the time before that, since the own segments were reduced. */
+  readonly gatherMs: number;
   readonly generation: number;
   /** The worker has healed since, so the engine's answer says nothing about the state that it has now. */
   discarded: boolean;
@@ -137,6 +143,8 @@ export interface JobRun {
   /** Placements of the step in flight, for a worker that must first commit the one before. */
   resumeWith: readonly Placement[] | undefined;
   readonly applying: Applying[];
+  /** When the engine had applied the newest of its steps. */
+  appliedMs: number;
   /** What the data plane is told once the engine has read the slot that it will write. */
   waitsForSlot: SlotWriter | undefined;
   /** Reports that the coordinator has not acknowledged, oldest first. */
@@ -147,6 +155,8 @@ export interface JobRun {
   readonly stepTimesMs: number[];
   /** Engine time a microbatch, of the newest partials. */
   readonly microbatchTimesMs: number[];
+  /** As its engine said last. */
+  deviceMemory: DeviceMemory | undefined;
   unloading: boolean;
 }
 
@@ -231,6 +241,7 @@ export function newRun(
     restoredPieces: 0,
     resumeWith: undefined,
     applying: [],
+    appliedMs: 0,
     waitsForSlot: undefined,
     reports: [],
     lastDigest: undefined,
@@ -238,6 +249,7 @@ export function newRun(
     lastLoss: null,
     stepTimesMs: [],
     microbatchTimesMs: [],
+    deviceMemory: undefined,
     unloading: false,
   };
 }

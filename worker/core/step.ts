@@ -40,6 +40,7 @@ function openInFlight(turn: Turn, run: JobRun): NonNullable<JobRun['inFlight']> 
     nodes: new Map(),
     startedMs: turn.nowMs,
     computedMs: turn.nowMs,
+    dataMs: 0,
     computeMs: 0,
   };
   return run.inFlight;
@@ -114,7 +115,8 @@ export function partialComputed(turn: Turn, run: JobRun, event: Extract<EngineEv
   const own = inFlight.nodes.get(nodeKey(event));
   if (own === undefined) return;
   own.facts = { loss: event.loss, weight: event.weight, consumed: event.consumed };
-  inFlight.computeMs += event.compute_ms + event.data_ms;
+  inFlight.dataMs += event.data_ms;
+  inFlight.computeMs += event.compute_ms;
   inFlight.computedMs = turn.nowMs;
   keepNewest(run.microbatchTimesMs, (event.compute_ms + event.data_ms) / event.length);
   const { node, slot, facts } = own;
@@ -135,8 +137,11 @@ export function reduced(turn: Turn, run: JobRun, event: Extract<DataPlaneEvent, 
     facts: event.facts,
     pulledBytes: event.pulledBytes,
     startedMs: inFlight?.startedMs ?? turn.nowMs,
+    dataMs: inFlight?.dataMs ?? 0,
     computeMs: inFlight?.computeMs ?? 0,
-    reduceMs: turn.nowMs - (inFlight?.computedMs ?? turn.nowMs),
+    computedMs: inFlight?.computedMs ?? turn.nowMs,
+    reducedMs: turn.nowMs,
+    gatherMs: event.gatherMs,
     generation: run.generation,
     discarded: false,
   });
@@ -164,6 +169,30 @@ function afterCommit(turn: Turn, run: JobRun, facts: EngineFacts, membership: Me
   if (run.reports.length < REPORTS_KEPT) runStep(turn, run, placements);
 }
 
+type StepTimes = Pick<StepReport, 'stepMs' | 'dataMs' | 'computeMs' | 'reduceMs' | 'gatherMs' | 'applyMs'>;
+
+/**
+ * A step begins when the engine is done with the one before. Of reduce and gather only what comes after the own computation counts: before
+ * that they cost no time. Each moment is counted once: what the engine did before this daemon heard that the step before was applied is
+ * part of that one's time, so no more of the engine's own figures is taken than fits.
+ */
+function timesOf(run: JobRun, nowMs: number, applying: Applying, applyMs: number): StepTimes {
+  const beganMs = Math.max(applying.startedMs, run.appliedMs);
+  const computedMs = Math.max(applying.computedMs, beganMs);
+  const reducedMs = Math.max(applying.reducedMs, computedMs);
+  const engineMs = applying.dataMs + applying.computeMs;
+  const fits = engineMs > 0 ? Math.min(1, (computedMs - beganMs) / engineMs) : 0;
+  const gatherMs = Math.min(applying.gatherMs, reducedMs - computedMs);
+  return {
+    stepMs: nowMs - beganMs,
+    dataMs: fits * applying.dataMs,
+    computeMs: fits * applying.computeMs,
+    reduceMs: reducedMs - computedMs - gatherMs,
+    gatherMs,
+    applyMs: Math.min(applyMs, nowMs - reducedMs),
+  };
+}
+
 function reportOf(run: JobRun, nowMs: number, applying: Applying, applied: Extract<EngineEvent, { event: 'applied' }>) {
   const report: StepReport = {
     kind: 'stepCommitted',
@@ -173,10 +202,7 @@ function reportOf(run: JobRun, nowMs: number, applying: Applying, applied: Extra
     loss: applying.facts.loss,
     weight: applying.facts.weight,
     consumed: Buffer.from(applying.facts.consumed.join(''), 'hex'),
-    stepMs: nowMs - applying.startedMs,
-    computeMs: applying.computeMs,
-    reduceMs: applying.reduceMs,
-    applyMs: applied.apply_ms,
+    ...timesOf(run, nowMs, applying, applied.apply_ms),
     pulledBytes: applying.pulledBytes,
     gradNorm: applied.grad_norm ?? undefined,
     skipped: applied.skipped,
@@ -193,8 +219,12 @@ export function applied(turn: Turn, run: JobRun, event: Extract<EngineEvent, { e
   const waits = run.waitsForSlot;
   run.waitsForSlot = undefined;
   if (waits !== undefined) writeSlot(turn, run, waits);
-  if (applying.discarded) return;
-  const report = reportOf(run, turn.nowMs, applying, event);
+  if (event.device_memory !== null) {
+    run.deviceMemory = { usedBytes: event.device_memory.used, totalBytes: event.device_memory.total };
+  }
+  const report = applying.discarded ? undefined : reportOf(run, turn.nowMs, applying, event);
+  run.appliedMs = turn.nowMs;
+  if (report === undefined) return;
   run.reports.push(report);
   run.lastLoss = report.weight > 0 ? report.loss / report.weight : null;
   keepNewest(run.stepTimesMs, report.stepMs);

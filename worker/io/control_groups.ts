@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import koffi from 'koffi';
 import type { Logger } from '../../shared/logger.js';
+import type { Used } from './usage.js';
 
 const REMOVE_TRIES = 50;
 const REMOVE_PAUSE_MS = 100;
@@ -27,6 +28,8 @@ export interface EngineGroup {
   remove(): Promise<void>;
   /** Something in it was killed because it wanted more memory than it may have. */
   ranOutOfMemory(): boolean;
+  /** Undefined where memory is not counted. */
+  used(): Used | undefined;
 }
 
 /** The folder of the group that was handed over to this process; undefined: none was. */
@@ -100,6 +103,7 @@ export class ControlGroups {
       kill: () => this.#write(join(group, 'cgroup.kill'), '1'),
       remove: () => remove(group),
       ranOutOfMemory: () => /^oom_kill [1-9]/m.test(read(join(group, 'memory.events'))),
+      used: () => groupUsed(group),
     };
   }
 
@@ -111,6 +115,24 @@ export class ControlGroups {
       this.log.warn('a control group could not be told', { file, error: String(error) });
     }
   }
+}
+
+/** Memory as resident memory counts it: without the files that the kernel keeps in it as long as nobody else wants it. */
+export function groupUsed(group: string): Used | undefined {
+  const memory = read(join(group, 'memory.stat'));
+  const cpu = read(join(group, 'cpu.stat'));
+  const [anonymous, shared, micros] = [
+    numberIn(memory, 'anon'),
+    numberIn(memory, 'shmem'),
+    numberIn(cpu, 'usage_usec'),
+  ];
+  if (anonymous === undefined || shared === undefined || micros === undefined) return undefined;
+  return { memoryBytes: anonymous + shared, cpuSeconds: micros / 1e6 };
+}
+
+function numberIn(text: string, name: string): number | undefined {
+  const found = new RegExp(`^${name} (\\d+)$`, 'm').exec(text)?.[1];
+  return found === undefined ? undefined : Number(found);
 }
 
 function read(file: string): string {

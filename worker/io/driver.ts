@@ -8,7 +8,7 @@ import type { Checkpoints } from '../checkpoint/checkpoints.js';
 import type { DataPlane, DataPlaneCommand } from '../collective/data_plane.js';
 import { apply } from '../core/apply.js';
 import type { CoreCheckpointCommand, CoreDataPlaneCommand, WorkerCommand } from '../core/command.js';
-import type { WorkerEvent } from '../core/event.js';
+import { NO_USAGE, type WorkerEvent } from '../core/event.js';
 import type { WorkerState } from '../core/state.js';
 import type { EngineBounds } from './engine_bounds.js';
 import { helperPids } from './engine_launch.js';
@@ -17,6 +17,7 @@ import { codeFailure, type JobCode } from './job_code.js';
 import { createModelFolder, describeModel, takeModel } from './model_folder.js';
 import type { MeasureRequest } from './preflight.js';
 import type { SessionClient } from './session_client.js';
+import { UsageMeter } from './usage.js';
 
 const TICK_MS = 50;
 /** The main loop is looked at so often, and judged after so many looks. */
@@ -53,6 +54,9 @@ export class Driver {
   readonly #ticker: NodeJS.Timeout;
   readonly #loopDelay = monitorEventLoopDelay({ resolution: LOOP_LOOK_MS });
   #loopDelayMs = 0;
+  readonly #meter = new UsageMeter();
+  #usage = NO_USAGE;
+  #meteredMs = 0;
   /** The measurement that is under way, and the process that stands for an engine in it. */
   #measuring: { readonly stop: AbortController; peers: readonly MeasuredPeer[]; pid: number } | undefined;
   #draining = false;
@@ -74,7 +78,17 @@ export class Driver {
       this.#loopDelayMs = Math.max(0, this.#loopDelay.percentile(99) / 1e6 - LOOP_LOOK_MS);
       this.#loopDelay.reset();
     }
-    this.dispatch({ kind: 'ticked', loopDelayMs: this.#loopDelayMs });
+    this.#lookAtUsage();
+    this.dispatch({ kind: 'ticked', loopDelayMs: this.#loopDelayMs, usage: this.#usage });
+  }
+
+  /** As often as there are heartbeats. */
+  #lookAtUsage(): void {
+    const nowMs = performance.now();
+    const { heartbeatMs, run } = this.#options.state;
+    if (nowMs - this.#meteredMs < heartbeatMs) return;
+    this.#meteredMs = nowMs;
+    this.#usage = this.#meter.look(run && this.#engines.get(run.engineStart), nowMs);
   }
 
   /** The job that the worker has, for whatever is logged meanwhile. */

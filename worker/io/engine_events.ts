@@ -48,6 +48,7 @@ const engineEvent = z.discriminatedUnion('event', [
     lr: z.number().nullable(),
     skipped: z.boolean(),
     apply_ms: ms,
+    device_memory: z.object({ used: count, total: count }).nullable(),
   }),
   z.object({ event: z.literal('digest'), weights: hash, state: hash }),
   z.object({ event: z.literal('evaluated'), metrics: z.record(z.string().max(128), z.number()) }),

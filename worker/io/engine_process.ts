@@ -11,6 +11,7 @@ import { asEngine } from './engine_launch.js';
 import { readLines } from './lines.js';
 import { MemoryFile } from './memory_file.js';
 import { PrintBatch } from './print_batch.js';
+import type { Used } from './usage.js';
 
 const CONTROL_LINE_LENGTH = 8 * 1024 * 1024;
 const PRINTED_LINE_LENGTH = 8 * 1024;
@@ -105,6 +106,11 @@ export class EngineProcess {
   /** 0 when it could not be started. */
   get pid(): number {
     return this.#child.pid ?? 0;
+  }
+
+  /** See UsageMeter. */
+  groupUsed(): Used | undefined {
+    return this.#options.place.group?.used();
   }
 
   /** The core names the code as the coordinator does; the engine is told the folder in which it lies here. */

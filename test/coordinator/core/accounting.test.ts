@@ -37,7 +37,7 @@ function clusterSeconds({ cluster }: CoordinatorState): number {
   return Object.values(cluster.unused).reduce((sum, one) => sum + one, cluster.jobs.workerSeconds);
 }
 
-const STEP = { stepMs: 100, computeMs: 60, reduceMs: 20, applyMs: 10 };
+const STEP = { stepMs: 100, dataMs: 5, computeMs: 55, reduceMs: 15, gatherMs: 5, applyMs: 10 };
 
 describe('the time of the workers of a job', () => {
   it('is loading until its first generation, then what the steps say, and the rest is waiting', () => {
@@ -49,8 +49,10 @@ describe('the time of the workers of a job', () => {
     train(state, run);
     for (let step = 0; step < 10; step++) accountStep(run, STEP, false);
     accountNow(turnAt(state, 2_000));
-    expect(run.spent.computeSeconds).toBeCloseTo(1.2);
-    expect(run.spent.exchangeSeconds).toBeCloseTo(0.4);
+    expect(run.spent.dataSeconds).toBeCloseTo(0.1);
+    expect(run.spent.computeSeconds).toBeCloseTo(1.1);
+    expect(run.spent.reduceSeconds).toBeCloseTo(0.3);
+    expect(run.spent.gatherSeconds).toBeCloseTo(0.1);
     expect(run.spent.applySeconds).toBeCloseTo(0.2);
     expect(run.spent.waitingSeconds).toBeCloseTo(0.2);
     expect(run.spent.workerSeconds).toBe(4);
@@ -80,7 +82,7 @@ describe('the time of the workers of a job', () => {
     for (let step = 0; step < 100; step++) accountStep(run, STEP, false);
     accountNow(turnAt(state, 900));
     expect(run.spent.workerSeconds).toBe(0.9);
-    expect(run.spent.computeSeconds).toBeCloseTo(0.6);
+    expect(run.spent.computeSeconds).toBeCloseTo(0.55);
     expect(run.spent.waitingSeconds).toBeCloseTo(0);
   });
 

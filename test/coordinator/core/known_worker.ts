@@ -21,6 +21,8 @@ export function knownWorker(name: string, job: string | undefined): Worker {
     unloading: false,
     microbatchMs: 0,
     loopDelayMs: 0,
+    engineUsage: undefined,
+    hostUsedBytes: undefined,
     holding: undefined,
     restoredPieces: 0,
     measures: false,

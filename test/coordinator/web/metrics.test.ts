@@ -19,6 +19,11 @@ function scrape(): string {
   state.nodes.set('w3', { worker: 'w3', cordoned: '' });
   const known = { incarnation: 'w4#1', report: undefined, sinceMs: 0, judged: true, goneMs: undefined };
   state.preflights.set('w4', { ...known, marked: 'slow' });
+  const [w1, w2] = ['w1', 'w2'].map((name) => state.workers.get(name));
+  if (w1 === undefined || w2 === undefined) throw new Error('the workers are there');
+  const device = { usedBytes: 3e9, totalBytes: 8e10 };
+  Object.assign(w1, { engineUsage: { memoryBytes: 2e9, cores: 1.25, device }, hostUsedBytes: 5e8 });
+  Object.assign(w2, { engineUsage: { memoryBytes: 1e9, cores: 0.5 } });
   const run = addJob(state, 'a');
   addStep(run, 0);
   addStep(run, 1);
@@ -43,7 +48,17 @@ it('says what happened, in the units of the names', () => {
     'lockstep_job_steps_total{job="a",name="x"} 2',
     'lockstep_job_samples_total{job="a",name="x"} 8',
     'lockstep_job_step_seconds_total{job="a",name="x"} 0.02',
+    'lockstep_job_data_seconds_total{job="a",name="x"} 0.001',
+    'lockstep_job_compute_seconds_total{job="a",name="x"} 0.011',
+    'lockstep_job_reduce_seconds_total{job="a",name="x"} 0.0035',
+    'lockstep_job_gather_seconds_total{job="a",name="x"} 0.0005',
     'lockstep_job_loss{job="a",name="x"} 0.5',
+    'lockstep_worker_engine_cores{worker="w1",host="h"} 1.25',
+    'lockstep_worker_engine_memory_bytes{worker="w2",host="h"} 1000000000',
+    'lockstep_worker_gpu_memory_used_bytes{worker="w1",host="h"} 3000000000',
+    'lockstep_worker_gpu_memory_bytes{worker="w1",host="h"} 80000000000',
+    'lockstep_worker_host_memory_used_bytes{worker="w1",host="h"} 500000000',
+    'lockstep_worker_host_memory_bytes{worker="w3",host="h"} 1073741824',
     'lockstep_cluster_worker_seconds{class="compute"} 2',
     'lockstep_cluster_worker_seconds{class="idle"} 5',
     'lockstep_cluster_queued_worker_seconds 4',
@@ -54,6 +69,13 @@ it('says what happened, in the units of the names', () => {
   ]) {
     expect(text.split('\n')).toContain(line);
   }
+});
+
+it('says nothing of what is not known of a worker', () => {
+  const text = scrape();
+  expect(text).not.toContain('lockstep_worker_engine_cores{worker="w3"');
+  expect(text).not.toContain('lockstep_worker_gpu_memory_bytes{worker="w2"');
+  expect(text).not.toContain('lockstep_worker_host_memory_used_bytes{worker="w2"');
 });
 
 it('every line is one that Prometheus reads', () => {

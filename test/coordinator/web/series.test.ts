@@ -63,3 +63,25 @@ it('losses that are no numbers are gaps', () => {
   series.add(stepEvent(2, 2, 3));
   expect(changeFrom(series, 0).columns.loss).toEqual([null, null, 3]);
 });
+
+it('a point has the mean time of a step and of each of its parts', () => {
+  const { columns } = changeFrom(seriesOf(count(9), 8), 0);
+  expect(columns.step).toEqual([1, 3, 5, 7, 8]);
+  for (const [column, mean] of [
+    [columns.stepMs, 10],
+    [columns.dataMs, 0.5],
+    [columns.computeMs, 5.5],
+    [columns.reduceMs, 1.75],
+    [columns.gatherMs, 0.25],
+    [columns.applyMs, 1],
+  ] as const) {
+    expect(column).toEqual(columns.step.map(() => mean));
+  }
+});
+
+it('of a worker that does not tell data and gather apart, both are nothing', () => {
+  const series = new JobSeries();
+  series.add({ ...stepEvent(0, 0), dataMs: undefined, gatherMs: undefined });
+  series.add(stepEvent(1, 1));
+  expect(changeFrom(series, 0).columns).toMatchObject({ dataMs: [0, 0.5], gatherMs: [0, 0.25] });
+});

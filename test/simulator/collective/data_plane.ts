@@ -170,7 +170,7 @@ export class SimulatedDataPlane {
     this.#wake(shelf);
     this.#world.say(this.host.name, `data plane: step ${step} whole in generation ${generation}`);
     this.#world.onMoment('reduced_whole', this.host.name);
-    this.#emit({ kind: 'reduced', job: shelf.job, generation, step, facts, pulledBytes: 1 });
+    this.#emit({ kind: 'reduced', job: shelf.job, generation, step, facts, pulledBytes: 1, gatherMs: 1 });
   }
 
   #peerFailed(shelf: Shelf, { generation, roster }: Generation, rank: number, reason: string): void {

@@ -1,6 +1,9 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { BUCKET_BYTES } from '../../../worker/collective/segments.js';
 import { bitsOf, Cluster, Gradients, placementsFor, reduceOn, type TestWorker } from './test_worker.js';
+
+const LATE_MS = 200;
 
 describe.each([
   ['that send to each other', false],
@@ -98,6 +101,27 @@ describe.each([
     all[1]?.publish(0, { lo: 2, length: 2 }, gradients);
     await Promise.all(all.map((worker) => worker.next('reduced')));
     for (const worker of all) expect(bitsOf(worker.reduced(0)).equals(bitsOf(gradients.total))).toBe(true);
+  });
+
+  it('counts as gather what comes after the own segments are reduced, and nothing before', async () => {
+    const shape = { elements: 1_200_000, microbatches: 4 };
+    const [first, second] = cluster.begin(2, shape);
+    if (first === undefined || second === undefined) throw new Error('two workers are needed');
+    const gradients = new Gradients(shape, 6);
+    const placements = placementsFor(4, [1, 1]);
+    first.reduce(0, placements);
+    first.publish(0, { lo: 0, length: 2 }, gradients);
+    // The partial is late: the first waits for it with its own segments. Then the second does not reduce: the first waits for its segments.
+    await delay(LATE_MS);
+    const publishedMs = performance.now();
+    second.publish(0, { lo: 2, length: 2 }, gradients);
+    await delay(2 * LATE_MS);
+    second.reduce(0, placements);
+    const reduced = await Promise.all([first.next('reduced'), second.next('reduced')]);
+    const [waited = 0, late = 0] = reduced.map(({ gatherMs }) => gatherMs);
+    expect(waited).toBeGreaterThan(LATE_MS);
+    expect(waited).toBeLessThanOrEqual(performance.now() - publishedMs);
+    expect(late).toBeLessThan(waited);
   });
 
   it('begins with buckets that are final while the rest is computed', async () => {

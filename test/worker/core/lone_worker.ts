@@ -1,6 +1,6 @@
 /** A worker's core, told what a coordinator, an engine and a data plane would tell it, up to its first step. */
 import { parseJobSpec } from '../../../shared/job_spec.js';
-import type { CoordinatorMessage } from '../../../shared/wire/session.js';
+import type { CoordinatorMessage, WorkerMessage } from '../../../shared/wire/session.js';
 import { apply } from '../../../worker/core/apply.js';
 import type { WorkerCommand } from '../../../worker/core/command.js';
 import type { EngineEvent } from '../../../worker/core/engine_protocol.js';
@@ -26,6 +26,7 @@ export interface Vector {
 export class LoneWorker {
   readonly commands: WorkerCommand[] = [];
   readonly #state = initialState(IDENTITY);
+  nowMs = 0;
 
   constructor(
     /** Lines of the job file beside those that every job has. */
@@ -33,7 +34,7 @@ export class LoneWorker {
   ) {}
 
   happen(event: WorkerEvent): readonly WorkerCommand[] {
-    const commands = apply(this.#state, { nowMs: 0, wallMs: 0, event });
+    const commands = apply(this.#state, { nowMs: this.nowMs, wallMs: 0, event });
     this.commands.push(...commands);
     return commands;
   }
@@ -63,6 +64,12 @@ export class LoneWorker {
       dataset_digest: DIGEST,
     });
     this.engine({ event: 'digest', weights: DIGEST, state: DIGEST });
+  }
+
+  /** What it has said to the coordinator, of one kind. */
+  said<K extends WorkerMessage['kind']>(kind: K): readonly Extract<WorkerMessage, { kind: K }>[] {
+    const isWanted = (message: WorkerMessage): message is Extract<WorkerMessage, { kind: K }> => message.kind === kind;
+    return this.commands.flatMap((command) => (command.kind === 'send' ? [command.message] : [])).filter(isWanted);
   }
 
   /** Operations that the engine has not answered. */
