@@ -241,6 +241,7 @@ async function run(config: CoordinatorConfig, place: Place, isAbandoned: () => b
     server.forceShutdown();
     joining?.close();
     client.close();
+    await audit.close();
     process.exit(0);
   };
   // Not once: the kernel can send several when the launcher dies, and without a handler the second would kill.

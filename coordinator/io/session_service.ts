@@ -8,7 +8,7 @@ import type { Logger } from '../../shared/logger.js';
 import { hostAndPort } from '../../shared/schema.js';
 import { WireError } from '../../shared/wire/codec.js';
 import { type CoordinatorMessage, type WorkerMessage, workerMessage } from '../../shared/wire/session.js';
-import type { AuditLog } from './audit_log.js';
+import type { AuditTrail } from './audit_log.js';
 import type { Driver, Sessions } from './driver.js';
 import { notLeading, refusal } from './refusal.js';
 import { bytesOf } from './session_wire.js';
@@ -37,7 +37,7 @@ export class SessionService implements Sessions {
   readonly #driver: Driver;
   readonly #leader: () => string | undefined;
   readonly #log: Logger;
-  readonly #audit: Pick<AuditLog, 'record'>;
+  readonly #audit: Pick<AuditTrail, 'record'>;
   readonly #drop: (peer: string) => void;
   readonly #limits: SessionLimits;
   /** Sessions that have not said who they are, until when they may. */
@@ -48,7 +48,7 @@ export class SessionService implements Sessions {
     driver: Driver,
     leader: () => string | undefined,
     log: Logger,
-    audit: Pick<AuditLog, 'record'>,
+    audit: Pick<AuditTrail, 'record'>,
     drop: (peer: string) => void,
     limits: SessionLimits = { sessions: MAX_SESSIONS, helloMs: HELLO_MS },
   ) {

@@ -12,7 +12,7 @@ import type { Visit } from '../../shared/wire/dashboard.js';
 import type { ReplyErrorCode } from '../core/command.js';
 import type { CoordinatorEvent } from '../core/event.js';
 import type { CoordinatorState } from '../core/state.js';
-import type { AuditLog } from '../io/audit_log.js';
+import type { AuditTrail } from '../io/audit_log.js';
 import { type Access, accessFor, isOnlyLocal, isSecure, liveAddressOf, refusalOf, strictRefusalOf } from './access.js';
 import { refuseUpgrade, send, sendJson, sendRefusal, sendText } from './answers.js';
 import { type Audit, auditTo } from './audit.js';
@@ -53,7 +53,7 @@ export interface DashboardOptions {
   readonly leader: () => KnownLeader | null;
   /** Asks etcd; within a bound. */
   readonly etcdAnswers: () => Promise<boolean>;
-  readonly audit: Pick<AuditLog, 'record'>;
+  readonly audit: AuditTrail;
   readonly log: Logger;
 }
 
@@ -116,6 +116,7 @@ export class Dashboard {
       requests: this.#requests,
       tokens: this.#tokens,
       audit: this.#audit,
+      auditObjection: () => options.audit.objection,
       nowMs: () => performance.now(),
       wallMs: () => Date.now(),
     });

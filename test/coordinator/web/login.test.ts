@@ -44,7 +44,7 @@ async function start(config: Partial<DashboardConfig>, host = '127.0.0.1'): Prom
     dispatch: () => undefined,
     leader: () => null,
     etcdAnswers: async () => true,
-    audit: { record: (entry) => void logged.push(entry) },
+    audit: { record: (entry) => void logged.push(entry), objection: undefined },
     log,
   });
 }
