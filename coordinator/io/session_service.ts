@@ -1,10 +1,10 @@
 /** The session service: one stream a worker. */
 import { type ServerDuplexStream, status, type UntypedServiceImplementation } from '@grpc/grpc-js';
 import { nanoid } from 'nanoid';
-import { DAEMON_NAME, DAEMON_NAME_TEXT } from '../../shared/config.js';
 import { callerOf } from '../../shared/identity/caller.js';
 import { described } from '../../shared/identity/identity.js';
 import type { Logger } from '../../shared/logger.js';
+import { NAME, NAME_TEXT } from '../../shared/name.js';
 import { hostAndPort } from '../../shared/schema.js';
 import { WireError } from '../../shared/wire/codec.js';
 import { type CoordinatorMessage, type WorkerMessage, workerMessage } from '../../shared/wire/session.js';
@@ -151,7 +151,7 @@ export class SessionService implements Sessions {
 
   /** A session is of one worker, whose name and address are such that a configuration can say; others will be told them. */
   #greeted(session: string, { worker, peerAddress }: Extract<WorkerMessage, { kind: 'hello' }>): void {
-    if (!DAEMON_NAME.test(worker)) throw new WireError('WorkerMessage.hello.worker', `must be ${DAEMON_NAME_TEXT}`);
+    if (!NAME.test(worker)) throw new WireError('WorkerMessage.hello.worker', `must be ${NAME_TEXT}`);
     if (!address.safeParse(peerAddress).success) {
       throw new WireError('WorkerMessage.hello.peerAddress', 'must be host:port');
     }
