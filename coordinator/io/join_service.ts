@@ -66,9 +66,8 @@ export class JoinService {
   readonly #nowMs: () => number;
   #attempts = MOST_AT_ONCE;
   #countedMs: number;
-  /** Attempts that were not looked at, since the last entry that says so. */
+  /** Attempts that were not looked at, and of which no entry says so yet. */
   #unseen = 0;
-  #unseenMs = Number.NEGATIVE_INFINITY;
 
   constructor(private readonly options: JoinServiceOptions) {
     this.#nowMs = options.nowMs ?? (() => performance.now());
@@ -136,13 +135,15 @@ export class JoinService {
     return true;
   }
 
-  /** One entry in each such time says of how many: a flood must not fill the log. */
+  /** One entry for all of them in such a time: a flood must not fill the log. */
   #noteUnseen(call: ServerUnaryCall<unknown, unknown>, refused: Refusal): void {
     this.#unseen += 1;
-    if (this.#nowMs() - this.#unseenMs < NEXT_MS) return;
-    this.#unseenMs = this.#nowMs();
-    this.#record(call, { attempts: String(this.#unseen) }, refused);
-    this.#unseen = 0;
+    if (this.#unseen > 1) return;
+    const note = (): void => {
+      this.#record(call, { attempts: String(this.#unseen) }, refused);
+      this.#unseen = 0;
+    };
+    setTimeout(note, NEXT_MS).unref();
   }
 
   #note(call: ServerUnaryCall<unknown, unknown>, { worker, certificate }: Attempt, refused?: Refusal): void {

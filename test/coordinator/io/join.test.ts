@@ -258,7 +258,6 @@ describe('the port for joining', () => {
   });
 
   it('lets so many try and no more, and says of a flood in one line a second', async () => {
-    let stillMs = 0;
     const strict = await startJoining({
       credentials: new TestSource(await authority.credentialsOf('coordinator', 'c1')),
       caKey: joinPath(authority.folder, 'ca.key'),
@@ -266,7 +265,7 @@ describe('the port for joining', () => {
       tokens,
       audit: { record: (entry) => void audited.push(entry), objection: undefined },
       log: { warn: () => Object.create(null) },
-      nowMs: () => stillMs,
+      nowMs: () => 0,
     });
     try {
       const text = joinTokenText(newJoinToken('w1', joining.fingerprint()));
@@ -276,10 +275,7 @@ describe('the port for joining', () => {
       const messages = await Promise.all(tries);
       expect(messages.filter((message) => message.includes('too many attempts'))).toHaveLength(2);
       const unseen = () => audited.filter(({ outcome }) => outcome === 'RESOURCE_EXHAUSTED').map(({ on }) => on);
-      expect(unseen()).toEqual([{ attempts: '1' }]);
-      stillMs = 1_000;
-      for (let tries = 0; tries < 2; tries++) await join(`127.0.0.1:${strict.port}`, text).catch(() => undefined);
-      expect(unseen()).toEqual([{ attempts: '1' }, { attempts: '2' }]);
+      await expect.poll(unseen, { timeout: 3_000 }).toEqual([{ attempts: '2' }]);
     } finally {
       strict.close();
     }
