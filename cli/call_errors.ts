@@ -1,10 +1,8 @@
 /** What a failed call to a coordinator means. The only place of the command line that knows gRPC status codes. */
 import { type ServiceError, status } from '@grpc/grpc-js';
 import { printable } from '../shared/text/printable.js';
+import { LEADER_KEY } from '../shared/wire/leader_key.js';
 import { CliError, exitCodes } from './exit_codes.js';
-
-/** Metadata key by which a coordinator that does not lead names the one that does. */
-const LEADER_KEY = 'lockstep-leader';
 
 export type CallFailure =
   /** Another coordinator leads; `address` is missing while none does. */

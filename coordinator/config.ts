@@ -1,4 +1,5 @@
 /** The configuration of a coordinator daemon. */
+import { dirname } from 'node:path';
 import type { z } from 'zod';
 import {
   advertise,
@@ -89,9 +90,15 @@ function objectionsTo(file: Fields): readonly Objection[] {
     file.join_listen === undefined || file.tls?.ca_key !== undefined
       ? []
       : [{ path: ['join_listen'], message: "needs tls.ca_key, the authority's key, to make certificates" }];
+  const { tokens, proxy } = dashboard ?? {};
+  const needsHeader = proxy !== undefined && (tokens === undefined || proxy.role_header !== undefined);
+  const unnamed =
+    proxy?.header === undefined && needsHeader
+      ? [{ path: ['dashboard', 'proxy', 'header'], message: 'is missing: the header in which the proxy names people' }]
+      : [];
   // Whoever has to log in may come from elsewhere.
-  const open = dashboard?.tokens === undefined && dashboard?.proxy === undefined ? dashboard?.listen : undefined;
-  return [...joining, ...openAddresses(file, { listen, advertise }, { dashboard: open })];
+  const open = tokens === undefined && proxy === undefined ? dashboard?.listen : undefined;
+  return [...joining, ...unnamed, ...openAddresses(file, { listen, advertise }, { dashboard: open })];
 }
 
 function tlsOf({ tls }: Fields): CoordinatorTls | undefined {
@@ -109,7 +116,7 @@ export function readCoordinatorConfig(path: string): CoordinatorConfig {
     name: file.name,
     listen: file.listen,
     advertise: file.advertise,
-    dashboard: dashboardConfigOf(file.dashboard),
+    dashboard: dashboardConfigOf(file.dashboard, dirname(path)),
     tls: tlsOf(file),
     joinListen: file.join_listen,
     auditLog: file.audit_log,

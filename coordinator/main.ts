@@ -26,6 +26,7 @@ import { bundlesInUse } from './core/bundles_in_use.js';
 import { DEFAULT_SETTINGS, initialState } from './core/state.js';
 import { coordinatorHealth } from './health.js';
 import { AuditLog } from './io/audit_log.js';
+import { checkAuthorityKey } from './io/authority_key.js';
 import { BundleKeeper } from './io/bundle_keeper.js';
 import { BundleStore } from './io/bundle_store.js';
 import { BundlesService } from './io/bundles_service.js';
@@ -241,6 +242,7 @@ async function run(config: CoordinatorConfig, place: Place, isAbandoned: () => b
     server.forceShutdown();
     joining?.close();
     client.close();
+    await audit.close();
     process.exit(0);
   };
   // Not once: the kernel can send several when the launcher dies, and without a handler the second would kill.
@@ -251,8 +253,10 @@ try {
   const { config: path, checkOnly } = daemonArguments('coordinator', process.argv.slice(2));
   const config = readCoordinatorConfig(path);
   const place = { configPath: path, credentialsDirectory: process.env['CREDENTIALS_DIRECTORY'] };
-  if (checkOnly) process.stdout.write(rightText(path, checkCredentials(config, 'coordinator', place)));
-  else await run(config, place, config.dieWithParent ? dieWithParent() : () => false);
+  if (checkOnly) {
+    const unseen = checkCredentials(config, 'coordinator', place) ?? checkAuthorityKey(config.tls, place);
+    process.stdout.write(rightText(path, unseen));
+  } else await run(config, place, config.dieWithParent ? dieWithParent() : () => false);
 } catch (error) {
   process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
   process.exit(error instanceof ConfigError ? EXIT_BAD_CONFIG : 1);

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import type { z } from 'zod';
 import { isLoopback } from './identity/open_address.js';
+import { NAME, NAME_TEXT } from './name.js';
 import { check, flag, hostAndPort, oneOf, strictMap, textLike, wholeNumber } from './schema.js';
 import { parseYaml, YamlError } from './yaml_text.js';
 
@@ -20,10 +21,7 @@ export interface EtcdConfig {
   readonly prefix: string;
 }
 
-/** Names of daemons, as in their configuration and in what workers say of themselves. */
-export const DAEMON_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
-export const DAEMON_NAME_TEXT = "1 to 63 of A-Z, a-z, 0-9, '.', '_' and '-', beginning with a letter or digit";
-const nameLike = textLike(DAEMON_NAME, DAEMON_NAME_TEXT);
+const nameLike = textLike(NAME, NAME_TEXT);
 
 /** Left out, it is the host name of the machine. */
 export const daemonName = nameLike.prefault(() => hostname());

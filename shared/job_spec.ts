@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { CHANGES, concerns, type JobChange, withChanges } from './job_changes.js';
 import { JobSpecError } from './job_spec_error.js';
+import { NAME, NAME_TEXT } from './name.js';
 import {
   type Checked,
   check,
@@ -24,7 +25,6 @@ const MAX_COUNT = 1_000_000_000;
 const MAX_BATCH = 1_048_576;
 const MAX_MICROBATCHES = 4096;
 const MAX_THREADS = 256;
-const MAX_NAME_LENGTH = 63;
 const MAX_TASK_LENGTH = 512;
 const MAX_MINUTES = 1_000_000;
 const MAX_KEPT = 100;
@@ -32,10 +32,7 @@ const MAX_RESTORES = 1_000_000;
 const MOST_PRIORITY = 100;
 const DEFAULT_CHECKPOINTS = { every: 0, minutes: 10, keep: 2, keep_every: 0 };
 
-const name = textLike(
-  /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/,
-  `1 to ${MAX_NAME_LENGTH} of A-Z, a-z, 0-9, '.', '_' and '-', beginning with a letter or digit`,
-);
+const name = textLike(NAME, NAME_TEXT);
 
 const TASK_FILE = /^[A-Za-z0-9_][A-Za-z0-9_.-]*(\/[A-Za-z0-9_][A-Za-z0-9_.-]*)*\.py$/;
 const TASK_CLASS = /^[A-Za-z_][A-Za-z0-9_]*$/;

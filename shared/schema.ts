@@ -1,5 +1,6 @@
 /** The pieces that our file schemas are made of; every refusal names the key and says what would be right. */
 import { z } from 'zod';
+import { NAME, NAME_TEXT } from './name.js';
 import { joinField, quoted } from './yaml_text.js';
 
 /** What is wrong with a value, and the path of its key. */
@@ -76,13 +77,10 @@ export function strictMap<const S extends z.ZodRawShape>(shape: S) {
   });
 }
 
-/** Names of labels and of users. */
-export const LABEL = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
-export const LABEL_TEXT = "1 to 63 letters, digits, '.', '_' and '-', beginning with a letter or digit";
 const MOST_LABELS = 64;
 
 /** A label's name or value. */
-export const labelText = textLike(LABEL, LABEL_TEXT);
+export const labelText = textLike(NAME, NAME_TEXT);
 
 /** A map of labels to what `values` allows. */
 export function labelMap<S extends z.ZodType>(values: S, be: string) {
@@ -92,7 +90,7 @@ export function labelMap<S extends z.ZodType>(values: S, be: string) {
     .refine((map) => Object.keys(map).length <= MOST_LABELS, { error })
     .superRefine((map, context) => {
       for (const label of Object.keys(map)) {
-        if (!LABEL.test(label)) context.addIssue({ code: 'custom', path: [label], message: 'is no label' });
+        if (!NAME.test(label)) context.addIssue({ code: 'custom', path: [label], message: 'is no label' });
       }
     });
 }

@@ -1,7 +1,7 @@
 /** `lockstep certs` and the commands below it. */
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import { NAME, NAME_TEXT } from '../../shared/name.js';
 import { USER_ROLES } from '../../shared/role.js';
-import { LABEL, LABEL_TEXT } from '../../shared/schema.js';
 import {
   AUTHORITY_DAYS,
   CERTIFICATE_DAYS,
@@ -83,8 +83,8 @@ function address(value: string, before: readonly string[] = []): readonly string
 }
 
 function checkedName(name: string): string {
-  if (LABEL.test(name)) return name;
-  throw new CliError(exitCodes.usage, `${JSON.stringify(name.slice(0, 80))}: a name must be ${LABEL_TEXT}`);
+  if (NAME.test(name)) return name;
+  throw new CliError(exitCodes.usage, `${JSON.stringify(name.slice(0, 80))}: a name must be ${NAME_TEXT}`);
 }
 
 function duration(text: string): number {

@@ -3,9 +3,7 @@
  * `lockstep audit` compares is data.) One JSON object a line, on stdout with "audit": true, and in a file of bounded size if one is configured.
  */
 import { createLogger, type Logger } from '../../shared/logger.js';
-import { RotatingLog } from '../../shared/rotating_log.js';
-
-const OWNER_ONLY = 0o600;
+import { AuditFile } from './audit_file.js';
 
 export interface AuditEntry {
   /** By the certificate, a token of the dashboard or its proxy: "submitter anna"; "local" where nobody is asked for one. */
@@ -22,10 +20,16 @@ export interface AuditEntry {
   readonly reason?: string | undefined;
 }
 
-export class AuditLog {
+/** Where entries go. */
+export interface AuditTrail {
+  record(entry: AuditEntry): void;
+  /** Why nothing may be changed now: it could not be written down. */
+  readonly objection: string | undefined;
+}
+
+export class AuditLog implements AuditTrail {
   readonly #stdout: Logger;
-  readonly #file: RotatingLog | undefined;
-  #failing = false;
+  readonly #file: AuditFile | undefined;
 
   /** Throws if the file cannot be opened. */
   constructor(
@@ -34,19 +38,20 @@ export class AuditLog {
   ) {
     // Whatever level is configured.
     this.#stdout = createLogger('coordinator', coordinator, 'info');
-    this.#file = path === undefined ? undefined : new RotatingLog(path, undefined, OWNER_ONLY);
+    this.#file = path === undefined ? undefined : new AuditFile(path, this.#stdout);
+  }
+
+  get objection(): string | undefined {
+    return this.#file?.isFull ? 'the audit log of this coordinator cannot be written; try again later' : undefined;
   }
 
   record(entry: AuditEntry): void {
     this.#stdout.info('audit', { audit: true, ...entry });
     const line = { time: new Date().toISOString(), coordinator: this.coordinator, ...entry };
-    try {
-      this.#file?.write(Buffer.from(`${JSON.stringify(line)}\n`));
-      this.#failing = false;
-    } catch (error) {
-      // The call has been answered, or is about to be: a full disk stops no cluster. It is said once.
-      if (!this.#failing) this.#stdout.error('the audit log cannot be written', { error: String(error) });
-      this.#failing = true;
-    }
+    this.#file?.add(`${JSON.stringify(line)}\n`, entry.outcome === 'OK');
+  }
+
+  async close(): Promise<void> {
+    await this.#file?.close();
   }
 }

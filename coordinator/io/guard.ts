@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { callerOf } from '../../shared/identity/caller.js';
 import { described, type Identity } from '../../shared/identity/identity.js';
 import { type AnyCall, type AnyHandler, handlersOf, implementationOf } from '../../shared/wire/handlers.js';
-import type { AuditLog } from './audit_log.js';
+import type { AuditTrail } from './audit_log.js';
 import { PERMISSIONS, type Permission } from './permissions.js';
 import { type Refusal, refusal } from './refusal.js';
 
@@ -14,7 +14,7 @@ const MOST_CHARACTERS = 256;
 export interface GuardOptions {
   /** Callers have certificates. Otherwise whoever reaches the port may do everything. */
   readonly secured: boolean;
-  readonly audit: Pick<AuditLog, 'record'>;
+  readonly audit: AuditTrail;
 }
 
 /** The same service, guarded. Throws for a method that nobody has been permitted: it would be a fault of ours. */
@@ -57,7 +57,7 @@ function guardedHandler(
         outcome,
         ...(reason === undefined ? {} : { reason }),
       });
-    const refused = secured ? objectionTo(caller, name, permission) : undefined;
+    const refused = (secured ? objectionTo(caller, name, permission) : undefined) ?? unwritten(permission, audit);
     if (refused !== undefined) {
       note(status[refused.code], refused.details);
       refuse(call, reply, refused);
@@ -80,6 +80,11 @@ function objectionTo(caller: Identity | undefined, name: string, { roles }: Perm
     status.PERMISSION_DENIED,
     `${described(caller)} may not call ${name}, which is for: ${roles.join(', ')}`,
   );
+}
+
+/** What changes something must be written down. */
+function unwritten({ changes }: Permission, { objection }: AuditTrail): Refusal | undefined {
+  return changes && objection !== undefined ? refusal(status.RESOURCE_EXHAUSTED, objection) : undefined;
 }
 
 function refuse(call: AnyCall, reply: Parameters<AnyHandler>[1], refused: Refusal): void {

@@ -11,8 +11,8 @@ import { problemOfReference, sha256OfReference } from '../../shared/bundle/refer
 import { callerOf } from '../../shared/identity/caller.js';
 import { described } from '../../shared/identity/identity.js';
 import { validateJobSpec } from '../../shared/job_spec.js';
+import { NAME, NAME_TEXT } from '../../shared/name.js';
 import { isOthersJob } from '../../shared/role.js';
-import { LABEL, LABEL_TEXT } from '../../shared/schema.js';
 import { type Codec, WireError } from '../../shared/wire/codec.js';
 import * as wire from '../../shared/wire/jobs.js';
 import type { ReplyErrorCode } from '../core/command.js';
@@ -225,8 +225,8 @@ export class JobsService implements Requests {
     if (problem !== undefined) {
       throw refused(status.INVALID_ARGUMENT, `${problem.field}: ${problem.problem}`);
     }
-    if (!LABEL.test(submit.user)) {
-      const message = `user: must be ${LABEL_TEXT}`;
+    if (!NAME.test(submit.user)) {
+      const message = `user: must be ${NAME_TEXT}`;
       throw refused(status.INVALID_ARGUMENT, message);
     }
     if (!/^(\/|s3:\/\/[^/])/.test(submit.checkpoints)) {

@@ -14,7 +14,7 @@ import type { Logger } from '../../shared/logger.js';
 import { WireError } from '../../shared/wire/codec.js';
 import * as wire from '../../shared/wire/identity.js';
 import { JoinClient } from '../../shared/wire/services.js';
-import type { AuditLog } from './audit_log.js';
+import type { AuditEntry, AuditTrail } from './audit_log.js';
 import type { JoinTokens } from './join_tokens.js';
 import { type Refusal, Refused, refusal, refused } from './refusal.js';
 import { requestDeadline } from './request_deadline.js';
@@ -35,7 +35,7 @@ const CERTIFICATE_DAYS = 90;
 export interface JoinServiceOptions {
   readonly tokens: JoinTokens;
   readonly authority: () => Authority;
-  readonly audit: Pick<AuditLog, 'record'>;
+  readonly audit: AuditTrail;
   readonly log: Pick<Logger, 'warn'>;
   /** A parameter for tests only. */
   readonly nowMs?: () => number;
@@ -56,10 +56,18 @@ export function joinServer(options: JoinServiceOptions): Server {
   return server;
 }
 
+/** What an entry of the audit log says of an attempt, as far as it is known. */
+interface Attempt {
+  worker: string;
+  certificate: string;
+}
+
 export class JoinService {
   readonly #nowMs: () => number;
   #attempts = MOST_AT_ONCE;
   #countedMs: number;
+  /** Attempts that were not looked at, and of which no entry says so yet. */
+  #unseen = 0;
 
   constructor(private readonly options: JoinServiceOptions) {
     this.#nowMs = options.nowMs ?? (() => performance.now());
@@ -69,27 +77,42 @@ export class JoinService {
   get implementation(): UntypedServiceImplementation {
     return {
       join: (call: ServerUnaryCall<unknown, unknown>, reply: sendUnaryData<unknown>) => {
-        this.#join(call).then(
-          (answer) => reply(null, wire.joinAnswer.encode(answer, 'JoinAnswer')),
-          (error) => reply(this.#refusalOf(error), null),
+        if (!this.#mayTry()) {
+          const refused = refusal(status.RESOURCE_EXHAUSTED, 'too many attempts to join; try again in a while');
+          this.#noteUnseen(call, refused);
+          reply(refused, null);
+          return;
+        }
+        const attempt: Attempt = { worker: '', certificate: '' };
+        this.#join(call.request, attempt).then(
+          (answer) => {
+            this.#note(call, attempt);
+            reply(null, wire.joinAnswer.encode(answer, 'JoinAnswer'));
+          },
+          (error) => {
+            const refused = this.#refusalOf(error);
+            this.#note(call, attempt, refused);
+            reply(refused, null);
+          },
         );
       },
     };
   }
 
-  async #join(call: ServerUnaryCall<unknown, unknown>): Promise<wire.JoinAnswer> {
-    if (!this.#mayTry()) throw refused(status.RESOURCE_EXHAUSTED, 'too many attempts to join; try again in a while');
-    const { token: text, request } = wire.joinRequest.decode(call.request, 'JoinRequest');
+  async #join(message: unknown, attempt: Attempt): Promise<wire.JoinAnswer> {
+    const { audit, tokens } = this.options;
+    if (audit.objection !== undefined) throw refused(status.RESOURCE_EXHAUSTED, audit.objection);
+    const { token: text, request } = wire.joinRequest.decode(message, 'JoinRequest');
     const token = parseJoinToken(text);
-    if (token === undefined) throw this.#refuse(call, '', 'that is no join token');
-    const { worker } = token;
-    const found = await this.options.tokens.find(token);
-    if (typeof found === 'string') throw this.#refuse(call, worker, found);
+    if (token === undefined) throw refused(status.PERMISSION_DENIED, 'that is no join token');
+    attempt.worker = token.worker;
+    const found = await tokens.find(token);
+    if (typeof found === 'string') throw refused(status.PERMISSION_DENIED, found);
     const authority = this.options.authority();
-    const certificate = await this.#certificate(authority, worker, request);
+    const certificate = await this.#certificate(authority, token.worker, request);
     // Last, so that what goes wrong before does not use up the token.
-    if (!(await this.options.tokens.use(found))) throw this.#refuse(call, worker, 'the token was used already');
-    this.#note(call, worker, 'OK', new X509Certificate(certificate).serialNumber);
+    if (!(await tokens.use(found))) throw refused(status.PERMISSION_DENIED, 'the token was used already');
+    attempt.certificate = new X509Certificate(certificate).serialNumber;
     return { certificate, ca: authority.certificate };
   }
 
@@ -112,25 +135,30 @@ export class JoinService {
     return true;
   }
 
-  #refuse(call: ServerUnaryCall<unknown, unknown>, worker: string, reason: string): Refused {
-    this.#note(call, worker, status[status.PERMISSION_DENIED], undefined, reason);
-    return refused(status.PERMISSION_DENIED, reason);
+  /** One entry for all of them in such a time: a flood must not fill the log. */
+  #noteUnseen(call: ServerUnaryCall<unknown, unknown>, refused: Refusal): void {
+    this.#unseen += 1;
+    if (this.#unseen > 1) return;
+    const note = (): void => {
+      this.#record(call, { attempts: String(this.#unseen) }, refused);
+      this.#unseen = 0;
+    };
+    setTimeout(note, NEXT_MS).unref();
   }
 
-  #note(
-    call: ServerUnaryCall<unknown, unknown>,
-    worker: string,
-    outcome: string,
-    certificate?: string,
-    reason?: string,
-  ): void {
+  #note(call: ServerUnaryCall<unknown, unknown>, { worker, certificate }: Attempt, refused?: Refusal): void {
+    const named = { ...(worker === '' ? {} : { worker }), ...(certificate === '' ? {} : { certificate }) };
+    this.#record(call, named, refused);
+  }
+
+  #record(call: ServerUnaryCall<unknown, unknown>, on: AuditEntry['on'], refused?: Refusal): void {
     this.options.audit.record({
       who: 'somebody with a token',
       from: call.getPeer(),
       call: 'Join.Join',
-      on: { ...(worker === '' ? {} : { worker }), ...(certificate === undefined ? {} : { certificate }) },
-      outcome,
-      reason,
+      on,
+      outcome: refused === undefined ? 'OK' : status[refused.code],
+      reason: refused?.details,
     });
   }
 

@@ -1,10 +1,10 @@
 /** The port where new machines get their first certificate, on a coordinator that has the authority's key. */
-import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { type Authority, fingerprintOf } from '../../shared/certificates/authority.js';
 import { ConfigError } from '../../shared/config.js';
 import { joinServerCredentials } from '../../shared/identity/grpc_credentials.js';
 import type { CredentialSource } from '../../shared/identity/kept_credentials.js';
+import { authorityKeyProblem } from './authority_key.js';
 import { listenForGrpc } from './grpc_port.js';
 import { JOIN_CONNECTIONS, type JoinServiceOptions, joinServer } from './join_service.js';
 
@@ -27,7 +27,7 @@ export interface Joining {
 export async function startJoining({ credentials, caKey, address, ...options }: JoiningOptions): Promise<Joining> {
   // While an authority is replaced there are several; the first is the one that signs.
   const authority = (): Authority => ({ certificate: credentials.current.ca, key: readFileSync(caKey, 'utf8') });
-  const problem = problemOf(authority);
+  const problem = authorityKeyProblem(credentials.current.ca, caKey);
   if (problem !== undefined) throw new ConfigError(`tls.ca_key: ${caKey}: ${problem}`);
   const server = joinServer({ ...options, authority });
   const port = await listenForGrpc(server, address, joinServerCredentials(credentials), JOIN_CONNECTIONS);
@@ -36,14 +36,4 @@ export async function startJoining({ credentials, caKey, address, ...options }: 
     server.forceShutdown();
   };
   return { port: port.port, fingerprint: () => fingerprintOf(credentials.current.ca), close };
-}
-
-function problemOf(authority: () => Authority): string | undefined {
-  try {
-    const { certificate, key } = authority();
-    const fits = new X509Certificate(certificate).checkPrivateKey(createPrivateKey(key));
-    return fits ? undefined : 'is not the key of the first certificate in tls.ca';
-  } catch (error) {
-    return `cannot be read: ${error instanceof Error ? error.message : String(error)}`;
-  }
 }

@@ -1,8 +1,6 @@
 /** How gRPC calls are refused. */
 import { Metadata, type ServiceError, status } from '@grpc/grpc-js';
-
-/** Metadata key with the leader's host:port. */
-const LEADER_KEY = 'lockstep-leader';
+import { LEADER_KEY } from '../../shared/wire/leader_key.js';
 
 export type Refusal = Pick<ServiceError, 'code' | 'details' | 'metadata' | 'name' | 'message'>;
 

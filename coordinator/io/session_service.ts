@@ -1,14 +1,14 @@
 /** The session service: one stream a worker. */
 import { type ServerDuplexStream, status, type UntypedServiceImplementation } from '@grpc/grpc-js';
 import { nanoid } from 'nanoid';
-import { DAEMON_NAME, DAEMON_NAME_TEXT } from '../../shared/config.js';
 import { callerOf } from '../../shared/identity/caller.js';
 import { described } from '../../shared/identity/identity.js';
 import type { Logger } from '../../shared/logger.js';
+import { NAME, NAME_TEXT } from '../../shared/name.js';
 import { hostAndPort } from '../../shared/schema.js';
 import { WireError } from '../../shared/wire/codec.js';
 import { type CoordinatorMessage, type WorkerMessage, workerMessages } from '../../shared/wire/session.js';
-import type { AuditLog } from './audit_log.js';
+import type { AuditTrail } from './audit_log.js';
 import type { Driver, Sessions } from './driver.js';
 import { notLeading, refusal } from './refusal.js';
 import { bytesOf } from './session_wire.js';
@@ -37,7 +37,7 @@ export class SessionService implements Sessions {
   readonly #driver: Driver;
   readonly #leader: () => string | undefined;
   readonly #log: Logger;
-  readonly #audit: Pick<AuditLog, 'record'>;
+  readonly #audit: Pick<AuditTrail, 'record'>;
   readonly #drop: (peer: string) => void;
   readonly #limits: SessionLimits;
   /** Sessions that have not said who they are, until when they may. */
@@ -48,7 +48,7 @@ export class SessionService implements Sessions {
     driver: Driver,
     leader: () => string | undefined,
     log: Logger,
-    audit: Pick<AuditLog, 'record'>,
+    audit: Pick<AuditTrail, 'record'>,
     drop: (peer: string) => void,
     limits: SessionLimits = { sessions: MAX_SESSIONS, helloMs: HELLO_MS },
   ) {
@@ -154,7 +154,7 @@ export class SessionService implements Sessions {
 
   /** A session is of one worker, whose name and address are such that a configuration can say; others will be told them. */
   #greeted(session: string, { worker, peerAddress }: Extract<WorkerMessage, { kind: 'hello' }>): void {
-    if (!DAEMON_NAME.test(worker)) throw new WireError('WorkerMessage.hello.worker', `must be ${DAEMON_NAME_TEXT}`);
+    if (!NAME.test(worker)) throw new WireError('WorkerMessage.hello.worker', `must be ${NAME_TEXT}`);
     if (!address.safeParse(peerAddress).success) {
       throw new WireError('WorkerMessage.hello.peerAddress', 'must be host:port');
     }

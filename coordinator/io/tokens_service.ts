@@ -1,7 +1,7 @@
 /** Join tokens for administrators. */
 import { type ServerUnaryCall, type sendUnaryData, status, type UntypedServiceImplementation } from '@grpc/grpc-js';
 import { joinTokenText, newJoinToken } from '../../shared/identity/join_token.js';
-import { LABEL, LABEL_TEXT } from '../../shared/schema.js';
+import { NAME, NAME_TEXT } from '../../shared/name.js';
 import { WireError } from '../../shared/wire/codec.js';
 import * as wire from '../../shared/wire/identity.js';
 import { type JoinTokens, TooManyTokens } from './join_tokens.js';
@@ -37,7 +37,7 @@ export class TokensService {
       const message = 'this coordinator lets nobody join: its configuration has no join_listen and tls.ca_key';
       throw refused(status.INVALID_ARGUMENT, message);
     }
-    if (!LABEL.test(worker)) throw refused(status.INVALID_ARGUMENT, `worker: must be ${LABEL_TEXT}`);
+    if (!NAME.test(worker)) throw refused(status.INVALID_ARGUMENT, `worker: must be ${NAME_TEXT}`);
     if (lifetimeMs < LEAST_LIFETIME_MS || lifetimeMs > MOST_LIFETIME_MS) {
       throw refused(status.INVALID_ARGUMENT, 'a token lives from one second to seven days');
     }

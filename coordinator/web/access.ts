@@ -3,6 +3,7 @@
  * to this address (Host), and not from its own address (Origin).
  */
 import type { IncomingHttpHeaders } from 'node:http';
+import { isLoopbackHost } from '../../shared/identity/open_address.js';
 
 export interface Access {
   /** Host headers that name this server, for example "127.0.0.1:8080". */
@@ -17,7 +18,8 @@ export interface ListedNames {
   readonly origins: readonly string[];
 }
 
-const LOOPBACK = ['127.0.0.1', 'localhost', '[::1]'];
+/** By which a browser on this machine asks for it. */
+const LOOPBACK_NAMES = ['127.0.0.1', 'localhost', '[::1]'];
 const ANY_ADDRESS = ['0.0.0.0', '[::]'];
 const NOTHING_LISTED: ListedNames = { hosts: [], origins: [] };
 
@@ -26,10 +28,10 @@ export function accessFor(configured: string, port: number, name: string, listed
   const origins = new Set(listed.origins);
   if (listed.hosts.length > 0) return { hosts: new Set(listed.hosts), origins };
   const host = configured.toLowerCase();
-  const names = LOOPBACK.includes(host)
-    ? LOOPBACK
+  const names = isLoopbackHost(host)
+    ? [...LOOPBACK_NAMES, host]
     : ANY_ADDRESS.includes(host)
-      ? [...LOOPBACK, name.toLowerCase()]
+      ? [...LOOPBACK_NAMES, name.toLowerCase()]
       : [host];
   const hosts = names.map((one) => `${one}:${port}`);
   // Browsers leave out the port that is usual.
@@ -38,8 +40,8 @@ export function accessFor(configured: string, port: number, name: string, listed
 
 /** Whether only this machine's own users reach it: it listens on loopback, and nothing is to come from elsewhere. */
 export function isOnlyLocal(listenHost: string, { hosts, origins }: ListedNames): boolean {
-  const isLocal = (name: string): boolean => LOOPBACK.includes(name.replace(/^https?:\/\//, '').replace(/:\d+$/, ''));
-  return LOOPBACK.includes(listenHost.toLowerCase()) && [...hosts, ...origins].every(isLocal);
+  const isLocal = (name: string): boolean => isLoopbackHost(name.replace(/^https?:\/\//, '').replace(/:\d+$/, ''));
+  return isLoopbackHost(listenHost) && [...hosts, ...origins].every(isLocal);
 }
 
 /** Why a request is refused; undefined if it is not. */

@@ -1,6 +1,6 @@
 /** Who did what on the pages, as entries of the coordinator's audit log. */
 import type { PageAct } from '../../shared/wire/dashboard.js';
-import type { AuditLog } from '../io/audit_log.js';
+import type { AuditTrail } from '../io/audit_log.js';
 
 export interface Act {
   readonly act: 'log in' | PageAct['kind'];
@@ -17,7 +17,7 @@ export interface Act {
 
 export type Audit = (act: Act) => void;
 
-export function auditTo(log: Pick<AuditLog, 'record'>): Audit {
+export function auditTo(log: Pick<AuditTrail, 'record'>): Audit {
   return ({ act, who, role, from, on = {}, outcome }) =>
     log.record({
       who: `${role} ${who}`.trim() || 'nobody',

@@ -12,7 +12,7 @@ import type { Visit } from '../../shared/wire/dashboard.js';
 import type { ReplyErrorCode } from '../core/command.js';
 import type { CoordinatorEvent } from '../core/event.js';
 import type { CoordinatorState } from '../core/state.js';
-import type { AuditLog } from '../io/audit_log.js';
+import type { AuditTrail } from '../io/audit_log.js';
 import { type Access, accessFor, isOnlyLocal, isSecure, liveAddressOf, refusalOf, strictRefusalOf } from './access.js';
 import { refuseUpgrade, send, sendJson, sendRefusal, sendText } from './answers.js';
 import { type Audit, auditTo } from './audit.js';
@@ -25,6 +25,7 @@ import { type PageFile, readPageFiles } from './page_files.js';
 import { PageRequests } from './page_requests.js';
 import { PageTokens } from './page_token.js';
 import { TokensFile } from './tokens_file.js';
+import { plainAddress } from './trusted_proxies.js';
 import type { Viewer, ViewerSocket } from './viewer.js';
 import { type Admission, type Asking, type Visitor, Visitors } from './visitors.js';
 
@@ -52,7 +53,7 @@ export interface DashboardOptions {
   readonly leader: () => KnownLeader | null;
   /** Asks etcd; within a bound. */
   readonly etcdAnswers: () => Promise<boolean>;
-  readonly audit: Pick<AuditLog, 'record'>;
+  readonly audit: AuditTrail;
   readonly log: Logger;
 }
 
@@ -115,6 +116,7 @@ export class Dashboard {
       requests: this.#requests,
       tokens: this.#tokens,
       audit: this.#audit,
+      auditObjection: () => options.audit.objection,
       nowMs: () => performance.now(),
       wallMs: () => Date.now(),
     });
@@ -198,11 +200,15 @@ export class Dashboard {
     });
   }
 
+  #askingOf({ headers, socket }: IncomingMessage): Asking {
+    return this.#visitors.askingOf(headers, plainAddress(socket.remoteAddress ?? ''));
+  }
+
   /** Whether who asks is let in; a wrong token is noted. */
   #admit(asking: Asking): Admission {
     const admission = this.#visitors.of(asking);
     if ('refusal' in admission && admission.refusal.status === 401 && asking.headers.authorization !== undefined) {
-      this.#audit({ act: 'log in', who: '', role: '', from: asking.address, outcome: admission.refusal.reason });
+      this.#audit({ act: 'log in', who: '', role: '', from: asking.client, outcome: admission.refusal.reason });
     }
     return admission;
   }
@@ -220,7 +226,7 @@ export class Dashboard {
   async #answerPost(request: IncomingMessage, response: ServerResponse, path: string): Promise<void> {
     const secure = isSecure(this.#access, askedHostOf(request));
     const options = { visitors: this.#visitors, audit: this.#audit, secure };
-    if (path === '/login') await logIn(request, response, askingOf(request), options);
+    if (path === '/login') await logIn(request, response, this.#askingOf(request), options);
     else logOut(response, options);
   }
 
@@ -247,14 +253,14 @@ export class Dashboard {
   }
 
   #ifLetIn(request: IncomingMessage, response: ServerResponse, answer: () => void): void {
-    const admission = this.#admit(askingOf(request));
+    const admission = this.#admit(this.#askingOf(request));
     if ('refusal' in admission) sendRefusal(response, admission.refusal);
     else answer();
   }
 
   /** What the page must know before it asks for anything. */
   #visitOf(request: IncomingMessage): Visit {
-    const admission = this.#admit(askingOf(request));
+    const admission = this.#admit(this.#askingOf(request));
     if ('refusal' in admission) {
       return { visitor: null, takesTokens: this.#visitors.takesTokens, reason: admission.refusal.reason };
     }
@@ -351,14 +357,14 @@ export class Dashboard {
       refuseUpgrade(socket, 403);
       return;
     }
-    const asking = askingOf(request);
+    const asking = this.#askingOf(request);
     const admission = this.#admit(asking);
     if ('refusal' in admission) refuseUpgrade(socket, admission.refusal.status);
     else if (request.url !== LIVE_PATH) refuseUpgrade(socket, 404);
     else if (this.#hub.viewers >= MAX_VIEWERS) refuseUpgrade(socket, 503);
     else {
       const { visitor } = admission;
-      this.#sockets.handleUpgrade(request, socket, head, (live) => this.#connected(live, visitor, asking.address));
+      this.#sockets.handleUpgrade(request, socket, head, (live) => this.#connected(live, visitor, asking.client));
     }
   }
 
@@ -388,9 +394,4 @@ function boundPortOf(address: AddressInfo | string | null): number {
 
 function askedHostOf(request: IncomingMessage): string {
   return request.headers.host?.toLowerCase() ?? '';
-}
-
-function askingOf({ headers, socket }: IncomingMessage): Asking {
-  // An IPv4 address as a server on [::] sees it.
-  return { headers, address: (socket.remoteAddress ?? '').replace(/^::ffff:/, '') };
 }

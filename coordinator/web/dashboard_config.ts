@@ -1,14 +1,15 @@
 /** What a coordinator's configuration says of its dashboard: `host:port` alone, or a section. */
 import { isIP } from 'node:net';
+import { resolve } from 'node:path';
 import { z } from 'zod';
 import { hostAndPort, strictMap, textLike } from '../../shared/schema.js';
 
 export interface ProxyConfig {
-  /** Header with the name of whoever the proxy has let in; in lower case. */
-  readonly header: string;
+  /** Header with the name of whoever the proxy has let in; in lower case. Without it, the proxy lets nobody in. */
+  readonly header: string | undefined;
   /** Header with their role; without it, or with another value than a role, they only look. */
   readonly roleHeader: string | undefined;
-  /** Addresses, or networks such as 10.0.0.0/8, from which these headers are believed. */
+  /** Addresses, or networks such as 10.0.0.0/8, from which these headers and X-Forwarded-For are believed. */
   readonly from: readonly string[];
 }
 
@@ -19,7 +20,7 @@ export interface DashboardConfig {
   readonly hosts: readonly string[];
   /** Where our own pages come from, as browsers say it; empty: `http://` and the host. */
   readonly origins: readonly string[];
-  /** File of tokens. */
+  /** Absolute path of the file of tokens. */
   readonly tokens: string | undefined;
   readonly proxy: ProxyConfig | undefined;
 }
@@ -40,7 +41,7 @@ const section = strictMap({
   origins: names(textLike(ORIGIN, 'an origin such as https://lockstep.example, in lower case')).default([]),
   tokens: textLike(/^[^\0\n]{1,4096}$/, 'the path of a file').optional(),
   proxy: strictMap({
-    header,
+    header: header.optional(),
     role_header: header.optional(),
     from: names(network).min(1, { error: 'must name one address at least' }),
   }).optional(),
@@ -57,19 +58,23 @@ export const dashboardSection = z
   .pipe(section)
   .optional();
 
-export function dashboardConfigOf(file: z.output<typeof dashboardSection>): DashboardConfig | undefined {
+/** A relative path of a file of tokens begins in `folder`, where the configuration is. */
+export function dashboardConfigOf(
+  file: z.output<typeof dashboardSection>,
+  folder: string,
+): DashboardConfig | undefined {
   if (file === undefined) return undefined;
   const { listen, hosts, origins, tokens, proxy } = file;
   return Object.freeze({
     listen,
     hosts: hosts.map((host) => host.toLowerCase()),
     origins,
-    tokens,
+    tokens: tokens === undefined ? undefined : resolve(folder, tokens),
     proxy:
       proxy === undefined
         ? undefined
         : {
-            header: proxy.header.toLowerCase(),
+            header: proxy.header?.toLowerCase(),
             roleHeader: proxy.role_header?.toLowerCase(),
             from: proxy.from,
           },

@@ -37,6 +37,8 @@ export interface HubOptions {
   readonly requests: PageRequests;
   readonly tokens: PageTokens;
   readonly audit: Audit;
+  /** Why nothing may be changed now: it could not be written down. */
+  readonly auditObjection: () => string | undefined;
   /** Milliseconds that never go back. */
   readonly nowMs: () => number;
   /** Milliseconds since 1970, as in the times of events. */
@@ -212,14 +214,14 @@ export class Hub {
   }
 
   #act(viewer: Viewer, { request, token, ...act }: Exclude<ViewerRequest, { kind: 'watch' }>): void {
-    const { state, tokens, requests, audit } = this.#options;
+    const { state, tokens, requests, audit, auditObjection } = this.#options;
     const { visitor, address } = viewer;
     const { name: who, role } = visitor;
     const done = (error: string) => {
       audit({ act: act.kind, who, role, from: address, on: subjectOfAct(act), outcome: error });
       this.#say(viewer, { kind: 'act_done', request, error });
     };
-    const refusal = refusalOfAct(state, visitor, act);
+    const refusal = refusalOfAct(state, visitor, act) ?? auditObjection();
     if (refusal !== undefined) done(refusal);
     else if (!tokens.allows(token)) done('this page is older than the coordinator: reload it');
     else if (this.#term === undefined) done('this coordinator does not lead');

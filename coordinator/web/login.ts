@@ -17,7 +17,7 @@ export interface LoginOptions {
 export async function logIn(
   request: IncomingMessage,
   response: ServerResponse,
-  { headers, address }: Asking,
+  { headers, client }: Asking,
   { visitors, audit, secure }: LoginOptions,
 ): Promise<void> {
   if (!visitors.takesTokens) {
@@ -30,17 +30,17 @@ export async function logIn(
     sendText(response, 413, `a token has at most ${MAX_BODY_BYTES} bytes`);
     return;
   }
-  const outcome = visitors.logIn(token.trim(), address);
+  const outcome = visitors.logIn(token.trim(), client);
   if ('refusal' in outcome) {
     // Those that are not even looked at would fill the log.
     if (outcome.refusal.status === 401) {
-      audit({ act: 'log in', who: '', role: '', from: address, outcome: outcome.refusal.reason });
+      audit({ act: 'log in', who: '', role: '', from: client, outcome: outcome.refusal.reason });
     }
     sendRefusal(response, outcome.refusal);
     return;
   }
   const { holder } = outcome;
-  audit({ act: 'log in', who: holder.name, role: holder.role, from: address, outcome: '' });
+  audit({ act: 'log in', who: holder.name, role: holder.role, from: client, outcome: '' });
   response.setHeader('Set-Cookie', visitors.cookieFor(holder, secure));
   sendText(response, 200, `logged in as ${holder.name} on ${headers.host ?? ''}`);
 }

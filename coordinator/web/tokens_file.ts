@@ -9,33 +9,42 @@ import {
   type TokenHolder,
   TokensFileError,
 } from '../../shared/bearer_token.js';
+import { ChangedFiles, LOOK_MS } from '../../shared/changed_files.js';
 import type { Logger } from '../../shared/logger.js';
 
-const LOOK_MS = 2_000;
 /** Whoever may write the file may let anybody in. */
 const WRITABLE_BY_ALL = 0o002;
 
+type Holders = ReadonlyMap<string, TokenHolder>;
+
 export class TokensFile {
-  readonly #path: string;
-  readonly #log: Logger;
-  #holders: ReadonlyMap<string, TokenHolder>;
-  #version: string;
-  #problem = '';
-  #looking = false;
   readonly #timer: NodeJS.Timeout;
+  /** By the hash of their token. */
+  #holders: Holders = new Map();
 
   /** Throws a TokensFileError that names the file. */
   static async open(path: string, log: Logger): Promise<TokensFile> {
-    const { holders, version } = await read(path, '');
-    return new TokensFile(path, log, holders ?? new Map(), version);
+    const tokens = new TokensFile(path, log);
+    try {
+      tokens.#holders = await read(path);
+      return tokens;
+    } catch (error) {
+      tokens.close();
+      throw error;
+    }
   }
 
-  private constructor(path: string, log: Logger, holders: ReadonlyMap<string, TokenHolder>, version: string) {
-    this.#path = path;
-    this.#log = log;
-    this.#holders = holders;
-    this.#version = version;
-    this.#timer = setInterval(() => void this.#look(), LOOK_MS);
+  private constructor(path: string, log: Logger) {
+    const file = new ChangedFiles({
+      paths: [path],
+      read: () => read(path),
+      onRead: (holders) => {
+        this.#holders = holders;
+        log.info('tokens read', { tokens: holders.size });
+      },
+      onRefused: (error) => log.error('the tokens that were read before still hold', { error }),
+    });
+    this.#timer = setInterval(() => void file.look(), LOOK_MS);
   }
 
   close(): void {
@@ -56,48 +65,19 @@ export class TokensFile {
   holderOfSha256(sha256: string): TokenHolder | undefined {
     return this.#holders.get(sha256);
   }
-
-  /** What cannot be read changes nothing, and is said once. */
-  async #look(): Promise<void> {
-    if (this.#looking) return;
-    this.#looking = true;
-    try {
-      const { holders, version } = await read(this.#path, this.#version);
-      this.#version = version;
-      this.#problem = '';
-      if (holders === undefined) return;
-      this.#holders = holders;
-      this.#log.info('tokens read', { tokens: holders.size });
-    } catch (error) {
-      const problem = String(error);
-      if (problem !== this.#problem) this.#log.error('the tokens that were read before still hold', { error: problem });
-      this.#problem = problem;
-    } finally {
-      this.#looking = false;
-    }
-  }
 }
 
-interface ReadTokens {
-  /** By their hash; undefined if the file is as it was. */
-  readonly holders: ReadonlyMap<string, TokenHolder> | undefined;
-  readonly version: string;
-}
-
-async function read(path: string, known: string): Promise<ReadTokens> {
+async function read(path: string): Promise<Holders> {
   let file: FileHandle | undefined;
   try {
     // A FIFO would otherwise wait for somebody to write.
     file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
     const stats = await file.stat();
     if (!stats.isFile()) throw new TokensFileError('is no file');
-    const { mode, size, mtimeMs, ino } = stats;
-    const version = `${ino} ${size} ${mtimeMs}`;
-    if (version === known) return { holders: undefined, version };
-    if ((mode & WRITABLE_BY_ALL) !== 0) throw new TokensFileError('may be written by everybody');
-    if (size > MAX_TOKENS_FILE_BYTES) throw new TokensFileError(`is longer than ${MAX_TOKENS_FILE_BYTES} bytes`);
+    if ((stats.mode & WRITABLE_BY_ALL) !== 0) throw new TokensFileError('may be written by everybody');
+    if (stats.size > MAX_TOKENS_FILE_BYTES) throw new TokensFileError(`is longer than ${MAX_TOKENS_FILE_BYTES} bytes`);
     const holders = parseTokensFile(await file.readFile('utf8'));
-    return { holders: new Map(holders.map((one) => [one.sha256, one])), version };
+    return new Map(holders.map((one) => [one.sha256, one]));
   } catch (error) {
     throw new TokensFileError(`${path}: ${error instanceof Error ? error.message : String(error)}`);
   } finally {

@@ -3,13 +3,13 @@
  * has let somebody in. Where neither tokens nor a proxy are configured everybody looks, and may do anything if only this machine's own users reach it.
  */
 import type { IncomingHttpHeaders } from 'node:http';
-import { BlockList, isIP } from 'node:net';
 import { HOLDER, type TokenHolder } from '../../shared/bearer_token.js';
 import { roleOf, type UserRole } from '../../shared/role.js';
-import { networkOf, type ProxyConfig } from './dashboard_config.js';
+import type { ProxyConfig } from './dashboard_config.js';
 import { FailedLogins } from './failed_logins.js';
 import { SESSION_SECONDS, Sessions } from './sessions.js';
 import type { TokensFile } from './tokens_file.js';
+import { TrustedProxies } from './trusted_proxies.js';
 
 export interface Visitor {
   /** Empty where nobody needs a name. */
@@ -35,6 +35,8 @@ export interface Asking {
   readonly headers: IncomingHttpHeaders;
   /** Of the other end of the connection. */
   readonly address: string;
+  /** Address of whoever asks: that, or behind a trusted proxy the one that it names. */
+  readonly client: string;
 }
 
 export interface VisitorsOptions {
@@ -54,16 +56,13 @@ export class Visitors {
   readonly #options: VisitorsOptions;
   readonly #sessions = new Sessions();
   readonly #failed = new FailedLogins();
-  readonly #trusted = new BlockList();
+  readonly #proxies: TrustedProxies;
   readonly #cookie: string;
 
   constructor(options: VisitorsOptions) {
     this.#options = options;
     this.#cookie = `lockstep_${options.port}`;
-    for (const network of options.proxy?.from ?? []) {
-      const { address, bits, family } = networkOf(network);
-      this.#trusted.addSubnet(address, bits, family === 6 ? 'ipv6' : 'ipv4');
-    }
+    this.#proxies = new TrustedProxies(options.proxy?.from ?? []);
   }
 
   /** A token can be given at the page. */
@@ -71,25 +70,29 @@ export class Visitors {
     return this.#options.tokens !== undefined;
   }
 
+  askingOf(headers: IncomingHttpHeaders, address: string): Asking {
+    return { headers, address, client: this.#proxies.clientOf(address, headers) };
+  }
+
   of(asking: Asking): Admission {
     // First, because what such a proxy passes on as Authorization is its own.
     const named = this.#byProxy(asking);
     if (named !== undefined) return named;
     const { authorization } = asking.headers;
-    if (authorization !== undefined && this.takesTokens) return this.#byBearer(authorization, asking.address);
+    if (authorization !== undefined && this.takesTokens) return this.#byBearer(authorization, asking.client);
     const holder = this.#sessionHolder(asking.headers);
     return holder === undefined ? this.#unnamed() : { visitor: this.#visitorOf(holder, asking.headers) };
   }
 
   /** The token's holder, or why it is not taken. */
-  logIn(token: string, address: string): { readonly holder: TokenHolder } | { readonly refusal: NotLetIn } {
+  logIn(token: string, client: string): { readonly holder: TokenHolder } | { readonly refusal: NotLetIn } {
     const nowMs = this.#options.nowMs();
-    const waitSeconds = this.#failed.waitSeconds(address, nowMs);
+    const waitSeconds = this.#failed.waitSeconds(client, nowMs);
     if (waitSeconds > 0)
       return { refusal: { status: 429, reason: 'too many wrong tokens; try again later', waitSeconds } };
     const holder = this.#options.tokens?.holderOf(token);
     if (holder !== undefined) return { holder };
-    this.#failed.failed(address, nowMs);
+    this.#failed.failed(client, nowMs);
     return { refusal: { status: 401, reason: 'this token is not known' } };
   }
 
@@ -101,9 +104,9 @@ export class Visitors {
     return `${this.#cookie}=${value}; ${attributes}`;
   }
 
-  #byBearer(authorization: string, address: string): Admission {
+  #byBearer(authorization: string, client: string): Admission {
     const token = BEARER.exec(authorization)?.[1] ?? '';
-    const outcome = this.logIn(token, address);
+    const outcome = this.logIn(token, client);
     if ('refusal' in outcome) return outcome;
     const { name, role, sha256 } = outcome.holder;
     return { visitor: { name, role, loggedIn: false, isLetIn: () => this.#still(sha256)?.role === role } };
@@ -125,7 +128,7 @@ export class Visitors {
 
   #byProxy({ headers, address }: Asking): Admission | undefined {
     const { proxy } = this.#options;
-    if (proxy === undefined || !this.#isTrusted(address)) return undefined;
+    if (proxy?.header === undefined || !this.#proxies.has(address)) return undefined;
     const name = headers[proxy.header];
     if (name === undefined) return undefined;
     if (typeof name !== 'string' || !HOLDER.test(name)) {
@@ -135,14 +138,10 @@ export class Visitors {
     return { visitor: { name, role, loggedIn: false, isLetIn: () => true } };
   }
 
-  #isTrusted(address: string): boolean {
-    return isIP(address) !== 0 && this.#trusted.check(address, isIP(address) === 6 ? 'ipv6' : 'ipv4');
-  }
-
   #unnamed(): Admission {
     const { tokens, proxy, onlyLocal } = this.#options;
     if (tokens !== undefined) return { refusal: { status: 401, reason: 'a token is needed' } };
-    if (proxy !== undefined) return { refusal: { status: 401, reason: 'the proxy in front has named nobody' } };
+    if (proxy?.header !== undefined) return { refusal: { status: 401, reason: 'the proxy in front has named nobody' } };
     return { visitor: { name: '', role: onlyLocal ? 'admin' : 'viewer', loggedIn: false, isLetIn: () => true } };
   }
 }

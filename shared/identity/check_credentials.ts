@@ -28,6 +28,33 @@ function loadedFrom(folder: string): ReadonlyMap<string, string> {
   }
 }
 
+/** Where the files are that a configuration names: loaded already, or to be loaded when the daemon starts. */
+export function credentialsAt(files: CredentialFiles, role: Role, place: Place): CredentialFiles {
+  if (place.credentialsDirectory !== undefined) return credentialFilesIn(files, credentialsFolder(place));
+  return credentialFilesAtRest(files, role, place.configPath);
+}
+
+export interface Looked {
+  /** As the configuration has them. */
+  readonly named: CredentialFiles;
+  readonly files: CredentialFiles;
+  readonly place: Place;
+}
+
+/** Why these files cannot be looked at from here, which is not to say that they are no good. */
+export function outOfReach(
+  which: readonly (keyof CredentialFiles)[],
+  { named, files, place }: Looked,
+): string | undefined {
+  for (const one of which) {
+    const problem = accessProblem(files[one]);
+    if (problem === 'EACCES') return `${files[one]} may not be read`;
+    const isAtRest = place.credentialsDirectory === undefined && !isAbsolute(named[one]);
+    if (problem === 'ENOENT' && isAtRest) return `there is no ${files[one]}`;
+  }
+  return undefined;
+}
+
 /** Returns the reason if they cannot be looked at from here. Throws a ConfigError if they are no good. */
 export function checkCredentials(
   { tls, name }: { readonly tls: CredentialFiles | undefined; readonly name: string },
@@ -35,15 +62,9 @@ export function checkCredentials(
   place: Place,
 ): string | undefined {
   if (tls === undefined) return undefined;
-  const isStarted = place.credentialsDirectory !== undefined;
-  const files = isStarted
-    ? credentialFilesIn(tls, credentialsFolder(place))
-    : credentialFilesAtRest(tls, role, place.configPath);
-  for (const one of ['ca', 'certificate', 'key'] as const) {
-    const problem = accessProblem(files[one]);
-    if (problem === 'EACCES') return `${files[one]} may not be read`;
-    if (problem === 'ENOENT' && !isStarted && !isAbsolute(tls[one])) return `there is no ${files[one]}`;
-  }
+  const files = credentialsAt(tls, role, place);
+  const unseen = outOfReach(['ca', 'certificate', 'key'], { named: tls, files, place });
+  if (unseen !== undefined) return unseen;
   namedIn(place.configPath, () => readCredentials(files, { role, name }));
   return undefined;
 }

@@ -1,5 +1,6 @@
 /** Who somebody is: a role and a name, which a certificate carries as one URI among its alternative names. */
 
+import { NAME_PATTERN } from '../name.js';
 import { USER_ROLES } from '../role.js';
 
 export const ROLES = ['coordinator', 'worker', ...USER_ROLES] as const;
@@ -10,7 +11,7 @@ export interface Identity {
   readonly name: string;
 }
 
-const OURS = /^URI:lockstep:\/\/([a-z]+)\/([A-Za-z0-9][A-Za-z0-9._-]{0,62})$/;
+const OURS = new RegExp(`^URI:lockstep://([a-z]+)/(${NAME_PATTERN})$`);
 
 export function uriOf({ role, name }: Identity): string {
   return `lockstep://${role}/${name}`;

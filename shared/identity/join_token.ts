@@ -4,6 +4,7 @@
  *     lockstep-join:w1:<43 characters: SHA-256 of the authority's certificate>:<43 characters: the secret>
  */
 import { createHash, randomBytes } from 'node:crypto';
+import { NAME_PATTERN } from '../name.js';
 
 export interface JoinToken {
   readonly worker: string;
@@ -12,7 +13,7 @@ export interface JoinToken {
 }
 
 const SECRET_BYTES = 32;
-const TOKEN = /^lockstep-join:([A-Za-z0-9][A-Za-z0-9._-]{0,62}):([\w-]{43}):([\w-]{43})$/;
+const TOKEN = new RegExp(`^lockstep-join:(${NAME_PATTERN}):([\\w-]{43}):([\\w-]{43})$`);
 
 export function newJoinToken(worker: string, authority: Buffer): JoinToken {
   return { worker, authority, secret: randomBytes(SECRET_BYTES) };

@@ -2,11 +2,10 @@
  * The credentials of a process that runs for long: the files are looked at every few seconds, and when they have changed and are good the
  * new ones are used for every connection from then on. Bad ones are said once, and what was there stays in use.
  */
-import { statSync } from 'node:fs';
+import { ChangedFiles, LOOK_MS } from '../changed_files.js';
 import { type CredentialFiles, type Credentials, readCredentials } from './credential_files.js';
 import { described, type Expected } from './identity.js';
 
-const LOOK_MS = 2_000;
 const DAY_MS = 86_400_000;
 /** From here on the log says every day that the certificate expires. */
 const WARN_DAYS = 14;
@@ -35,17 +34,21 @@ export class KeptCredentials implements CredentialSource {
   readonly #options: KeptCredentialsOptions;
   readonly #listeners: ((credentials: Credentials) => void)[] = [];
   readonly #timer: NodeJS.Timeout;
+  readonly #files: ChangedFiles<Credentials>;
   #current: Credentials;
-  #seen: string;
-  /** Why what is in the files now is not used; empty if it is. */
-  #problem = '';
   #warnedMs = Number.NEGATIVE_INFINITY;
 
   /** Throws a CredentialError if the files are no good. */
   constructor(options: KeptCredentialsOptions) {
+    const { files, expected, log } = options;
     this.#options = options;
-    this.#seen = fingerprint(options.files);
-    this.#current = readCredentials(options.files, options.expected);
+    this.#files = new ChangedFiles({
+      paths: [files.ca, files.certificate, files.key],
+      read: () => readCredentials(files, expected),
+      onRead: (next) => this.#replace(next),
+      onRefused: (reason) => log.warn('the new certificate files are not used, the old ones stay', { reason }),
+    });
+    this.#current = readCredentials(files, expected);
     this.#timer = setInterval(() => this.#look(), options.lookMs ?? LOOK_MS);
     // Alone they keep no process alive.
     this.#timer.unref();
@@ -66,23 +69,7 @@ export class KeptCredentials implements CredentialSource {
 
   #look(): void {
     this.#warnOfExpiry();
-    const seen = fingerprint(this.#options.files);
-    if (seen === this.#seen && this.#problem === '') return;
-    this.#seen = seen;
-    try {
-      this.#replace(readCredentials(this.#options.files, this.#options.expected));
-      this.#problem = '';
-    } catch (error) {
-      this.#refuse(error instanceof Error ? error.message : String(error));
-    }
-  }
-
-  /** Looked at again until they are good: a certificate may only be too early. */
-  #refuse(reason: string): void {
-    if (reason !== this.#problem) {
-      this.#options.log.warn('the new certificate files are not used, the old ones stay', { reason });
-    }
-    this.#problem = reason;
+    void this.#files.look();
   }
 
   #replace(next: Credentials): void {
@@ -108,19 +95,5 @@ export class KeptCredentials implements CredentialSource {
       file: this.#options.files.certificate,
       expires,
     });
-  }
-}
-
-/** Changes when one of the files is written or replaced, also by a link that leads elsewhere. */
-function fingerprint({ ca, certificate, key }: CredentialFiles): string {
-  return [ca, certificate, key].map(stampOf).join(' ');
-}
-
-function stampOf(path: string): string {
-  try {
-    const { ino, mtimeMs, size } = statSync(path);
-    return `${ino}:${mtimeMs}:${size}`;
-  } catch {
-    return 'missing';
   }
 }

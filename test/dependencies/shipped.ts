@@ -33,11 +33,22 @@ export function directDependencies(repository: string): Readonly<Record<string, 
   return { ...file.dependencies, ...file.devDependencies };
 }
 
+/** Where its packages lie: "node_modules/ws". */
+export function shippedPaths(packages: Readonly<Record<string, LockedPackage>>): readonly string[] {
+  return Object.entries(packages).flatMap(([path, { dev, devOptional }]) => {
+    const ships = (dev !== true && devOptional !== true) || IN_THE_PAGE.includes(nameAt(path));
+    return path === '' || !ships ? [] : [path];
+  });
+}
+
+function nameAt(path: string): string {
+  return path.slice(path.lastIndexOf('node_modules/') + 'node_modules/'.length);
+}
+
 function tableOf(packages: Readonly<Record<string, LockedPackage>>): string {
-  const rows = Object.entries(packages).flatMap(([path, { version, license, dev, devOptional }]) => {
-    const name = path.slice(path.lastIndexOf('node_modules/') + 'node_modules/'.length);
-    const ships = (dev !== true && devOptional !== true) || IN_THE_PAGE.includes(name);
-    return path === '' || !ships ? [] : [`| ${name} | ${version ?? ''} | ${license ?? 'unknown'} |`];
+  const rows = shippedPaths(packages).map((path) => {
+    const { version = '', license = 'unknown' } = packages[path] ?? {};
+    return `| ${nameAt(path)} | ${version} | ${license} |`;
   });
   const sorted = [...new Set(rows)].sort();
   return [`${sorted.length} packages.`, '', '| package | version | licence |', '|---|---|---|', ...sorted].join('\n');

@@ -217,8 +217,19 @@ describe('the dashboard of a coordinator', () => {
     });
   });
 
+  it('finds a relative path of the tokens beside the configuration', () => {
+    expect(read('{listen: "127.0.0.1:8090", tokens: secret/tokens}')?.tokens).toBe(join(folder, 'secret/tokens'));
+  });
+
+  it('may have a proxy that names nobody, where there are tokens', () => {
+    const section = '{listen: "a:1", tokens: /etc/t, proxy: {from: [127.0.0.1]}}';
+    expect(read(section)?.proxy).toEqual({ header: undefined, roleHeader: undefined, from: ['127.0.0.1'] });
+  });
+
   it.each([
     ['everywhere', 'dashboard: must be host:port, or a map'],
+    ['{listen: "a:1", proxy: {from: [127.0.0.1]}}', 'dashboard.proxy.header: is missing'],
+    ['{listen: "a:1", tokens: /t, proxy: {role_header: X-Role, from: [::1]}}', 'dashboard.proxy.header: is missing'],
     ['[]', 'dashboard: must be a map with the keys listen'],
     ['{hosts: [a]}', 'dashboard.listen: is missing'],
     ['{listen: "a:1", hosts: ["a b"]}', 'dashboard.hosts[0]: must be a host'],

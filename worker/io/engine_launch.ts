@@ -2,7 +2,11 @@
 import { execFile } from 'node:child_process';
 import { ConfigError } from '../../shared/config.js';
 
-const HELPER_MS = 60_000;
+const HELPER_SECONDS = 60;
+/** Longer than that, so that it is a helper's own deadline which ends it. */
+const GIVE_UP_AFTER_SECONDS = 5;
+/** Of `timeout` when it had to. */
+const KILLED = 137;
 
 export interface EngineLaunch {
   /** Undefined: the daemon's own. */
@@ -51,17 +55,31 @@ export function helperPids(): ReadonlySet<number> {
   return helpers;
 }
 
-/** Runs a short command as the engine would. */
-export function helpAsEngine({ user }: EngineLaunch, command: Command): Promise<HelperEnd> {
-  const { program, args } = withUser(user, command);
+/**
+ * Runs a short command as the engine would. Only root, or that user itself, can signal what runs as another user; so the deadline is a process of that
+ * user, too (coreutils' `timeout`).
+ */
+export function helpAsEngine(
+  { user }: Pick<EngineLaunch, 'user'>,
+  command: Command,
+  seconds = HELPER_SECONDS,
+): Promise<HelperEnd> {
+  const bounded = ['--signal=KILL', String(seconds), command.program, ...command.args];
+  const { program, args } = withUser(user, { program: 'timeout', args: bounded });
+  const limits = { timeout: (seconds + GIVE_UP_AFTER_SECONDS) * 1000, killSignal: 'SIGKILL' } as const;
   return new Promise((resolve) => {
-    const child = execFile(program, args, { timeout: HELPER_MS, killSignal: 'SIGKILL' }, (error, printed, stderr) => {
-      if (child.pid !== undefined) helpers.delete(child.pid);
+    const child = execFile(program, args, limits, (error, printed, stderr) => {
       const complaints = stderr.split('\n').filter((line) => line !== '');
-      if (error !== null && (error.killed === true || complaints.length === 0)) complaints.push(error.message);
+      const isLate = error !== null && (error.killed === true || error.code === KILLED || error.signal === 'SIGKILL');
+      if (isLate) complaints.push(`${command.program}: was not done in ${seconds} s`);
+      else if (error !== null && complaints.length === 0) complaints.push(error.message);
       resolve({ printed, complaints: error === null ? [] : complaints });
     });
-    if (child.pid !== undefined) helpers.add(child.pid);
+    const { pid } = child;
+    if (pid === undefined) return;
+    helpers.add(pid);
+    // Before what it printed is handed over; one that could not be ended stays known.
+    child.once('exit', () => helpers.delete(pid));
   });
 }
 

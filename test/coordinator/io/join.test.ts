@@ -12,6 +12,7 @@ import { writeIdentity } from '../../../shared/certificates/folder.js';
 import { connectEtcd, type EtcdClient } from '../../../shared/etcd/client.js';
 import { joinTokenKey, joinTokensFolder } from '../../../shared/etcd/keys.js';
 import { credentialFilesOf, readCredentials } from '../../../shared/identity/credential_files.js';
+import { joinChannelCredentials, TLS_CHANNEL_OPTIONS } from '../../../shared/identity/grpc_credentials.js';
 import {
   type JoinToken,
   joinTokenText,
@@ -19,6 +20,7 @@ import {
   parseJoinToken,
   secretDigest,
 } from '../../../shared/identity/join_token.js';
+import { JoinClient } from '../../../shared/wire/services.js';
 import { TestAuthority, TestSource } from '../../certificates.js';
 import { type EtcdServer, startEtcd } from '../../etcd_server.js';
 
@@ -45,7 +47,7 @@ beforeAll(async () => {
     caKey: joinPath(authority.folder, 'ca.key'),
     address: '127.0.0.1:0',
     tokens,
-    audit: { record: (entry) => void audited.push(entry) },
+    audit: { record: (entry) => void audited.push(entry), objection: undefined },
     log: { warn: () => Object.create(null) },
     // A second later at each attempt, so that nobody has to wait.
     nowMs: () => (nowMs += 1000),
@@ -161,7 +163,7 @@ describe('a token', () => {
       caKey: joinPath(others.folder, 'ca.key'),
       address: '127.0.0.1:0',
       tokens,
-      audit: { record: (entry) => void audited.push(entry) },
+      audit: { record: (entry) => void audited.push(entry), objection: undefined },
       log: { warn: () => Object.create(null) },
     });
     try {
@@ -185,13 +187,69 @@ describe('a token', () => {
   });
 });
 
+describe('a join that is refused is in the audit log with its reason', () => {
+  const entryOf = (on: object, outcome: string, reason: string) => [
+    expect.objectContaining({ call: 'Join.Join', who: 'somebody with a token', on, outcome, reason }),
+  ];
+  const ask = (token: string, request: string, port = joining.port): Promise<unknown> => {
+    const client = new JoinClient(`127.0.0.1:${port}`, joinChannelCredentials(authority.ca), TLS_CHANNEL_OPTIONS);
+    return new Promise((resolve) => client['join']?.({ token, request }, resolve)).finally(() => client.close());
+  };
+
+  it('because no certificate can be made of the request, which leaves the token as it was', async () => {
+    const text = joinTokenText(await tokenFor('w3'));
+    await ask(text, 'no request');
+    const refused = entryOf({ worker: 'w3' }, 'INVALID_ARGUMENT', 'no certificate can be made of this request');
+    expect(audited).toEqual(refused);
+    expect((await join(server(), text)).worker).toBe('w3');
+  });
+
+  it('because it is not to be understood', async () => {
+    await ask('t'.repeat(300), '');
+    expect(audited).toEqual(entryOf({}, 'INVALID_ARGUMENT', expect.stringContaining('JoinRequest.token')));
+    audited.length = 0;
+    await ask('no token', '');
+    expect(audited).toEqual(entryOf({}, 'PERMISSION_DENIED', 'that is no join token'));
+  });
+
+  it('because etcd does not answer, or the audit log is full', async () => {
+    const dead = connectEtcd({ endpoints: ['http://127.0.0.1:1'], prefix: '/x/', callTimeoutMs: 200 });
+    let objection: string | undefined;
+    const helpless = await startJoining({
+      credentials: new TestSource(await authority.credentialsOf('coordinator', 'c1')),
+      caKey: joinPath(authority.folder, 'ca.key'),
+      address: '127.0.0.1:0',
+      tokens: new JoinTokens(dead),
+      audit: {
+        record: (entry) => void audited.push(entry),
+        get objection() {
+          return objection;
+        },
+      },
+      log: { warn: () => Object.create(null) },
+    });
+    try {
+      const text = joinTokenText(newJoinToken('w4', joining.fingerprint()));
+      await ask(text, '', helpless.port);
+      expect(audited).toEqual(entryOf({ worker: 'w4' }, 'ABORTED', 'the cluster cannot look at tokens now; try again'));
+      audited.length = 0;
+      objection = 'it is full';
+      await ask(text, '', helpless.port);
+      expect(audited).toEqual(entryOf({}, 'RESOURCE_EXHAUSTED', 'it is full'));
+    } finally {
+      helpless.close();
+      dead.close();
+    }
+  });
+});
+
 describe('the port for joining', () => {
   it('needs the key of the authority', async () => {
     const options = {
       credentials: new TestSource(await authority.credentialsOf('coordinator', 'c1')),
       address: '127.0.0.1:0',
       tokens,
-      audit: { record: () => undefined },
+      audit: { record: () => undefined, objection: undefined },
       log: { warn: () => Object.create(null) },
     };
     const [wrong, missing] = [joinPath(others.folder, 'ca.key'), joinPath(folder, 'no.key')];
@@ -199,13 +257,13 @@ describe('the port for joining', () => {
     await expect(startJoining({ ...options, caKey: missing })).rejects.toThrow(/no\.key: cannot be read/);
   });
 
-  it('lets so many try and no more', async () => {
+  it('lets so many try and no more, and says of a flood in one line a second', async () => {
     const strict = await startJoining({
       credentials: new TestSource(await authority.credentialsOf('coordinator', 'c1')),
       caKey: joinPath(authority.folder, 'ca.key'),
       address: '127.0.0.1:0',
       tokens,
-      audit: { record: () => undefined },
+      audit: { record: (entry) => void audited.push(entry), objection: undefined },
       log: { warn: () => Object.create(null) },
       nowMs: () => 0,
     });
@@ -216,6 +274,8 @@ describe('the port for joining', () => {
       );
       const messages = await Promise.all(tries);
       expect(messages.filter((message) => message.includes('too many attempts'))).toHaveLength(2);
+      const unseen = () => audited.filter(({ outcome }) => outcome === 'RESOURCE_EXHAUSTED').map(({ on }) => on);
+      await expect.poll(unseen, { timeout: 3_000 }).toEqual([{ attempts: '2' }]);
     } finally {
       strict.close();
     }

@@ -172,7 +172,7 @@ describe('every method', () => {
       responseSerialize: Buffer.from,
       responseDeserialize: String,
     };
-    const guard = { secured: true, audit: { record: () => undefined } };
+    const guard = { secured: true, audit: { record: () => undefined, objection: undefined } };
     expect(() => guarded({ Forget: { ...method, ...codec } }, { forget: () => undefined }, guard)).toThrow(
       'Jobs.Forget is not in the table of permissions',
     );
@@ -265,6 +265,22 @@ describe('a coordinator', () => {
     source.replace(await authority.credentialsOf('coordinator', 'c1'));
     expect(await endOf('Jobs.List', owned.get('admin'))).toEqual({ code: status.OK });
   });
+});
+
+it('nothing is changed that could not be written down; who only reads is answered', async () => {
+  services.objection = 'the audit log is full';
+  try {
+    for (const [name, { changes }] of Object.entries(PERMISSIONS)) {
+      if (!changes) continue;
+      const details = 'the audit log is full';
+      expect(await endOf(name, owned.get('admin'))).toMatchObject({ code: status.RESOURCE_EXHAUSTED, details });
+    }
+    expect(services.events).toEqual([]);
+    expect(services.audited.every(({ outcome }) => outcome === 'RESOURCE_EXHAUSTED')).toBe(true);
+    expect(await endOf('Jobs.List', owned.get('viewer'))).toEqual({ code: status.OK });
+  } finally {
+    services.objection = undefined;
+  }
 });
 
 describe('a job', () => {

@@ -46,6 +46,8 @@ class DeadStore extends Store {
 
 export class SecuredServices {
   readonly audited: AuditEntry[] = [];
+  /** Why the audit log takes nothing more. */
+  objection: string | undefined;
   /** What reached the core from outside. */
   readonly events: CoordinatorEvent[] = [];
   readonly #server = new Server();
@@ -69,7 +71,13 @@ export class SecuredServices {
     const bundleStore = new BundleStore(client);
     const inUse = () => ({ needed: new Set<string>(), remembered: [] });
     const keeper = new BundleKeeper({ store: bundleStore, inUse, term: () => 1, log });
-    const audit = { record: (entry: AuditEntry) => void this.audited.push(entry) };
+    const objection = () => this.objection;
+    const audit = {
+      record: (entry: AuditEntry) => void this.audited.push(entry),
+      get objection() {
+        return objection();
+      },
+    };
     const leader = () => undefined;
     const drop = () => undefined;
     const jobs = new JobsService(this.#driver, leader, keeper, drop);

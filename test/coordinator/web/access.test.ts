@@ -46,6 +46,8 @@ it('another site may lead here with a link, and may not read from here', () => {
 });
 
 it.each([
+  ['127.0.0.2', '127.0.0.2:80', true],
+  ['127.0.0.2', 'localhost:80', true],
   ['0.0.0.0', 'machine:80', true],
   ['0.0.0.0', 'machine', true],
   ['0.0.0.0', '10.0.0.1', false],
@@ -76,6 +78,10 @@ it('a page that comes over TLS finds its live connection over TLS', () => {
 it.each([
   ['127.0.0.1', { hosts: [], origins: [] }, true],
   ['localhost', { hosts: ['[::1]:80'], origins: ['http://localhost:80'] }, true],
+  // All that a configuration without certificates takes for loopback (shared/identity/open_address.ts).
+  ['127.0.0.2', { hosts: ['127.9.9.9:80'], origins: ['http://[::ffff:7f00:1]'] }, true],
+  ['[::ffff:7f00:1]', { hosts: [], origins: [] }, true],
+  ['127.0.0.2', { hosts: ['127.0.0.2.example:80'], origins: [] }, false],
   ['0.0.0.0', { hosts: [], origins: [] }, false],
   ['10.0.0.1', { hosts: [], origins: [] }, false],
   // Something in front passes on what comes from elsewhere.

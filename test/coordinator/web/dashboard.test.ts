@@ -32,7 +32,7 @@ beforeEach(async () => {
     dispatch: () => undefined,
     leader: () => leader,
     etcdAnswers: async () => etcdAnswers,
-    audit: { record: () => undefined },
+    audit: { record: () => undefined, objection: undefined },
     log: createLogger('coordinator', 'c1', 'error'),
   });
 });

@@ -21,6 +21,7 @@ function world(state: CoordinatorState = leadingState(), limits: ViewerLimits = 
   let nowMs = 1_000_000;
   const dispatched: CoordinatorEvent[] = [];
   const acts: Act[] = [];
+  const full: { objection: string | undefined } = { objection: undefined };
   const requests = new PageRequests((event) => dispatched.push(event));
   const tokens = new PageTokens();
   const leader: KnownLeader = { name: 'c1', dashboard: 'http://127.0.0.1:1' };
@@ -31,6 +32,7 @@ function world(state: CoordinatorState = leadingState(), limits: ViewerLimits = 
     requests,
     tokens,
     audit: (act) => acts.push(act),
+    auditObjection: () => full.objection,
     nowMs: () => nowMs,
     wallMs: () => nowMs,
     limits,
@@ -48,7 +50,7 @@ function world(state: CoordinatorState = leadingState(), limits: ViewerLimits = 
     return { socket, viewer, ask: (request) => hub.asked(viewer, JSON.stringify(request)) };
   };
   tick();
-  return { hub, state, dispatched, acts, requests, tokens, tick, open };
+  return { hub, state, dispatched, acts, full, requests, tokens, tick, open };
 }
 
 const watch = (job: string | null): ViewerRequest => ({ kind: 'watch', job, resume: null });
@@ -347,6 +349,19 @@ it('what the core refuses is said to the page, and in the audit log', () => {
   all.requests.answer(event?.kind === 'uncordon' ? event.request : '', 'there is no worker w9');
   expect(page.socket.messages().at(-1)).toMatchObject({ kind: 'act_done', error: 'there is no worker w9' });
   expect(all.acts).toMatchObject([{ act: 'uncordon', outcome: 'there is no worker w9' }]);
+});
+
+it('nothing is changed that could not be written down', () => {
+  const all = world();
+  const page = all.open({ name: 'ada', role: 'admin' });
+  const ask = () => page.ask({ kind: 'uncordon', worker: 'w1', request: 1, token: all.tokens.issue() });
+  all.full.objection = 'the audit log is full';
+  ask();
+  expect(page.socket.messages().at(-1)).toMatchObject({ kind: 'act_done', error: 'the audit log is full' });
+  expect(all.dispatched).toEqual([]);
+  all.full.objection = undefined;
+  ask();
+  expect(all.dispatched).toHaveLength(1);
 });
 
 it('a hundred requests wait for the core, and no more', () => {

@@ -44,7 +44,7 @@ async function start(config: Partial<DashboardConfig>, host = '127.0.0.1'): Prom
     dispatch: () => undefined,
     leader: () => null,
     etcdAnswers: async () => true,
-    audit: { record: (entry) => void logged.push(entry) },
+    audit: { record: (entry) => void logged.push(entry), objection: undefined },
     log,
   });
 }
@@ -247,6 +247,30 @@ describe('behind a proxy that lets people in', () => {
     await start({ proxy: { ...proxy, from: ['10.0.0.0/8', 'fd00::/8'] } });
     expect(await visitor({ 'x-forwarded-user': 'ada', 'x-forwarded-role': 'admin' })).toBeNull();
     expect((await ask('/login', { method: 'POST', body: 'x', headers: { origin: url() } })).status).toBe(404);
+  });
+
+  it('each client has wrong tokens of its own, whatever it puts before what the proxy says', async () => {
+    const tokens = tokensOf({ ada: 'admin' });
+    await start({ tokens: tokensFile(), proxy: { header: undefined, roleHeader: undefined, from: ['127.0.0.1'] } });
+    const from = (forwarded: string) => ({ origin: url(), 'x-forwarded-for': forwarded });
+    for (let tries = 0; tries < 10; tries++) {
+      expect((await logIn('wrong', from(`10.0.0.${tries}, 203.0.113.7`))).status).toBe(401);
+    }
+    expect((await logIn(tokens['ada'], from('203.0.113.7'))).status).toBe(429);
+    expect((await logIn(tokens['ada'], from('10.0.0.1, 203.0.113.7'))).status).toBe(429);
+    const bearing = { ...bearer(tokens['ada']), 'x-forwarded-for': '203.0.113.7' };
+    expect((await ask('/metrics', { headers: bearing })).status).toBe(429);
+    expect((await logIn(tokens['ada'], from('203.0.113.8'))).status).toBe(200);
+    expect(logged.map((one) => one.from)).toEqual([...Array<string>(10).fill('203.0.113.7'), '203.0.113.8']);
+  });
+
+  it('what somebody says who is no trusted proxy is nothing', async () => {
+    const tokens = tokensOf({ ada: 'admin' });
+    await start({ tokens: tokensFile(), proxy: { ...proxy, from: ['10.0.0.0/8'] } });
+    const from = (forwarded: string) => ({ origin: url(), 'x-forwarded-for': forwarded });
+    for (let tries = 0; tries < 10; tries++) await logIn('wrong', from(`203.0.113.${tries}`));
+    expect((await logIn(tokens['ada'], from('203.0.113.99'))).status).toBe(429);
+    expect(logged.every((one) => one.from === '127.0.0.1')).toBe(true);
   });
 
   it('over TLS, the cookie is for TLS only', async () => {

@@ -38,6 +38,11 @@ test('whoever has no certificate of the cluster is not let in', async () => {
   }
 });
 
+test('whoever has any certificate of the cluster is: docs/security.md says to keep people away from its port', async () => {
+  const viewer = new TestSource(await authority.credentialsOf('viewer', 'eve'));
+  await client(viewer).put('a', '1');
+});
+
 test('an etcd with the certificate of somebody else is not believed', async () => {
   const impostor = await startEtcd({ certificates: await authority.filesOf('worker', 'w9') });
   try {

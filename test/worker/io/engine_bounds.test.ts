@@ -1,11 +1,13 @@
 /** What bounds users' code, as far as it can be tried without being root. The whole is in test/systemd. */
 
+import { execFile, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
   chmodSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   rmSync,
   symlinkSync,
@@ -13,12 +15,14 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { ConfigError } from '../../../shared/config.js';
 import { ControlGroups } from '../../../worker/io/control_groups.js';
 import { asEngine, checkLaunch, helpAsEngine, helperPids } from '../../../worker/io/engine_launch.js';
 import { takeModel } from '../../../worker/io/model_folder.js';
 import { ScratchFolders } from '../../../worker/io/scratch_folders.js';
+import { repository } from '../../system/run_lockstep.js';
 
 let folder = '';
 const warnings: string[] = [];
@@ -30,6 +34,14 @@ beforeEach(() => {
 afterEach(() => rmSync(folder, { recursive: true }));
 
 const plain = { user: undefined, fileMaxBytes: undefined };
+function commandOf(pid: string): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8');
+  } catch {
+    return '';
+  }
+}
+
 const python = { program: 'python3', args: ['-m', 'lockstep.engine'] };
 
 describe('an engine is started', () => {
@@ -50,6 +62,28 @@ describe('an engine is started', () => {
     expect(helperPids().size).toBe(1);
     expect(await helping).toEqual({ printed: '', complaints: [] });
     expect(helperPids().size).toBe(0);
+  });
+
+  it('and what helps it ends in time, also where the daemon may not signal what runs as another user', async () => {
+    const module = join(repository, 'dist/worker/io/engine_launch.js');
+    // As the package's unit starts a worker: not root, and able to become another user.
+    const powers = '-all,+setuid,+setgid';
+    const other = ['--reuid=nobody', '--regid=nogroup', '--clear-groups', `--inh-caps=${powers}`];
+    const asDaemon = ['setpriv', ...other, `--ambient-caps=${powers}`];
+    const canBeOther = spawnSync('setpriv', [...asDaemon.slice(1), 'test', '-r', module]).status === 0;
+    const user = canBeOther ? 'games' : undefined;
+    const program = `
+      const { helpAsEngine, helperPids } = await import(${JSON.stringify(module)});
+      const end = await helpAsEngine(${JSON.stringify({ user })}, { program: 'sleep', args: ['1741'] }, 0.3);
+      console.log(JSON.stringify({ ...end, left: helperPids().size }));`;
+    const command = [...(canBeOther ? asDaemon : []), 'node', '--input-type=module', '-e', program];
+    const [first = 'node', ...args] = command;
+    const { stdout } = await promisify(execFile)(first, args, { cwd: '/', timeout: 8_000 });
+    expect(JSON.parse(stdout)).toEqual({ printed: '', complaints: ['sleep: was not done in 0.3 s'], left: 0 });
+    const running = readdirSync('/proc').filter(
+      (one) => /^\d+$/.test(one) && commandOf(one).startsWith('sleep\x001741'),
+    );
+    expect(running).toEqual([]);
   });
 
   it('not at all as a user that is not there', async () => {
