@@ -49,6 +49,20 @@ export function prepare(turn: Turn, run: JobRun, reason: string, afterStillness 
   sendAll(turn, asked, { kind: 'prepare', job: run.record.job, generation: run.generation });
 }
 
+/**
+ * A worker has a new session: what it was told in the one before may be lost, and what it said. Nothing is sent twice; a generation above
+ * makes it good.
+ */
+export function repeatWhatIsLost(turn: Turn, run: JobRun, { worker: name, holding }: Worker): void {
+  const { formation } = run;
+  if (formation.kind === 'preparing' && formation.asked.has(name) && !formation.answers.has(name)) {
+    prepare(turn, run, formation.reason, formation.afterStillness);
+  } else if (formation.kind === 'started' && formation.record.roster.some(({ worker }) => worker === name)) {
+    const hasStarted = holding?.generation === formation.record.generation && holding.started;
+    if (!hasStarted) prepare(turn, run, `${name} has not heard of the start`);
+  }
+}
+
 /** False while others certainly owe an answer: then there is nothing to look at. */
 export function answerPrepare(run: JobRun, worker: Worker, answer: PreparedAnswer): boolean {
   const { formation } = run;
@@ -161,8 +175,11 @@ function begin(turn: Turn, run: JobRun, plan: GenerationPlan): void {
 /** A member of the running generation that is gone or came back as another incarnation or with another engine. */
 function lostMember(turn: Turn, run: JobRun): string | undefined {
   if (run.formation.kind !== 'started') return undefined;
-  const there = new Map(ready(turn, run).map((worker) => [worker.worker, worker.incarnation]));
-  return run.formation.record.roster.find((member) => there.get(member.worker) !== member.incarnation)?.worker;
+  const there = new Map(ready(turn, run).map((worker) => [worker.worker, worker]));
+  return run.formation.record.roster.find(({ worker: name, incarnation, engineStart }) => {
+    const worker = there.get(name);
+    return worker?.incarnation !== incarnation || worker.engineStart !== engineStart;
+  })?.worker;
 }
 
 function joiner(turn: Turn, run: JobRun): string | undefined {
@@ -217,7 +234,12 @@ function awaitAnswers(turn: Turn, run: JobRun): void {
   const { formation } = run;
   if (formation.kind !== 'preparing') return;
   const present = new Set(ready(turn, run).map((worker) => worker.worker));
-  for (const name of formation.asked) if (!present.has(name)) formation.asked.delete(name);
+  for (const name of formation.asked) {
+    if (present.has(name)) continue;
+    formation.asked.delete(name);
+    // Should it be there again in time, it holds nothing of that.
+    formation.answers.delete(name);
+  }
   const silent = [...formation.asked].filter((name) => !formation.answers.has(name));
   if (silent.length === 0) record(turn, run);
 }

@@ -288,7 +288,7 @@ export function published(turn: Turn, run: JobRun, message: Message<'checkpointP
 
 /** etcd has it: it is the one to come back to, and what it replaces may go. */
 export function checkpointStored(turn: Turn, run: JobRun, committed: number): void {
-  const record = run.checkpoints.find((one) => one.committed === committed);
+  const record = run.checkpoints.find((one) => one.committed === committed && one.damage === '');
   const { save } = run.saving;
   if (record === undefined || save?.committed !== committed) return;
   const { path, bytes } = record;

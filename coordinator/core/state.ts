@@ -116,7 +116,7 @@ export interface Worker {
   microbatchMs: number;
   /** By its newest heartbeat, see session.proto. */
   loopDelayMs: number;
-  /** What it said that it held when its session began. */
+  /** What it said that it held when its session began, until it is given a job in it. */
   holding: Holding | undefined;
   /** By its newest heartbeat; grows while it reads a checkpoint. */
   restoredPieces: number;

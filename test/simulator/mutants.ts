@@ -281,13 +281,13 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'a snapshot is replaced while it is being written',
     file: 'worker/core/snapshot.js',
-    find: 'snapshot?.ordered || ',
+    find: 'snapshot?.orderedBy !== undefined || ',
     replace: '',
   },
   {
     name: 'a snapshot that is being written is forgotten when its worker heals',
     file: 'worker/core/generation.js',
-    find: 'if (run.snapshot?.ordered !== true)',
+    find: 'if (run.snapshot?.orderedBy === undefined)',
     replace: 'if (true)',
     from: 1_151,
   },
@@ -388,6 +388,31 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'a new leader does not know what users have had',
     file: 'coordinator/core/accounts.js',
     find: 'state.usages.set(user, { workerSeconds, atMs });',
+    replace: '',
+  },
+  {
+    name: 'an engine that computes other bits is taken when it comes back in a new session',
+    file: 'coordinator/core/membership.js',
+    find: 'if (worker.facts !== undefined && !isWelcome(turn, run, worker, worker.facts))',
+    replace: 'if (worker.facts !== undefined && run.record.facts === null && !isWelcome(turn, run, worker, worker.facts))',
+  },
+  {
+    name: 'a save that was given up goes on reading a copy that is replaced',
+    file: 'worker/core/snapshot.js',
+    find: 'if (orderedBy === undefined)',
+    replace: 'if (true)',
+    from: 38_001,
+  },
+  {
+    name: 'a worker that has not heard of its start is left without it',
+    file: 'coordinator/core/formation.js',
+    find: 'if (!hasStarted)',
+    replace: 'if (false)',
+  },
+  {
+    name: 'a new engine is taken for the one that was asked',
+    file: 'coordinator/core/formation.js',
+    find: ' || worker.engineStart !== engineStart',
     replace: '',
   },
 ];
