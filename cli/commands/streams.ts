@@ -41,7 +41,8 @@ export interface EventsOptions extends JsonOption, ServerOption {
 export function events(context: Context, job: string, options: EventsOptions): Promise<ExitCode> {
   const output = options.json ? new NdjsonOutput(context.write) : new PlainOutput(context.write);
   return withClient(context, options, async (client) => {
-    for await (const event of client.watch(await idOf(client, job), options.from, options.follow === true)) output.event(event);
+    for await (const event of client.watch(await idOf(client, job), options.from, options.follow === true))
+      output.event(event);
     return exitCodes.ok;
   });
 }

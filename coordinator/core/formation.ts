@@ -19,6 +19,8 @@ type Started = Extract<Formation, { kind: 'started' }>;
 
 /** Time without a step after which a generation is begun anew. Engines that hang are killed by their daemons before. */
 const STILL_MS = 60_000;
+/** As long as a member heals: a large state takes its time, and a peer that stops sending it is reported. */
+const STILL_HEALING_MS = 600_000;
 const STILL_FACTOR = 10;
 /** A restore that waits for a save looks so often whether it is done. */
 const SAVE_LOOK_MS = 500;
@@ -69,6 +71,7 @@ export function answerPrepare(run: JobRun, worker: Worker, answer: PreparedAnswe
   if (formation.kind !== 'preparing' || answer.generation !== formation.generation) return true;
   if (!formation.asked.has(worker.worker)) return true;
   formation.answers.set(worker.worker, answer);
+  worker.healing = !answer.holding.hasState;
   return formation.answers.size >= formation.asked.size;
 }
 
@@ -158,7 +161,12 @@ export function startRecorded(turn: Turn, run: JobRun, generation: number): void
 }
 
 function begin(turn: Turn, run: JobRun, plan: GenerationPlan): void {
-  const members = plan.record.roster.flatMap((member) => turn.state.workers.get(member.worker) ?? []);
+  const members = plan.record.roster.flatMap(({ worker: name, heals }) => {
+    const worker = turn.state.workers.get(name);
+    if (worker === undefined) return [];
+    worker.healing = heals;
+    return [worker];
+  });
   sendAll(turn, members, { kind: 'start', ...plan.start, reportsFrom: run.record.progress.committed });
   emit(turn, run, {
     kind: 'generationStarted',
@@ -298,7 +306,9 @@ function beginAnewIfStill(turn: Turn, run: JobRun, sinceMs: number): void {
   const stillMs = turn.nowMs - Math.max(sinceMs, run.lastCommitMs);
   // Nearly always so, and this is asked at every report: a median would be a fifth of what a report costs.
   if (stillMs < STILL_MS) return;
-  if (stillMs < STILL_FACTOR * medianOf(run.stepTimesMs) || allCommitted(run, liveMembers(turn, run))) return;
+  const members = liveMembers(turn, run);
+  if (stillMs < STILL_HEALING_MS && members.some(({ healing }) => healing)) return;
+  if (stillMs < STILL_FACTOR * medianOf(run.stepTimesMs) || allCommitted(run, members)) return;
   prepare(turn, run, `no step for ${Math.round(stillMs / 1000)} s`, true);
 }
 

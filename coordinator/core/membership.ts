@@ -42,6 +42,7 @@ export function hello(turn: Turn, session: string, message: Message<'hello'>): v
     job: message.holding?.job,
     facts: message.holding?.facts,
     engineStart: message.holding?.engineStart ?? 0,
+    healing: message.holding?.hasState === false,
     leaving: false,
     withdrawn: undefined,
     unloading: false,
@@ -149,6 +150,7 @@ export function loaded(turn: Turn, run: JobRun, worker: Worker, message: Message
   worker.engineStart = message.engineStart;
   worker.enginePid = message.facts.enginePid;
   worker.committed = 0;
+  worker.healing = false;
   emit(turn, run, { kind: 'workerJoined', worker: worker.worker });
 }
 

@@ -106,6 +106,8 @@ export interface Worker {
   /** Present once the job is loaded. */
   facts: EngineFacts | undefined;
   engineStart: number;
+  /** It takes the state over from others, and has none until it says that it has. */
+  healing: boolean;
   /** It was told to stop and waits to be let go. */
   leaving: boolean;
   /** Why it is being taken away from its job, until it has unloaded it. Changed by departure.ts only. */
@@ -371,7 +373,7 @@ export interface Settings {
   readonly gatherMs: number;
   /** A new leader waits so long for the workers of the stored generation. */
   readonly adoptMs: number;
-  /** A job that lacks workers keeps those that it has for so long while an older one lacks some too. */
+  /** A job that lacks workers keeps those that it has for so long, whoever else could use them. */
   readonly shortMs: number;
   /** A job that cannot keep its engines alive fails after so many crashes without a step. */
   readonly crashLimit: number;
@@ -432,6 +434,8 @@ export interface CoordinatorState {
   readonly usages: Usages;
   /** Bytes of the logs of all jobs. */
   logBytes: number;
+  /** A new leader collects what was printed until then; undefined afterwards. */
+  collectsUntilMs: number | undefined;
   /** Until when waiting and usage are accounted for. */
   accountedMs: number;
   /** Changed by accounting.ts only. */
@@ -487,6 +491,7 @@ export function initialState(settings: Settings): CoordinatorState {
     failures: new Map(),
     usages: new Map(),
     logBytes: 0,
+    collectsUntilMs: undefined,
     accountedMs: 0,
     cluster: noClusterSpent(0),
     accountsStoredMs: 0,

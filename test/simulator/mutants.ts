@@ -394,7 +394,8 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'an engine that computes other bits is taken when it comes back in a new session',
     file: 'coordinator/core/membership.js',
     find: 'if (worker.facts !== undefined && !isWelcome(turn, run, worker, worker.facts))',
-    replace: 'if (worker.facts !== undefined && run.record.facts === null && !isWelcome(turn, run, worker, worker.facts))',
+    replace:
+      'if (worker.facts !== undefined && run.record.facts === null && !isWelcome(turn, run, worker, worker.facts))',
   },
   {
     name: 'a save that was given up goes on reading a copy that is replaced',
@@ -413,6 +414,18 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'a new engine is taken for the one that was asked',
     file: 'coordinator/core/formation.js',
     find: ' || worker.engineStart !== engineStart',
+    replace: '',
+  },
+  {
+    name: 'a job that is stuck keeps its workers for ever',
+    file: 'coordinator/core/schedule.js',
+    find: 'nowMs - formation.sinceMs >= state.settings.shortMs',
+    replace: 'false',
+  },
+  {
+    name: 'an answer of an engine that is gone counts',
+    file: 'coordinator/core/formation.js',
+    find: 'formation.answers.delete(name);',
     replace: '',
   },
 ];

@@ -44,7 +44,15 @@ export function jobRecord(lines: readonly string[] = [], change: Partial<JobReco
 export function checkpointRecord(change: Partial<CheckpointRecord>): CheckpointRecord {
   const committed = change.committed ?? 5;
   return {
-    ...{ job: 'j', committed, path: `/c/j/step-${committed}`, manifestSha256: 'm', stateSha256: 's', bytes: 1, timeMs: 0 },
+    ...{
+      job: 'j',
+      committed,
+      path: `/c/j/step-${committed}`,
+      manifestSha256: 'm',
+      stateSha256: 's',
+      bytes: 1,
+      timeMs: 0,
+    },
     progress: { committed, loss: 0.1, samplesLost: 0, samplesRepeated: 0 },
     damage: '',
     ...change,
