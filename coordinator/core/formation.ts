@@ -314,9 +314,10 @@ function beginAnewIfStill(turn: Turn, run: JobRun, sinceMs: number): void {
 
 /** A job whose engines crash again and again without a step in between has no future. */
 function failIfHopeless(turn: Turn, run: JobRun): void {
-  for (const [worker, crash] of run.crashes) {
-    if (crash.count > turn.state.settings.crashLimit) {
-      endJob(turn, run, 'failed', `the engine on ${worker} crashed ${crash.count} times without a step in between`, '');
+  for (const [worker, { count, reason }] of run.crashes) {
+    if (count > turn.state.settings.crashLimit) {
+      const often = `the engine on ${worker} crashed ${count} times without a step in between`;
+      endJob(turn, run, 'failed', `${often}, the last time: ${reason}`, '');
       return;
     }
   }

@@ -183,7 +183,8 @@ export function engineFailed(turn: Turn, run: JobRun, worker: Worker, message: M
     return;
   }
   const count = (run.crashes.get(worker.worker)?.count ?? 0) + 1;
-  run.crashes.set(worker.worker, { count, retryMs: turn.nowMs + CRASH_BACKOFF_MS * 2 ** Math.min(count - 1, 6) });
+  const retryMs = turn.nowMs + CRASH_BACKOFF_MS * 2 ** Math.min(count - 1, 6);
+  run.crashes.set(worker.worker, { count, retryMs, reason: message.message });
   noteFailure(turn, worker.worker, message.message);
   logJob(turn, run, 'warn', 'engine failed', { worker: worker.worker, reason: message.message });
 }

@@ -244,7 +244,7 @@ export interface JobRun {
   /** The newest generation that is in etcd. */
   lastRecord: GenerationRecord | undefined;
   /** Failures of engines since the last committed step, by worker. */
-  readonly crashes: Map<string, { count: number; retryMs: number }>;
+  readonly crashes: Map<string, { readonly count: number; readonly retryMs: number; readonly reason: string }>;
   /** Workers that may not take part, and why. */
   readonly refused: Map<string, string>;
   /** Workers that a peer could not reach, kept out of the roster for a while. */

@@ -396,36 +396,13 @@ export const MUTANTS: readonly Mutant[] = [
     find: 'if (worker.facts !== undefined && !isWelcome(turn, run, worker, worker.facts))',
     replace:
       'if (worker.facts !== undefined && run.record.facts === null && !isWelcome(turn, run, worker, worker.facts))',
-  },
-  {
-    name: 'a save that was given up goes on reading a copy that is replaced',
-    file: 'worker/core/snapshot.js',
-    find: 'if (orderedBy === undefined)',
-    replace: 'if (true)',
-    from: 38_001,
-  },
-  {
-    name: 'a worker that has not heard of its start is left without it',
-    file: 'coordinator/core/formation.js',
-    find: 'if (!hasStarted)',
-    replace: 'if (false)',
-  },
-  {
-    name: 'a new engine is taken for the one that was asked',
-    file: 'coordinator/core/formation.js',
-    find: ' || worker.engineStart !== engineStart',
-    replace: '',
+    from: 701,
   },
   {
     name: 'a job that is stuck keeps its workers for ever',
     file: 'coordinator/core/schedule.js',
     find: 'nowMs - formation.sinceMs >= state.settings.shortMs',
     replace: 'false',
-  },
-  {
-    name: 'an answer of an engine that is gone counts',
-    file: 'coordinator/core/formation.js',
-    find: 'formation.answers.delete(name);',
-    replace: '',
+    from: 7_401,
   },
 ];
