@@ -44,6 +44,7 @@ export class LockstepPolicy implements Policy {
       workersMax,
       held: [...held],
       short: false,
+      stuck: false,
       steady: held.size > 0 && nowS >= readyS,
       canBeSaved: true,
       backfilled,

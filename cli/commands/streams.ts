@@ -2,11 +2,17 @@
 import { type Context, outputFor } from '../context.js';
 import { type ExitCode, exitCodeOfJob, exitCodes } from '../exit_codes.js';
 import { followJob } from '../follow.js';
+import type { JobsClient } from '../jobs_client.js';
 import { type JsonOption, type ServerOption, type TimeoutOption, withClient, withinSeconds } from '../options.js';
 import { logLine } from '../output/event_line.js';
 import { logJson } from '../output/json.js';
 import { NdjsonOutput } from '../output/ndjson.js';
 import { PlainOutput } from '../output/plain.js';
+
+/** Asked once: in the course of a stream the name may come to mean another job. */
+async function idOf(client: JobsClient, reference: string): Promise<string> {
+  return (await client.get(reference)).job;
+}
 
 export interface WatchOptions extends JsonOption, ServerOption, TimeoutOption {
   readonly from: number;
@@ -17,8 +23,9 @@ export function watch(context: Context, job: string, options: WatchOptions): Pro
   return withinSeconds(context, options.timeout, async (signal) => {
     const output = outputFor(context, options.json === true);
     try {
-      const follow = { job, fromSequence: options.from, output };
-      const end = await withClient(context, options, (client) => followJob({ ...follow, client }), signal);
+      const follow = async (client: JobsClient) =>
+        followJob({ client, job: await idOf(client, job), fromSequence: options.from, output });
+      const end = await withClient(context, options, follow, signal);
       return exitCodeOfJob(end.state);
     } finally {
       output.close();
@@ -34,7 +41,8 @@ export interface EventsOptions extends JsonOption, ServerOption {
 export function events(context: Context, job: string, options: EventsOptions): Promise<ExitCode> {
   const output = options.json ? new NdjsonOutput(context.write) : new PlainOutput(context.write);
   return withClient(context, options, async (client) => {
-    for await (const event of client.watch(job, options.from, options.follow === true)) output.event(event);
+    for await (const event of client.watch(await idOf(client, job), options.from, options.follow === true))
+      output.event(event);
     return exitCodes.ok;
   });
 }
@@ -49,7 +57,7 @@ export interface LogsOptions extends JsonOption, ServerOption {
 export function logs(context: Context, job: string, options: LogsOptions): Promise<ExitCode> {
   return withClient(context, options, async (client) => {
     const { worker, attempt, tail } = options;
-    const { job: id } = await client.get(job);
+    const id = await idOf(client, job);
     for await (const entry of client.logs(id, options.follow === true, { worker, attempt, tail })) {
       const line = options.json ? JSON.stringify(logJson(id, entry)) : logLine(entry);
       context.write(`${line}\n`);

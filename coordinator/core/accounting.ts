@@ -77,7 +77,8 @@ function claim(state: CoordinatorState, run: JobRun): void {
   run.reported = {};
   if (wanted <= 0) return;
   const share = Math.min(1, run.unclaimedSeconds / wanted);
-  run.unclaimedSeconds -= share * wanted;
+  // Not below 0: that would come back as a share below 0.
+  run.unclaimedSeconds = Math.max(0, run.unclaimedSeconds - share * wanted);
   add(state, run, Object.fromEntries(NAMED.map((name) => [name, share * (reported[name] ?? 0)])));
 }
 

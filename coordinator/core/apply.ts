@@ -54,17 +54,18 @@ function elected(
   state.cluster = noClusterSpent(wallMs);
   const generations = new Map(event.generations.map((record) => [record.job, record]));
   const checkpoints = new Map(event.checkpoints.map((record) => [record.job, record.checkpoints]));
+  const deadlineMs = nowMs + state.settings.adoptMs;
+  state.collectsUntilMs = deadlineMs;
   for (const record of event.jobs) {
     const last = generations.get(record.job);
     const adopting = last !== undefined && !isTerminal(record.state);
-    const deadlineMs = nowMs + state.settings.adoptMs;
     const run = newRun(
       record,
       last,
       adopting ? { kind: 'adopting', deadlineMs } : { kind: 'gathering', sinceMs: nowMs },
     );
     run.lastCommitMs = nowMs;
-    run.logs.collectsUntilMs = deadlineMs;
+    run.logs.collects = true;
     run.checkpoints = checkpoints.get(record.job) ?? [];
     run.saving.lastMs = saving.savedMs({ nowMs, wallMs }, run);
     state.jobs.set(record.job, run);
@@ -275,7 +276,8 @@ function jobMessage(
       restoreFailed(turn, run, worker, message);
       break;
     case 'healed':
-      break;
+      worker.healing = false;
+      return false;
   }
   return true;
 }

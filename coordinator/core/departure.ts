@@ -9,8 +9,10 @@ import { saveBeforeLeaving } from './saving.js';
 import { isTerminal, type JobRun, type Worker } from './state.js';
 import { emit, logJob, type Turn } from './turn.js';
 
-/** Whether it has the state of `worker`, or nearly, by what is known. One that has only just loaded the job does not. */
-function isAsFar(run: JobRun, { worker: name, incarnation, engineStart, committed }: Worker, worker: Worker): boolean {
+/** Whether it has the state of `worker`, or nearly, by what is known. One that has only just loaded the job, or still heals, does not. */
+function isAsFar(run: JobRun, other: Worker, worker: Worker): boolean {
+  if (other.healing) return false;
+  const { worker: name, incarnation, engineStart, committed } = other;
   const member = run.lastRecord?.roster.find((one) => one.worker === name && one.incarnation === incarnation);
   return (member?.engineStart === engineStart && !member.heals) || committed + 1 >= worker.committed;
 }

@@ -20,6 +20,8 @@ type Started = Extract<Formation, { kind: 'started' }>;
 
 /** Time without a step after which a generation is begun anew. Engines that hang are killed by their daemons before. */
 const STILL_MS = 60_000;
+/** As long as a member heals: a large state takes its time, and a peer that stops sending it is reported. */
+const STILL_HEALING_MS = 600_000;
 const STILL_FACTOR = 10;
 /** A restore that waits for a save looks so often whether it is done. */
 const SAVE_LOOK_MS = 500;
@@ -52,12 +54,27 @@ export function prepare(turn: Turn, run: JobRun, reason: string, afterStillness 
   sendAll(turn, asked, { kind: 'prepare', job: run.record.job, generation: run.generation });
 }
 
+/**
+ * A worker has a new session: what it was told in the one before may be lost, and what it said. Nothing is sent twice; a generation above
+ * makes it good.
+ */
+export function repeatWhatIsLost(turn: Turn, run: JobRun, { worker: name, holding }: Worker): void {
+  const { formation } = run;
+  if (formation.kind === 'preparing' && formation.asked.has(name) && !formation.answers.has(name)) {
+    prepare(turn, run, formation.reason, formation.afterStillness);
+  } else if (formation.kind === 'started' && formation.record.roster.some(({ worker }) => worker === name)) {
+    const hasStarted = holding?.generation === formation.record.generation && holding.started;
+    if (!hasStarted) prepare(turn, run, `${name} has not heard of the start`);
+  }
+}
+
 /** False while others certainly owe an answer: then there is nothing to look at. */
 export function answerPrepare(run: JobRun, worker: Worker, answer: PreparedAnswer): boolean {
   const { formation } = run;
   if (formation.kind !== 'preparing' || answer.generation !== formation.generation) return true;
   if (!formation.asked.has(worker.worker)) return true;
   formation.answers.set(worker.worker, answer);
+  worker.healing = !answer.holding.hasState;
   return formation.answers.size >= formation.asked.size;
 }
 
@@ -147,7 +164,12 @@ export function startRecorded(turn: Turn, run: JobRun, generation: number): void
 }
 
 function begin(turn: Turn, run: JobRun, plan: GenerationPlan): void {
-  const members = plan.record.roster.flatMap((member) => turn.state.workers.get(member.worker) ?? []);
+  const members = plan.record.roster.flatMap(({ worker: name, heals }) => {
+    const worker = turn.state.workers.get(name);
+    if (worker === undefined) return [];
+    worker.healing = heals;
+    return [worker];
+  });
   sendAll(turn, members, { kind: 'start', ...plan.start, reportsFrom: run.record.progress.committed });
   emit(turn, run, {
     kind: 'generationStarted',
@@ -165,9 +187,10 @@ function begin(turn: Turn, run: JobRun, plan: GenerationPlan): void {
 function lostMember(turn: Turn, run: JobRun): string | undefined {
   if (run.formation.kind !== 'started') return undefined;
   const { job } = run.record;
-  const isThere = ({ worker: name, incarnation }: Member): boolean => {
+  const isThere = ({ worker: name, incarnation, engineStart }: Member): boolean => {
     const worker = turn.state.workers.get(name);
-    return worker?.job === job && worker.incarnation === incarnation && isReady(turn, run, worker);
+    if (worker?.incarnation !== incarnation || worker.engineStart !== engineStart) return false;
+    return worker.job === job && isReady(turn, run, worker);
   };
   return run.formation.record.roster.find((member) => !isThere(member))?.worker;
 }
@@ -228,7 +251,12 @@ function awaitAnswers(turn: Turn, run: JobRun): void {
   const { formation } = run;
   if (formation.kind !== 'preparing') return;
   const present = new Set(ready(turn, run).map((worker) => worker.worker));
-  for (const name of formation.asked) if (!present.has(name)) formation.asked.delete(name);
+  for (const name of formation.asked) {
+    if (present.has(name)) continue;
+    formation.asked.delete(name);
+    // Should it be there again in time, it holds nothing of that.
+    formation.answers.delete(name);
+  }
   const silent = [...formation.asked].filter((name) => !formation.answers.has(name));
   if (silent.length === 0) record(turn, run);
 }
@@ -287,15 +315,18 @@ function beginAnewIfStill(turn: Turn, run: JobRun, sinceMs: number): void {
   const stillMs = turn.nowMs - Math.max(sinceMs, run.lastCommitMs);
   // Nearly always so, and this is asked at every report: a median would be a fifth of what a report costs.
   if (stillMs < STILL_MS) return;
-  if (stillMs < STILL_FACTOR * medianOf(run.stepTimesMs) || allCommitted(run, () => liveMembers(turn, run))) return;
+  const members = liveMembers(turn, run);
+  if (stillMs < STILL_HEALING_MS && members.some(({ healing }) => healing)) return;
+  if (stillMs < STILL_FACTOR * medianOf(run.stepTimesMs) || allCommitted(run, () => members)) return;
   prepare(turn, run, `no step for ${Math.round(stillMs / 1000)} s`, true);
 }
 
 /** A job whose engines crash again and again without a step in between has no future. */
 function failIfHopeless(turn: Turn, run: JobRun): void {
-  for (const [worker, crash] of run.crashes) {
-    if (crash.count > turn.state.settings.crashLimit) {
-      endJob(turn, run, 'failed', `the engine on ${worker} crashed ${crash.count} times without a step in between`, '');
+  for (const [worker, { count, reason }] of run.crashes) {
+    if (count > turn.state.settings.crashLimit) {
+      const often = `the engine on ${worker} crashed ${count} times without a step in between`;
+      endJob(turn, run, 'failed', `${often}, the last time: ${reason}`, '');
       return;
     }
   }

@@ -18,8 +18,8 @@ export interface JobLogs {
   bytes: number;
   /** Lines that were dropped from the front of `lines`. */
   dropped: number;
-  /** Lines are collected, and read by nobody, until then. */
-  collectsUntilMs: number | undefined;
+  /** Lines are collected, and read by nobody, until the leader ends that. */
+  collects: boolean;
   /** The newest number that each worker has said. */
   readonly heard: Map<string, { readonly incarnation: string; readonly number: number }>;
 }
@@ -31,7 +31,7 @@ export interface LogSelection {
 }
 
 export function newLogs(): JobLogs {
-  return { lines: [], bytes: 0, dropped: 0, collectsUntilMs: undefined, heard: new Map() };
+  return { lines: [], bytes: 0, dropped: 0, collects: false, heard: new Map() };
 }
 
 export function addLines(turn: Turn, run: JobRun, worker: Worker, lines: readonly LogLine[]): void {
@@ -64,7 +64,7 @@ function add(state: CoordinatorState, logs: JobLogs, entry: LogEntry): void {
 function bound(state: CoordinatorState, run: JobRun): void {
   const { logBytesLimit, allLogBytesLimit } = state.settings;
   const { logs } = run;
-  if (logs.collectsUntilMs === undefined) dropTo(state, logs, logBytesLimit);
+  if (!logs.collects) dropTo(state, logs, logBytesLimit);
   else if (logs.bytes > COLLECTED_FACTOR * logBytesLimit) {
     putInOrder(logs);
     dropTo(state, logs, logBytesLimit);
@@ -120,19 +120,22 @@ function putInOrder(logs: JobLogs): void {
 
 /** Called at each tick: what was collected can be read. */
 export function endCollecting(turn: Turn): void {
-  for (const run of turn.state.jobs.values()) {
+  const { state, nowMs } = turn;
+  if (state.collectsUntilMs === undefined || nowMs < state.collectsUntilMs) return;
+  state.collectsUntilMs = undefined;
+  for (const run of state.jobs.values()) {
     const { logs } = run;
-    if (logs.collectsUntilMs === undefined || turn.nowMs < logs.collectsUntilMs) continue;
-    logs.collectsUntilMs = undefined;
+    if (!logs.collects) continue;
+    logs.collects = false;
     putInOrder(logs);
-    bound(turn.state, run);
+    bound(state, run);
     turn.commands.push({ kind: 'publish', job: run.record.job });
   }
 }
 
 /** Whether there is an order in which lines can be read. */
 export function isReadable({ logs }: JobRun): boolean {
-  return logs.collectsUntilMs === undefined;
+  return !logs.collects;
 }
 
 /** Number of the line that comes next. */

@@ -6,7 +6,7 @@ import { enter, leave, move } from './assignment.js';
 import { forgetDigests } from './digests.js';
 import { endJob } from './ending.js';
 import { finishIfDone } from './finishing.js';
-import { goAbove, isPlausible, overdue, reconcile } from './formation.js';
+import { goAbove, isPlausible, overdue, reconcile, repeatWhatIsLost } from './formation.js';
 import { noteLoss } from './loss.js';
 import { greet, measureIdle, noteGone } from './preflights.js';
 import { planShapeOf } from './progress.js';
@@ -42,6 +42,7 @@ export function hello(turn: Turn, session: string, message: Message<'hello'>): v
     job: message.holding?.job,
     facts: message.holding?.facts,
     engineStart: message.holding?.engineStart ?? 0,
+    healing: message.holding?.hasState === false,
     leaving: false,
     withdrawn: undefined,
     unloading: false,
@@ -86,10 +87,11 @@ function takeBack(turn: Turn, worker: Worker): void {
   const seen = worker.holding?.generation ?? 0;
   if (isPlausible(run, seen)) run.generation = Math.max(run.generation, seen);
   run.attempts.set(worker.worker, Math.max(run.attempts.get(worker.worker) ?? 0, worker.holding?.attempt ?? 0));
+  // That it has loaded, or that it was refused, may be lost with the session before, or with the leader before.
+  if (worker.facts !== undefined && !isWelcome(turn, run, worker, worker.facts)) return;
   forgetDigests(run, worker); // It sends its last one again.
   takeBackSnapshot(turn, run, worker);
-  // The leader that heard `loaded` may be gone without having stored the facts.
-  if (run.record.facts === null && worker.facts !== undefined) adoptFacts(turn, run, worker.facts);
+  repeatWhatIsLost(turn, run, worker);
 }
 
 /** Forgets a session without looking at what follows from it. */
@@ -132,20 +134,25 @@ function differenceOf(run: JobRun, facts: EngineFacts): string | undefined {
   return found === undefined ? undefined : `${found[1]}: ${facts[found[0]]} where the job has ${reference[found[0]]}`;
 }
 
+/** Whether it computes what the job is about. The first that has loaded the job says what that is; who differs is refused. */
+function isWelcome(turn: Turn, run: JobRun, worker: Worker, facts: EngineFacts): boolean {
+  if (run.record.facts === null) adoptFacts(turn, run, facts);
+  const difference = differenceOf(run, facts);
+  if (difference === undefined) return true;
+  run.refused.set(worker.worker, difference);
+  emit(turn, run, { kind: 'workerRefused', worker: worker.worker, reason: difference });
+  release(turn, worker, difference);
+  return false;
+}
+
 export function loaded(turn: Turn, run: JobRun, worker: Worker, message: Message<'loaded'>): void {
-  const difference = differenceOf(run, message.facts);
-  if (difference !== undefined) {
-    run.refused.set(worker.worker, difference);
-    emit(turn, run, { kind: 'workerRefused', worker: worker.worker, reason: difference });
-    release(turn, worker, difference);
-    return;
-  }
+  if (!isWelcome(turn, run, worker, message.facts)) return;
   forgetDigests(run, worker);
   worker.facts = message.facts;
   worker.engineStart = message.engineStart;
   worker.enginePid = message.facts.enginePid;
   worker.committed = 0;
-  if (run.record.facts === null) adoptFacts(turn, run, message.facts);
+  worker.healing = false;
   emit(turn, run, { kind: 'workerJoined', worker: worker.worker });
 }
 
@@ -178,7 +185,8 @@ export function engineFailed(turn: Turn, run: JobRun, worker: Worker, message: M
     return;
   }
   const count = (run.crashes.get(worker.worker)?.count ?? 0) + 1;
-  run.crashes.set(worker.worker, { count, retryMs: turn.nowMs + CRASH_BACKOFF_MS * 2 ** Math.min(count - 1, 6) });
+  const retryMs = turn.nowMs + CRASH_BACKOFF_MS * 2 ** Math.min(count - 1, 6);
+  run.crashes.set(worker.worker, { count, retryMs, reason: message.message });
   noteFailure(turn, worker.worker, message.message);
   logJob(turn, run, 'warn', 'engine failed', { worker: worker.worker, reason: message.message });
 }
@@ -191,7 +199,9 @@ function free(turn: Turn, worker: Worker): void {
 }
 
 export function unloaded(turn: Turn, worker: Worker, message: Message<'unloaded'>): void {
-  if (worker.job !== message.job) return;
+  // One whose engine had failed before it was told says so all the same, perhaps when it has been given the job again.
+  const isAwaited = worker.unloading || worker.holding?.job === message.job;
+  if (worker.job !== message.job || !isAwaited) return;
   free(turn, worker);
   worker.facts = undefined;
   worker.enginePid = 0;

@@ -7,8 +7,8 @@
  *   lacks workers comes first in its priority.
  * - What is more than a running job's minimum is lent: it grows into idle workers, and gives them back to whoever waits and is not below it
  *   in priority.
- * - A job that waits may send away jobs of lower priority, and those that were let by it (backfill), if that gives it its minimum. They
- *   are saved first, and wait.
+ * - A job that waits may send away jobs of lower priority, those that were let by it (backfill), and those that are stuck with fewer workers
+ *   than they need, if that gives it its minimum. They are saved first, and wait.
  * - Everything that is decided comes with its reason.
  */
 
@@ -32,6 +32,8 @@ export interface PlacedJob {
   readonly held: readonly string[];
   /** It was running, and what it lacks it has lost. */
   readonly short: boolean;
+  /** It has fewer workers than its minimum, and has had for a while: what it has does nothing there. */
+  readonly stuck: boolean;
   /** It makes steps: then workers can be taken away from it, and it can be sent away. */
   readonly steady: boolean;
   /** It can be saved, so it can be sent away without losing a step. */
@@ -111,6 +113,7 @@ class Placing {
   /** By requirement, then by worker. */
   readonly #misfits = new Map<string, Map<string, string | undefined>>();
   readonly #steady: readonly PlacedJob[];
+  readonly #stuck: readonly PlacedJob[];
   readonly #everybody: ReadonlySet<string>;
   readonly #sentAway = new Set<string>();
   /** The first job that waits and cannot start: whoever comes after it is let by. */
@@ -121,6 +124,7 @@ class Placing {
     this.#coming = new Map(input.coming.map((worker) => [worker.worker, worker]));
     this.#held = new Map(input.jobs.map(({ job, held }) => [job, new Set(held)]));
     this.#steady = input.jobs.filter(({ steady }) => steady);
+    this.#stuck = input.jobs.filter(({ stuck }) => stuck);
     this.#everybody = new Set([
       ...this.#idle.keys(),
       ...this.#coming.keys(),
@@ -132,7 +136,7 @@ class Placing {
   place(): Placement {
     const queues = this.#queues();
     for (let next = this.#next(queues); next !== undefined; next = this.#next(queues)) {
-      this.#serve(next);
+      if (!this.#sentAway.has(next.job)) this.#serve(next);
       if (this.#waits.size >= MOST_TRIED) break;
     }
     // What is left of the queues has no order.
@@ -299,19 +303,13 @@ class Placing {
 
   /** The fewest of the least important jobs whose workers, beyond what they lend, are as many as are missing. */
   #victims(job: PlacedJob, missing: number): readonly PlacedJob[] | undefined {
-    const candidates = this.#running()
-      .filter(
-        (other) =>
-          other.canBeSaved &&
-          (other.priority < job.priority ||
-            (other.priority === job.priority && other.yields && job.submittedMs < other.submittedMs)),
-      )
-      .sort(
-        (left, right) =>
-          left.priority - right.priority ||
-          Number(right.yields) - Number(left.yields) ||
-          right.submittedMs - left.submittedMs,
-      );
+    const candidates = [...this.#stuckBelow(job), ...this.#running().filter((other) => goesFor(other, job))].sort(
+      (left, right) =>
+        Number(right.stuck) - Number(left.stuck) ||
+        left.priority - right.priority ||
+        Number(right.yields) - Number(left.yields) ||
+        right.submittedMs - left.submittedMs,
+    );
     const victims: PlacedJob[] = [];
     let rest = missing;
     for (const victim of candidates) {
@@ -325,6 +323,16 @@ class Placing {
     return undefined;
   }
 
+  /** Those that are stuck and go for the job. One that has got workers by now is not stuck any more. */
+  #stuckBelow(job: PlacedJob): readonly PlacedJob[] {
+    return this.#stuck.filter((other) => {
+      if (other === job || this.#lacks(other) === 0 || this.#sentAway.has(other.job)) return false;
+      // What cannot be saved is lost: not for one that has come later.
+      const comesBefore = other.canBeSaved || job.submittedMs < other.submittedMs;
+      return other.priority < job.priority || (other.priority === job.priority && comesBefore);
+    });
+  }
+
   #withdraw(from: PlacedJob, worker: string, forWhom: PlacedJob): void {
     this.#held.get(from.job)?.delete(worker);
     this.#count(from.user, -1);
@@ -334,10 +342,11 @@ class Placing {
 
   #preempt(victim: PlacedJob, forWhom: PlacedJob): void {
     this.#sentAway.add(victim.job);
+    this.#waits.delete(victim.job);
     this.#count(victim.user, -this.#heldBy(victim).size);
     this.#held.get(victim.job)?.clear();
-    const why = victim.priority < forWhom.priority ? `priority ${forWhom.priority}` : 'it had waited for longer';
-    this.#decisions.push({ kind: 'preempt', job: victim.job, reason: `sent away for job ${forWhom.job} (${why})` });
+    const reason = `sent away for job ${forWhom.job} (${reasonOf(victim, forWhom)})`;
+    this.#decisions.push({ kind: 'preempt', job: victim.job, reason });
   }
 
   #lackReason(job: PlacedJob, idle: number): string {
@@ -389,6 +398,18 @@ class Placing {
       return order < 0 ? job : best;
     }, first);
   }
+}
+
+/** Whether a job that makes steps is sent away for another one. */
+function goesFor(running: PlacedJob, job: PlacedJob): boolean {
+  if (!running.canBeSaved) return false;
+  const wasLetBy = running.priority === job.priority && running.yields && job.submittedMs < running.submittedMs;
+  return running.priority < job.priority || wasLetBy;
+}
+
+function reasonOf(victim: PlacedJob, forWhom: PlacedJob): string {
+  if (victim.stuck) return 'it lacked workers itself';
+  return victim.priority < forWhom.priority ? `priority ${forWhom.priority}` : 'it had waited for longer';
 }
 
 function plural(count: number, what: string): string {

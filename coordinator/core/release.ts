@@ -9,6 +9,7 @@ export function assign(turn: Turn, run: JobRun, worker: Worker): void {
   interruptMeasuring(worker);
   move(turn.state, worker, job);
   worker.facts = undefined;
+  worker.holding = undefined;
   const attempt = (run.attempts.get(worker.worker) ?? 0) + 1;
   run.attempts.set(worker.worker, attempt);
   send(turn, worker, { kind: 'load', job, spec, bundle, output, attempt });

@@ -288,7 +288,7 @@ export function published(turn: Turn, run: JobRun, message: Message<'checkpointP
 
 /** etcd has it: it is the one to come back to, and what it replaces may go. */
 export function checkpointStored(turn: Turn, run: JobRun, committed: number): void {
-  const record = run.checkpoints.find((one) => one.committed === committed);
+  const record = run.checkpoints.find((one) => one.committed === committed && one.damage === '');
   const { save } = run.saving;
   if (record === undefined || save?.committed !== committed) return;
   const { path, bytes } = record;
@@ -391,6 +391,8 @@ function letLeaversGo(turn: Turn, run: JobRun): void {
 function keepWithdrawn(turn: Turn, run: JobRun): void {
   for (const worker of assignedTo(turn.state, run.record.job)) if (!worker.unloading) worker.withdrawn = undefined;
   run.sentAway = undefined;
+  // One that is stuck keeps its workers for a while, before that is tried again.
+  if (run.formation.kind === 'gathering') run.formation = { kind: 'gathering', sinceMs: turn.nowMs };
 }
 
 /** The last worker that has the state is told to stop: the state is saved before it goes. False if there is nothing to save. */
@@ -398,7 +400,7 @@ export function saveBeforeLeaving(turn: Turn, run: JobRun, worker: Worker): bool
   const { spec, progress } = run.record;
   const wanted = spec.checkpointEvery > 0 || spec.checkpointMinutes > 0;
   if (!wanted || run.ending || worker.facts === undefined || progress.committed >= totalSteps(run)) return false;
-  if (progress.committed === 0 || worker.committed === 0) return false;
+  if (progress.committed === 0 || worker.committed === 0 || worker.healing) return false;
   if (run.saving.save !== undefined && run.saving.save.stage !== 'collecting') return true;
   run.saving.asked = { at: 0, deadlineMs: turn.nowMs + turn.state.settings.askMs };
   send(turn, worker, { kind: 'takeSnapshot', job: run.record.job, at: 0 });

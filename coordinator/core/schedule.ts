@@ -7,7 +7,7 @@ import { cordonedOf } from './nodes.js';
 import { agedPriority, type Decision, mayYield, type PlacedJob, type PlacedWorker, placeJobs } from './placement.js';
 import { preflightBar } from './preflights.js';
 import { quarantineOf } from './quarantine.js';
-import { assign, isGoing, release } from './release.js';
+import { assign, isGoing } from './release.js';
 import { isTerminal, type JobRun, type Worker } from './state.js';
 import type { Turn } from './turn.js';
 
@@ -27,14 +27,15 @@ export function schedule(turn: Turn): void {
   const open = [...turn.state.jobs.values()].filter((run) => !isTerminal(run.record.state) && !run.ending);
   const { scheduling } = turn.state.settings;
   for (const run of open) if (hasReturned(turn, run)) run.sentAway = undefined;
-  const jobless = assignedTo(turn.state, undefined);
+  const jobless = assignedTo(turn.state, undefined).map((worker) => ({ worker, bar: barOf(turn, worker) }));
   const { decisions, waits } = placeJobs({
     jobs: open.filter((run) => !isBeingSentAway(turn, run)).map((run) => placedJob(turn, run)),
-    idle: jobless.filter((worker) => mayWork(turn, worker)).map((worker) => placedWorker(turn, worker)),
-    barred: jobless.flatMap((worker) => barOf(turn, worker) ?? []),
+    idle: jobless.flatMap(({ worker, bar }) => (bar === undefined ? placedWorker(turn, worker) : [])),
+    barred: jobless.flatMap(({ bar }) => bar ?? []),
     // Also of jobs that have ended.
     coming: [...turn.state.workers.values()]
-      .filter((worker) => worker.job !== undefined && (isGoing(worker) || worker.unloading) && mayWork(turn, worker))
+      .filter((worker) => worker.job !== undefined && (isGoing(worker) || worker.unloading))
+      .filter((worker) => barOf(turn, worker) === undefined)
       .map((worker) => placedWorker(turn, worker)),
     spares: scheduling.spares,
     quotaOf: (user) => scheduling.quotas.get(user) ?? scheduling.quota,
@@ -42,7 +43,6 @@ export function schedule(turn: Turn): void {
   });
   for (const run of open) run.waitsFor = waits.get(run.record.job) ?? '';
   for (const decision of decisions) carryOut(turn, decision);
-  breakDeadlock(turn, open);
 }
 
 /** Why it may be given no work at all; undefined if it may. */
@@ -50,10 +50,6 @@ function barOf(turn: Turn, worker: Worker): string | undefined {
   if (worker.leaving) return 'it is being stopped';
   if (cordonedOf(turn.state, worker.worker) !== '') return 'it is cordoned';
   return preflightBar(turn, worker);
-}
-
-function mayWork(turn: Turn, worker: Worker): boolean {
-  return barOf(turn, worker) === undefined;
 }
 
 function placedWorker(turn: Turn, { worker, machine }: Worker): PlacedWorker {
@@ -89,6 +85,7 @@ function placedJob(turn: Turn, run: JobRun): PlacedJob {
     workersMax: spec.workersMax,
     held: held.map(({ worker }) => worker),
     short: run.lastRecord !== undefined && run.sentAway === undefined,
+    stuck: isStuck(turn, run, held.length),
     steady: isSteady(turn, run),
     canBeSaved: canBeSaved(run, held),
     backfilled: run.backfilled,
@@ -169,21 +166,8 @@ function give(turn: Turn, run: JobRun, worker: Worker, backfilled: boolean): voi
   assign(turn, run, worker);
 }
 
-/** Jobs that each hold some of the workers that the others lack: the youngest gives up its own, after some time. */
-function breakDeadlock(turn: Turn, open: readonly JobRun[]): void {
-  const short = open
-    .filter((run) => isShort(turn, run))
-    .sort((left, right) => left.record.submittedMs - right.record.submittedMs);
-  const youngest = short.at(-1);
-  if (short.length < 2 || youngest?.formation.kind !== 'gathering') return;
-  if (turn.nowMs - youngest.formation.sinceMs < turn.state.settings.shortMs) return;
-  for (const worker of assignedTo(turn.state, youngest.record.job)) {
-    if (worker.facts !== undefined) release(turn, worker, 'an older job lacks workers');
-  }
-}
-
-/** It has workers, and not enough of them to go on. */
-function isShort(turn: Turn, run: JobRun): boolean {
-  const have = countOf(turn.state, run.record.job);
-  return have > 0 && have < run.record.spec.workersMin;
+/** It has workers, not enough of them to go on, and has waited for the others for a while. */
+function isStuck({ state, nowMs }: Turn, { formation, record }: JobRun, held: number): boolean {
+  if (held === 0 || held >= record.spec.workersMin || formation.kind !== 'gathering') return false;
+  return nowMs - formation.sinceMs >= state.settings.shortMs;
 }

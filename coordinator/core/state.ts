@@ -107,6 +107,8 @@ export interface Worker {
   /** Present once the job is loaded. */
   facts: EngineFacts | undefined;
   engineStart: number;
+  /** It takes the state over from others, and has none until it says that it has. */
+  healing: boolean;
   /** It was told to stop and waits to be let go. */
   leaving: boolean;
   /** Why it is being taken away from its job, until it has unloaded it. Changed by departure.ts only. */
@@ -119,7 +121,7 @@ export interface Worker {
   loopDelayMs: number;
   engineUsage: EngineUsage | undefined;
   hostUsedBytes: number | undefined;
-  /** What it said that it held when its session began. */
+  /** What it said that it held when its session began, until it is given a job in it. */
   holding: Holding | undefined;
   /** By its newest heartbeat; grows while it reads a checkpoint. */
   restoredPieces: number;
@@ -245,7 +247,7 @@ export interface JobRun {
   /** The newest generation that is in etcd. */
   lastRecord: GenerationRecord | undefined;
   /** Failures of engines since the last committed step, by worker. */
-  readonly crashes: Map<string, { count: number; retryMs: number }>;
+  readonly crashes: Map<string, { readonly count: number; readonly retryMs: number; readonly reason: string }>;
   /** Workers that may not take part, and why. */
   readonly refused: Map<string, string>;
   /** Workers that a peer could not reach, kept out of the roster for a while. */
@@ -374,7 +376,7 @@ export interface Settings {
   readonly gatherMs: number;
   /** A new leader waits so long for the workers of the stored generation. */
   readonly adoptMs: number;
-  /** A job that lacks workers keeps those that it has for so long while an older one lacks some too. */
+  /** A job that lacks workers keeps those that it has for so long, whoever else could use them. */
   readonly shortMs: number;
   /** A job that cannot keep its engines alive fails after so many crashes without a step. */
   readonly crashLimit: number;
@@ -435,6 +437,8 @@ export interface CoordinatorState {
   readonly usages: Usages;
   /** Bytes of the logs of all jobs. */
   logBytes: number;
+  /** A new leader collects what was printed until then; undefined afterwards. */
+  collectsUntilMs: number | undefined;
   /** Until when waiting and usage are accounted for. */
   accountedMs: number;
   /** Changed by accounting.ts only. */
@@ -490,6 +494,7 @@ export function initialState(settings: Settings): CoordinatorState {
     failures: new Map(),
     usages: new Map(),
     logBytes: 0,
+    collectsUntilMs: undefined,
     accountedMs: 0,
     cluster: noClusterSpent(0),
     accountsStoredMs: 0,

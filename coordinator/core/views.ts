@@ -14,13 +14,6 @@ import { type CoordinatorState, isTerminal, type JobRun, type Worker } from './s
 
 type NodeState = 'idle' | 'measuring' | 'loading' | 'ready' | 'training' | 'leaving';
 
-/** By id, or by name: several jobs may have the same name. */
-export function findJobs(state: CoordinatorState, reference: string): readonly JobRun[] {
-  const byId = state.jobs.get(reference);
-  if (byId !== undefined) return [byId];
-  return [...state.jobs.values()].filter((run) => run.record.spec.name === reference);
-}
-
 /** What a job waits for, or why it ended. */
 export function reasonOf(state: CoordinatorState, run: JobRun): string {
   const { job, reason, spec } = run.record;

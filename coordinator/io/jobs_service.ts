@@ -18,6 +18,7 @@ import * as wire from '../../shared/wire/jobs.js';
 import type { ReplyErrorCode } from '../core/command.js';
 import type { CoordinatorEvent } from '../core/event.js';
 import * as logs from '../core/job_logs.js';
+import { jobOf } from '../core/job_reference.js';
 import { cordonReason } from '../core/nodes.js';
 import type { JobRun } from '../core/state.js';
 import * as views from '../core/views.js';
@@ -207,14 +208,9 @@ export class JobsService implements Requests {
   }
 
   #run(job: string): JobRun {
-    const [run, ...others] = views.findJobs(this.#driver.state, job);
-    if (run === undefined) throw refused(status.NOT_FOUND, `there is no job ${JSON.stringify(job)}`);
-    if (others.length > 0) {
-      const ids = [run, ...others].slice(-5).map((one) => one.record.job);
-      const message = `${1 + others.length} jobs are named ${job}; name one by its id, for example ${ids.join(', ')}`;
-      throw refused(status.NOT_FOUND, message);
-    }
-    return run;
+    const referred = jobOf(this.#driver.state, job);
+    if (referred.kind === 'unclear') throw refused(status.NOT_FOUND, referred.problem);
+    return referred.run;
   }
 
   #submit(call: Unary, reply: Reply): void {

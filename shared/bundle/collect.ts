@@ -108,6 +108,9 @@ function refuseTooMuch(files: readonly { readonly name: string; readonly bytes: 
   if (bytes > MAX_UNPACKED_BYTES) throw tooLarge(files, bytes, MAX_UNPACKED_BYTES, '');
 }
 
+/** A file that is smaller than the largest by this factor is not worth naming beside it. */
+const NAMED_WITHIN = 20;
+
 /** Names the largest files, since those are what has to go. */
 export function tooLarge(
   files: readonly { readonly name: string; readonly bytes: number }[],
@@ -115,7 +118,11 @@ export function tooLarge(
   limit: number,
   how: string,
 ): BundleError {
-  const largest = [...files].sort((left, right) => right.bytes - left.bytes).slice(0, NAMED);
+  const most = Math.max(...files.map((file) => file.bytes));
+  const largest = files
+    .filter((file) => file.bytes * NAMED_WITHIN >= most)
+    .sort((left, right) => right.bytes - left.bytes)
+    .slice(0, NAMED);
   const named = largest.map((file) => `${shownName(file.name)} (${mebibytes(file.bytes)})`).join(', ');
   return new BundleError(
     `the folder of the job file has ${mebibytes(bytes)}${how}, more than ${mebibytes(limit)}; the largest files are ${named}; ${ADVICE}`,

@@ -8,6 +8,7 @@ import { DamagedCheckpoint, StorageFailure } from './errors.js';
 import type { FileOperations } from './file_operations.js';
 import { deleteFolder, renamed, statusOf, syncFolder } from './folder_files.js';
 import { MANIFEST_FILE } from './names.js';
+import { mustNotBeOlder } from './newer_save.js';
 import type { NewManifest } from './storage.js';
 import type { VerifiedCheckpoint } from './verify.js';
 
@@ -96,6 +97,7 @@ export class DirectoryPublication {
     try {
       const checkpoint = await this.verify();
       if (checkpoint.manifest.stateSha256 === this.manifest.stateSha256) return { kind: 'same', checkpoint };
+      mustNotBeOlder(this.paths.final, this.manifest, checkpoint);
       return {
         kind: 'other',
         problem: new DamagedCheckpoint(this.paths.final, 'holds another state than the one saved'),

@@ -4,6 +4,7 @@
  */
 import { DamagedCheckpoint, StorageFailure } from './errors.js';
 import { MANIFEST_FILE } from './names.js';
+import { mustNotBeOlder } from './newer_save.js';
 import type { S3Client } from './s3_client.js';
 import { deleteObject, headOf, openObject } from './s3_objects.js';
 import type { NewManifest } from './storage.js';
@@ -38,7 +39,9 @@ export class S3Publication {
   async #sameState(): Promise<VerifiedCheckpoint | undefined> {
     try {
       const checkpoint = await this.verify();
-      return checkpoint.manifest.stateSha256 === this.manifest.stateSha256 ? checkpoint : undefined;
+      if (checkpoint.manifest.stateSha256 === this.manifest.stateSha256) return checkpoint;
+      mustNotBeOlder(this.client.urlOf(this.#key), this.manifest, checkpoint);
+      return undefined;
     } catch (error) {
       if (error instanceof DamagedCheckpoint) return undefined;
       throw error;

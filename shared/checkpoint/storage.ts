@@ -33,6 +33,8 @@ export interface NewManifest {
   readonly text: Buffer<ArrayBuffer>;
   readonly sha256: string;
   readonly stateSha256: string;
+  /** Of the save; see mustNotBeOlder. */
+  readonly createdMs: number;
   /** The draft's files. */
   readonly files: readonly { readonly file: string; readonly bytes: number }[];
 }

@@ -47,7 +47,7 @@ export class SimulatedEngine {
         torch: '2.0',
         python: '3.11',
         device: 'cpu',
-        fingerprint: digestOf(plan.isOdd(host.name) ? 2 : 1),
+        fingerprint: digestOf(plan.kindOf(host.name)),
       });
       this.#next();
     });

@@ -281,13 +281,13 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'a snapshot is replaced while it is being written',
     file: 'worker/core/snapshot.js',
-    find: 'snapshot?.ordered || ',
+    find: 'snapshot?.orderedBy !== undefined || ',
     replace: '',
   },
   {
     name: 'a snapshot that is being written is forgotten when its worker heals',
     file: 'worker/core/generation.js',
-    find: 'if (run.snapshot?.ordered !== true)',
+    find: 'if (run.snapshot?.orderedBy === undefined)',
     replace: 'if (true)',
     from: 1_151,
   },
@@ -389,5 +389,20 @@ export const MUTANTS: readonly Mutant[] = [
     file: 'coordinator/core/accounts.js',
     find: 'state.usages.set(user, { workerSeconds, atMs });',
     replace: '',
+  },
+  {
+    name: 'an engine that computes other bits is taken when it comes back in a new session',
+    file: 'coordinator/core/membership.js',
+    find: 'if (worker.facts !== undefined && !isWelcome(turn, run, worker, worker.facts))',
+    replace:
+      'if (worker.facts !== undefined && run.record.facts === null && !isWelcome(turn, run, worker, worker.facts))',
+    from: 701,
+  },
+  {
+    name: 'a job that is stuck keeps its workers for ever',
+    file: 'coordinator/core/schedule.js',
+    find: 'nowMs - formation.sinceMs >= state.settings.shortMs',
+    replace: 'false',
+    from: 7_401,
   },
 ];

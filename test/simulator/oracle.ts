@@ -29,7 +29,6 @@ import { Violation, type World } from './world.js';
 const MOST_WRITES = 60;
 const MOST_COMMANDS_AT_ENGINE = 40;
 const TIMES_KEPT = 101;
-const LONGEST_REST_MS = 70_000;
 /** Of saves: those that are awaited, and those that a leader which is gone has asked for. */
 const MOST_SAVE_ACTS = 60;
 
@@ -76,6 +75,8 @@ export class Oracle {
   /** The history of the state that each worker holds. */
   readonly #standings = new Map<string, Standing>();
   readonly #cancelled = new Set<string>();
+  /** Of the engines that compute a strict job. */
+  readonly #kinds = new Map<string, number>();
   /** By coordinator: one that was slow to begin may follow a newer one, and etcd lets only that one write. */
   readonly #newestTerms = new Map<string, number>();
   /** Faults that were done to engines: what a job may rightly fail of. */
@@ -196,6 +197,7 @@ export class Oracle {
     const state = this.world.etcd.jobs.get(record.job)?.state;
     if (state === undefined || isTerminal(state)) this.#broken('I10', where, `a generation of a job that is ${state}`);
     this.#checkBlocks(record, where);
+    this.#checkAlike(record, where);
     this.#placeInHistory(record, before, where);
     this.world.onMoment('generation_stored', this.world.etcd.leader?.name ?? '');
   }
@@ -210,6 +212,18 @@ export class Oracle {
     if (next !== microbatches) this.#broken('I3', where, `blocks cover ${next} of ${microbatches} microbatches`);
     if (new Set(record.roster.map((member) => member.worker)).size !== record.roster.length) {
       this.#broken('I3', where, 'a worker is in the roster twice');
+    }
+  }
+
+  /** A strict job computes on one kind of engine, from its first generation to its last. */
+  #checkAlike({ job, roster }: GenerationRecord, where: string): void {
+    const plan = this.jobOf(job);
+    if (plan?.spec.determinism !== 'strict') return;
+    for (const { worker } of roster) {
+      const kind = plan.kindOf(worker);
+      const first = this.#kinds.get(job) ?? kind;
+      this.#kinds.set(job, first);
+      if (kind !== first) this.#broken('I8', where, `${worker} is in a generation, and computes other bits`);
     }
   }
 
@@ -527,8 +541,7 @@ export class Oracle {
   /** Only engines that hang, or faults, bring an exchange to rest. */
   #checkRest({ name, state }: CoordinatorHost): void {
     const { agenda, scenario } = this.world;
-    const calmMs = agenda.nowMs - this.repairedMs;
-    if (!(calmMs > LONGEST_REST_MS) || scenario.faults.includes('hang_engine')) return;
+    if (agenda.nowMs <= this.repairedMs || scenario.faults.includes('hang_engine')) return;
     for (const { record, formation } of state.jobs.values()) {
       if (formation.kind === 'preparing' && formation.afterStillness) {
         this.#broken('I12', name, `${record.job} had come to rest though nothing fails: ${formation.reason}`);

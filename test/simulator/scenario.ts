@@ -114,8 +114,10 @@ export interface JobPlanOptions {
   readonly isResumed: boolean;
   /** Step at which the user's code raises. */
   readonly failsAt: number | undefined;
-  /** Workers of another kind, which compute other bits. */
+  /** Workers of another kind, which compute other bits: a loose job takes them. */
   readonly odd: ReadonlySet<string>;
+  /** Workers whose engines have another fingerprint: a strict job takes them, or all the others. */
+  readonly strangers: ReadonlySet<string>;
 }
 
 export class JobPlan {
@@ -154,9 +156,15 @@ export class JobPlan {
     return this.options.failsAt;
   }
 
-  /** A strict job would refuse some of them, and which depends on who comes first: there all are alike. */
+  /** What a strict job has to compute must not depend on who comes first: strangers say that they differ, and do not. */
   isOdd(worker: string): boolean {
     return this.spec.determinism === 'loose' && this.options.odd.has(worker);
+  }
+
+  /** Of its engine. */
+  kindOf(worker: string): number {
+    const isStrict = this.spec.determinism === 'strict';
+    return (isStrict ? this.options.strangers : this.options.odd).has(worker) ? 2 : 1;
   }
 
   initialWeightsOn(worker: string): number {
@@ -230,9 +238,16 @@ export type Level = (typeof LEVELS)[number];
 interface JobOptions {
   readonly index: number;
   readonly kind: Kind;
-  /** Those that stay. */
+  /** How many stay. */
   readonly workers: number;
   readonly odd: ReadonlySet<string>;
+  readonly strangers: Strangers;
+}
+
+interface Strangers {
+  readonly names: ReadonlySet<string>;
+  /** So many of them stay, and of the others, at least: a job that needs more could wait for ever. */
+  readonly enoughFor: number;
 }
 
 /** Minutes are too long for a cluster that runs for seconds here, and the core takes fractions. */
@@ -286,7 +301,7 @@ function specOf(random: Random, { index, kind, workers }: JobOptions): JobSpec {
 }
 
 function jobOf(random: Random, options: JobOptions): JobPlan {
-  const { index, kind, odd } = options;
+  const { index, kind, odd, strangers } = options;
   const spec = specOf(random, options);
   const datasetLength = spec.batch * random.whole(1, 5) + random.whole(0, spec.batch - 1);
   const submitAtMs = index === 0 ? random.between(0, 500) : random.between(0, 3_000);
@@ -302,7 +317,20 @@ function jobOf(random: Random, options: JobOptions): JobPlan {
     isResumed: random.chance(kind === 'losses' ? 0.9 : 0.5),
     failsAt,
     odd,
+    strangers: spec.workersMin <= strangers.enoughFor ? strangers.names : new Set(),
   });
+}
+
+/** A stream of its own, so that nothing else of a seed depends on it. */
+const STRANGERS_STREAM = 4;
+
+function strangersOf(seed: number, workers: readonly WorkerPlan[]): Strangers {
+  const random = new Random(seed, STRANGERS_STREAM);
+  const share = random.chance(0.3) ? 0.4 : 0;
+  const names = new Set(workers.flatMap(({ name }) => (random.chance(share) ? [name] : [])));
+  const staying = workers.filter(({ leavesAtMs }) => leavesAtMs === undefined);
+  const strange = staying.filter(({ name }) => names.has(name)).length;
+  return { names, enoughFor: Math.min(strange, staying.length - strange) };
 }
 
 function mayBeAnything(level: Level): boolean {
@@ -368,7 +396,8 @@ export function scenarioOf(seed: number, level: Level = 'all'): Scenario {
   const mixed = random.chance(0.3);
   const odd = new Set(workers.flatMap(({ name }) => (mixed && random.chance(0.4) ? [name] : [])));
   const jobCount = random.chance(0.6) ? 1 : random.whole(2, 3);
-  const jobs = Array.from({ length: jobCount }, (_, index) => jobOf(random, { index, kind, workers: staying, odd }));
+  const common = { kind, workers: staying, odd, strangers: strangersOf(seed, workers) };
+  const jobs = Array.from({ length: jobCount }, (_, index) => jobOf(random, { ...common, index }));
   const share = random.between(0.1, 0.5);
   const enabled = FAULTS.filter((fault) => random.chance(RARE_FAULTS.has(fault) ? share / 2 : share));
   const faults: readonly Fault[] = level === 'none' ? [] : level === 'kills' ? ['kill_worker'] : enabled;

@@ -37,7 +37,7 @@ export async function publish(
   signal?.throwIfAborted();
   const sha256 = createHash('sha256').update(text).digest('hex');
   const name = checkpointName(draft.step);
-  return storage.publish(draft, { text, sha256, stateSha256, files: shards }, () =>
+  return storage.publish(draft, { text, sha256, stateSha256, createdMs: description.createdMs, files: shards }, () =>
     readBack === undefined ? verifyIn(storage, name) : verifyNamed(storage, name, sha256),
   );
 }

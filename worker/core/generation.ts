@@ -120,7 +120,7 @@ function heal(turn: Turn, run: JobRun, message: Start): void {
   run.lastDigest = undefined;
   run.finishing = undefined;
   // What is being written of a snapshot must stay as it is, whatever becomes of the state.
-  if (run.snapshot?.ordered !== true) run.snapshot = undefined;
+  if (run.snapshot?.orderedBy === undefined) run.snapshot = undefined;
   run.snapshotAt = undefined;
   for (const outstanding of run.outstanding) outstanding.stale = true;
   // What waited for a state that will not be fetched any more was never told to the engine, so it will not answer it.

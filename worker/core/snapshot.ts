@@ -2,7 +2,7 @@
 import type { CoordinatorMessage } from '../../shared/wire/session.js';
 import type { CheckpointEvent } from '../checkpoint/checkpoints.js';
 import type { EngineEvent } from './engine_protocol.js';
-import type { JobRun } from './state.js';
+import type { JobRun, Snapshot } from './state.js';
 import { send, type Turn, tellCheckpoints, tellEngine } from './turn.js';
 
 type Message<K extends CoordinatorMessage['kind']> = Extract<CoordinatorMessage, { kind: K }>;
@@ -19,12 +19,12 @@ export function snapshotIfDue(turn: Turn, run: JobRun): void {
 /** The copy is made between two steps; one that nobody saves yet is replaced, one that is being saved is not. */
 function take(turn: Turn, run: JobRun): void {
   const { snapshot, committed } = run;
-  if (snapshot?.ordered || (snapshot !== undefined && snapshot.bytes === undefined)) {
+  if (snapshot?.orderedBy !== undefined || (snapshot !== undefined && snapshot.bytes === undefined)) {
     const reason = `the state after step ${snapshot.committed} is still being saved`;
     send(turn, { kind: 'snapshotSkipped', job: run.job, committed, reason });
     return;
   }
-  run.snapshot = { committed, bytes: undefined, ordered: false };
+  run.snapshot = { committed, bytes: undefined, orderedBy: undefined };
   tellEngine(turn, run, { command: 'snapshot' });
 }
 
@@ -46,10 +46,11 @@ export function snapshotTaken(
 }
 
 /** The length of the copy that the order is for; from here on the copy stays as it is. */
-function ordered(turn: Turn, run: JobRun, { save, committed }: Message<'writeShard' | 'publishCheckpoint'>) {
+function ordered(turn: Turn, run: JobRun, { save, committed, folder }: Message<'writeShard' | 'publishCheckpoint'>) {
   const { snapshot } = run;
   if (snapshot?.committed === committed && snapshot.bytes !== undefined) {
-    snapshot.ordered = true;
+    if (snapshot.orderedBy !== save) abandonOrders(turn, run, snapshot, folder);
+    snapshot.orderedBy = save;
     return snapshot.bytes;
   }
   send(turn, { kind: 'saveFailed', job: run.job, save, reason: `it has no snapshot of step ${committed} any more` });
@@ -72,8 +73,20 @@ export function publish(turn: Turn, run: JobRun, message: Message<'publishCheckp
 
 export function releaseSnapshot(turn: Turn, run: JobRun, message: Message<'releaseSnapshot'>): void {
   const { job, save, committed, folder, abandoned } = message;
-  if (run.snapshot?.committed === committed) run.snapshot = undefined;
+  if (run.snapshot?.committed === committed) {
+    if (run.snapshot.orderedBy !== save) abandonOrders(turn, run, run.snapshot, folder);
+    run.snapshot = undefined;
+  }
   if (abandoned) tellCheckpoints(turn, run, { kind: 'abandon_save', job, save, committed, folder });
+}
+
+/**
+ * A save that the coordinator has given up, while this worker was not there to hear of it, must not read the copy any longer: it may be
+ * replaced soon, and what is made of it then would be no state at all.
+ */
+function abandonOrders(turn: Turn, run: JobRun, { orderedBy, committed }: Snapshot, folder: string): void {
+  if (orderedBy === undefined) return;
+  tellCheckpoints(turn, run, { kind: 'abandon_save', job: run.job, save: orderedBy, committed, folder });
 }
 
 export function removeCheckpoint(turn: Turn, run: JobRun, { job, path }: Message<'removeCheckpoint'>): void {

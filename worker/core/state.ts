@@ -83,8 +83,8 @@ export interface Snapshot {
   readonly committed: number;
   /** undefined until the engine has made it. */
   bytes: number | undefined;
-  /** It is being saved, so it must stay as it is until the coordinator says otherwise. */
-  ordered: boolean;
+  /** The save that reads it: it must stay as it is until the coordinator says otherwise. */
+  orderedBy: string | undefined;
 }
 
 export interface Finishing {

@@ -16,6 +16,7 @@ export function knownWorker(name: string, job: string | undefined): Worker {
     job,
     facts: undefined,
     engineStart: 1,
+    healing: false,
     leaving: false,
     withdrawn: undefined,
     unloading: false,

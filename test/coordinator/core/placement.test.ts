@@ -22,6 +22,7 @@ const JOB: TestJob = {
   workersMax: 1,
   held: [],
   short: false,
+  stuck: false,
   steady: false,
   canBeSaved: true,
   backfilled: false,
@@ -196,6 +197,40 @@ describe('a job that waits', () => {
     expect(placement.waits.get('new')).toBe('waits for b to be saved');
   });
 
+  it('has one sent away that is stuck with fewer workers than it needs, unless that is above it', () => {
+    const stuck = { ...JOB, job: 'a', held: ['w1', 'w2'], workersMin: 3, workersMax: 3, short: true, stuck: true };
+    const { decisions } = place({ jobs: [waiting, stuck] });
+    expect(decisions).toEqual([
+      { kind: 'preempt', job: 'a', reason: 'sent away for job new (it lacked workers itself)' },
+    ]);
+    expect(told(place({ jobs: [waiting, { ...stuck, priority: 1 }] }))).toEqual([]);
+    expect(told(place({ jobs: [{ ...waiting, workersMin: 3, workersMax: 3 }, stuck] }))).toEqual([]);
+    expect(told(place({ jobs: [waiting, stuck], idle: ['w3'] }))).toEqual(['a<w3']);
+  });
+
+  it('and is itself stuck has only one of them sent away', () => {
+    const half = { ...JOB, workersMin: 3, workersMax: 3, short: true, stuck: true };
+    const jobs = [
+      { ...half, job: 'old', held: ['w1', 'w2'], submittedMs: 1 },
+      { ...half, job: 'young', held: ['w3', 'w4'], submittedMs: 2 },
+    ];
+    expect(told(place({ jobs }))).toEqual(['young!']);
+  });
+
+  it('gets nothing from one that is stuck and cannot be saved, unless it is older', () => {
+    const stuck = {
+      ...JOB,
+      job: 'a',
+      held: ['w1', 'w2'],
+      workersMin: 3,
+      workersMax: 3,
+      stuck: true,
+      canBeSaved: false,
+    };
+    expect(told(place({ jobs: [waiting, stuck] }))).toEqual([]);
+    expect(told(place({ jobs: [waiting, { ...stuck, submittedMs: 10 }] }))).toEqual(['a!']);
+  });
+
   it('is told that its user has as many as allowed', () => {
     const jobs = [waiting, running({ job: 'a', held: ['w1'] })];
     const { waits } = place({ jobs, idle: ['w2', 'w3'], quota: 2 });
@@ -216,6 +251,7 @@ const clusters: fc.Arbitrary<Cluster> = fc
         more: fc.nat(3),
         held: fc.nat(7),
         steady: fc.boolean(),
+        stuck: fc.boolean(),
         canBeSaved: fc.boolean(),
         yields: fc.boolean(),
         misfits: fc.subarray(['w0', 'w1', 'w2', 'w3', 'w7', 'w8']),
@@ -242,6 +278,7 @@ const clusters: fc.Arbitrary<Cluster> = fc
         held,
         short,
         steady,
+        stuck: shape.stuck && short,
         misfits,
         backfilled: false,
       };
@@ -297,21 +334,21 @@ describe('whatever the cluster', () => {
     });
   });
 
-  it('nothing is taken from a job that makes no steps, and a withdrawal leaves the minimum', () => {
+  it('nothing is taken from a job that makes no steps, unless it is stuck, and a withdrawal leaves the minimum', () => {
     check((cluster, { decisions }) => {
       const held = heldAfter(cluster, decisions);
       for (const decision of decisions) {
         if (decision.kind === 'assign') continue;
         const job = jobIn(cluster, decision.job);
-        expect(job.steady).toBe(true);
-        if (decision.kind === 'preempt') expect(job.canBeSaved).toBe(true);
+        expect(job.steady || (job.stuck && decision.kind === 'preempt')).toBe(true);
+        if (decision.kind === 'preempt') expect(job.canBeSaved || job.stuck).toBe(true);
         else if (!decisions.some((one) => one.kind === 'preempt' && one.job === job.job))
           expect(held.get(job.job)?.size).toBeGreaterThanOrEqual(job.workersMin);
       }
     });
   });
 
-  it('a job is sent away for a higher priority only, or because it was let by', () => {
+  it('a job is sent away for a higher priority only, or because it was let by, or is stuck', () => {
     check((cluster, { decisions, waits }) => {
       for (const decision of decisions) {
         if (decision.kind !== 'preempt') continue;
@@ -321,6 +358,7 @@ describe('whatever the cluster', () => {
           waiters.some(
             (job) =>
               job.priority > victim.priority ||
+              (victim.stuck && job !== victim && job.priority === victim.priority) ||
               (victim.yields && job.priority === victim.priority && job.submittedMs < victim.submittedMs),
           ),
         ).toBe(true);
@@ -348,7 +386,8 @@ describe('whatever the cluster', () => {
         decisions.filter(({ kind }) => kind === 'assign'),
       );
       for (const job of cluster.jobs) {
-        expect(waits.has(job.job)).toBe((held.get(job.job)?.size ?? 0) < job.workersMin);
+        const isSentAway = decisions.some((one) => one.kind === 'preempt' && one.job === job.job);
+        expect(waits.has(job.job)).toBe(!isSentAway && (held.get(job.job)?.size ?? 0) < job.workersMin);
       }
     });
   });

@@ -3,7 +3,7 @@ import { apply } from '../../../coordinator/core/apply.js';
 import type { CoordinatorCommand } from '../../../coordinator/core/command.js';
 import type { CoordinatorEvent } from '../../../coordinator/core/event.js';
 import { type CoordinatorState, DEFAULT_SETTINGS, initialState } from '../../../coordinator/core/state.js';
-import { findJobs, nodesView, reasonOf } from '../../../coordinator/core/views.js';
+import { nodesView, reasonOf } from '../../../coordinator/core/views.js';
 import { parseJobSpec } from '../../../shared/job_spec.js';
 import type { Preflight } from '../../../shared/wire/jobs.js';
 import type { WorkerMessage } from '../../../shared/wire/session.js';
@@ -67,12 +67,10 @@ function sent<K extends string>(commands: readonly CoordinatorCommand[], kind: K
 const marks = () => nodesView(state, nowMs).flatMap(({ worker, marked }) => (marked === '' ? [] : [worker]));
 const holders = () => [...state.workers.values()].flatMap(({ worker, job }) => (job === undefined ? [] : [worker]));
 const events = (job: string) =>
-  findJobs(state, job).flatMap((run) =>
-    [...run.events].flatMap((event) => (event.kind === 'workerMarked' ? event : [])),
-  );
+  [...(state.jobs.get(job)?.events ?? [])].flatMap((event) => (event.kind === 'workerMarked' ? event : []));
 
 function waitsOf(job: string): string {
-  const [run] = findJobs(state, job);
+  const run = state.jobs.get(job);
   return run === undefined ? '' : reasonOf(state, run);
 }
 

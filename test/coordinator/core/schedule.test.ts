@@ -2,6 +2,7 @@ import { expect, it } from 'vitest';
 import { apply } from '../../../coordinator/core/apply.js';
 import type { CoordinatorState, JobRun } from '../../../coordinator/core/state.js';
 import { addJob, addWorker, leadingState } from '../web/known_jobs.js';
+import { checkpointRecord, FACTS, holdingOf, jobRecord, LoneLeader, sent } from './lone_leader.js';
 
 /** A job that was sent away, and needs two workers. */
 function sentAway(state: CoordinatorState): JobRun {
@@ -36,4 +37,20 @@ it('while one of its workers is being saved a job that is sent away gets no othe
   saved.withdrawn = 'job b waits for it';
   expect(loads(state)).toEqual([]);
   expect(run.sentAway).toBe('sent away for job b');
+});
+
+it('a job that is stuck is saved and sent away for one that can start with its workers', () => {
+  const leader = new LoneLeader(jobRecord(['workers: {min: 2}', 'priority: -1'], { facts: FACTS }), [
+    checkpointRecord({ committed: 2 }),
+  ]);
+  leader.hello('w1', holdingOf({ committed: 3 }));
+  leader.run.record = {
+    ...leader.run.record,
+    state: 'running',
+    progress: { ...leader.run.record.progress, committed: 3 },
+  };
+  addJob(leader.state, 'k');
+  expect(sent(leader.later(29_000))).toEqual([]);
+  expect(sent(leader.later(2_000))).toEqual(['w1 takeSnapshot']);
+  expect(leader.run.sentAway).toBe('sent away for job k (it lacked workers itself)');
 });

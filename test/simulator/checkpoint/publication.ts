@@ -88,6 +88,8 @@ export class Publication {
     if (problem === undefined && folder.manifest !== undefined) {
       storage.discard(this.options.draft);
       this.options.done({ kind: 'published', manifest: folder.manifest });
+    } else if (this.#isOlderThan(folder)) {
+      this.#giveUp('is of a newer save, which has another state', this.#aside !== undefined);
     } else this.#makeWay(problem ?? 'has no manifest');
   }
 
@@ -99,6 +101,13 @@ export class Publication {
     const problem = isOurs ? undefined : folder.problem;
     if (problem !== undefined) return problem;
     return found?.stateSha256 === manifest.stateSha256 ? undefined : 'holds another state than the one saved';
+  }
+
+  /** After shared/checkpoint/newer_save.ts. */
+  #isOlderThan({ problem, manifest: found }: Folder): boolean {
+    const { createdMs, stateSha256 } = this.options.manifest;
+    if (problem !== undefined || found === undefined) return false;
+    return found.stateSha256 !== stateSha256 && found.createdMs > createdMs;
   }
 
   #makeWay(problem: string): void {

@@ -31,7 +31,7 @@ function pathOf({ folder, committed }: SaveName): string {
 function manifestOf({ shards, description }: CommandOf<'publish'>, stateSha256: string): Manifest {
   const text = `${stateSha256} ${JSON.stringify(description)} ${shards.map(({ sha256 }) => sha256).join()}`;
   const bytes = shards.reduce((sum: number, shard: ShardFacts) => sum + shard.bytes, 1);
-  return { sha256: digestOf(mix(hashText(text), 1)), stateSha256, shards, bytes };
+  return { sha256: digestOf(mix(hashText(text), 1)), stateSha256, createdMs: description.createdMs, shards, bytes };
 }
 
 export class Saves {

@@ -18,6 +18,7 @@ export interface StoredShard {
 export interface Manifest {
   readonly sha256: string;
   readonly stateSha256: string;
+  readonly createdMs: number;
   readonly shards: readonly ShardFacts[];
   /** All files together. */
   readonly bytes: number;

@@ -14,6 +14,7 @@ export interface Save {
   readonly step: number;
   readonly save: string;
   readonly shards: number;
+  readonly createdMs?: number;
 }
 
 /** Descriptors stay open until `close`. */
@@ -35,8 +36,12 @@ export class StateMemory {
     return facts;
   }
 
-  publish(storage: Storage, { step, save }: Save, shards: readonly ShardFacts[]): Promise<VerifiedCheckpoint> {
-    const description = { ...DESCRIPTION, committed: step };
+  publish(
+    storage: Storage,
+    { step, save, createdMs = DESCRIPTION.createdMs }: Save,
+    shards: readonly ShardFacts[],
+  ): Promise<VerifiedCheckpoint> {
+    const description = { ...DESCRIPTION, committed: step, createdMs };
     return publish(storage, this.file, {
       draft: { step, save },
       shards,

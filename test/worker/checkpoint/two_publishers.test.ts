@@ -8,6 +8,7 @@ import { imageOf, randomFrom, SOME_TENSORS } from '../../shared/checkpoint/image
 import { InterposedFiles, MortalFiles } from '../../shared/checkpoint/interposed_files.js';
 import { MemoryDisk } from '../../shared/checkpoint/memory_disk.js';
 import { StateMemory } from './saving.js';
+import { DESCRIPTION } from './test_thread.js';
 
 const FOLDER = '/disk/job';
 const SAVE = { step: 200, save: 'shared', shards: 2 };
@@ -125,6 +126,21 @@ describe('two publishers of one save', () => {
     const published = await state.publish(storage, SAVE, shards);
     await otherState.writeShards(storage, SAVE);
     await expectPublished(disk, [published]);
+    await expectPublished(disk, [await state.publish(storage, SAVE, shards)]);
+  });
+
+  it('one that wakes after a job that has begun anew has saved the step again leaves that as it is', async () => {
+    const { disk, shards } = await diskWithDraft(false);
+    const storage = new Directory(FOLDER, disk);
+    const newer = await otherState.save(storage, { ...SAVE, save: 'newer', createdMs: DESCRIPTION.createdMs + 1 });
+    await expect(state.publish(storage, SAVE, shards)).rejects.toThrow('a newer save has published another state');
+    expect((await verifyIn(storage, 'step-000000200')).manifestSha256).toBe(newer.manifestSha256);
+  });
+
+  it('one of a later save takes the place of another state', async () => {
+    const { disk, shards } = await diskWithDraft(false);
+    const storage = new Directory(FOLDER, disk);
+    await otherState.save(storage, { ...SAVE, save: 'older', createdMs: DESCRIPTION.createdMs - 1 });
     await expectPublished(disk, [await state.publish(storage, SAVE, shards)]);
   });
 });
