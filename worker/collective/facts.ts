@@ -7,7 +7,11 @@ import type { PartialFacts } from './data_plane.js';
 /** JSON has no NaN, no infinities and no negative zero; a loss may be any of them. */
 const double = z.union([z.number(), z.enum(['NaN', 'Infinity', '-Infinity', '-0']).transform(Number)]);
 
-const partialFacts = z.object({ loss: double, weight: double, consumed: z.array(z.string().regex(/^[0-9a-f]{16}$/)).max(65_535) });
+const partialFacts = z.object({
+  loss: double,
+  weight: double,
+  consumed: z.array(z.string().regex(/^[0-9a-f]{16}$/)).max(65_535),
+});
 
 /** Of a state; more than any machine has. */
 const MOST_STATE_BYTES = 2 ** 44;

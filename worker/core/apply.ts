@@ -2,8 +2,8 @@
 import type { CoordinatorMessage } from '../../shared/wire/session.js';
 import type { CheckpointEvent } from '../checkpoint/checkpoints.js';
 import type { WorkerCommand } from './command.js';
-import * as engineLife from './engine_life.js';
 import { objectionTo } from './engine_answers.js';
+import * as engineLife from './engine_life.js';
 import { ENDS_NOTHING, type EngineEvent } from './engine_protocol.js';
 import type { At, WorkerEvent } from './event.js';
 import * as finish from './finish.js';

@@ -32,7 +32,8 @@ export function objectionTo(run: JobRun, memoryBytes: number, event: EngineEvent
   if (event.event === 'failed') return undefined;
   const [asked] = run.outstanding;
   if (event.event === 'started') return run.engineStarted === undefined ? undefined : 'it has started already';
-  if (asked?.what !== ANSWERS[event.event]) return asked === undefined ? 'nothing was asked' : `${asked.what} was asked`;
+  if (asked?.what !== ANSWERS[event.event])
+    return asked === undefined ? 'nothing was asked' : `${asked.what} was asked`;
   switch (event.event) {
     case 'loaded':
       return objectionToVector(run, memoryBytes, event);
@@ -85,5 +86,7 @@ function objectionToPartial(run: JobRun, asked: Outstanding, event: EventOf<'par
   if (own === undefined) return `node ${nodeKey(event)} was not asked for`;
   if (own !== 'not awaited' && own.facts !== undefined) return `node ${nodeKey(event)} is whole already`;
   const { consumed, length } = event;
-  return consumed.length === length ? undefined : `${consumed.length} digests of what was consumed for ${length} microbatches`;
+  return consumed.length === length
+    ? undefined
+    : `${consumed.length} digests of what was consumed for ${length} microbatches`;
 }

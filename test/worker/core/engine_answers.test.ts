@@ -94,10 +94,7 @@ describe('an engine that computes', () => {
 it.each<[string, EngineEvent]>([
   ['loaded: 128 bytes of 64 are bf16', loaded(64, 128)],
   ['loaded: 64 bytes are bf16 in an exchange of fp32', loaded(64, 64)],
-  [
-    `loaded: its gradients need ${3 * 2 ** 42} bytes to be exchanged, and this machine has ${2 ** 30}`,
-    loaded(2 ** 42),
-  ],
+  [`loaded: its gradients need ${3 * 2 ** 42} bytes to be exchanged, and this machine has ${2 ** 30}`, loaded(2 ** 42)],
   ['digest: load was asked', digest],
   ['started: it has started already', started],
 ])('an engine that loads and says %s', (what, event) => {
