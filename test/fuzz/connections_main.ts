@@ -45,7 +45,7 @@ function holder({ host, port }: { host: string; port: number }, index: number, c
   return { child, held };
 }
 
-const { cluster, ports, digest } = await startAttacked();
+const { cluster, ports, digest } = await startAttacked({ workers: 3, tls: false });
 const holders: Holder[] = [];
 let failure: unknown;
 const result = { without: 0, with: 0, opened: 0, closed: 0, growth_mib: 0, slowest_answer_ms: 0 };
