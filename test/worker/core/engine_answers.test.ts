@@ -122,6 +122,6 @@ it('whatever an engine says, in whatever order, nothing is thrown, and it is tol
       const told = worker.commands.filter(({ kind }) => kind === 'tell_engine').length;
       return told <= 3 && failures(worker).length <= 1;
     }),
-    { numRuns: 2_000 },
+    { numRuns: 1_000 },
   );
 });
