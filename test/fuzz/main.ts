@@ -83,7 +83,6 @@ async function attackDuring(job: WatchedJob): Promise<void> {
   let checkedMs = performance.now();
   while (isTime() && job.end === undefined) {
     seed += 1;
-    if (process.env['DBG']) process.stderr.write(`round ${seed} ${job.committed} ${performance.now() - startMs}\n`);
     const counts = await Promise.all([...attacks.map((one) => attack(one, seed)), attackReaders(hostilePeer, seed)]);
     deliveries += counts.reduce((sum, count) => sum + count, 0);
     engines.check();
