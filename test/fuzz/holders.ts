@@ -40,7 +40,7 @@ export class Holder {
   /** Resolves when it holds all that the port takes, or as good as. */
   async untilHeld(): Promise<void> {
     const { name, count, limit } = this.target;
-    const enough = 0.95 * Math.min(count, limit);
+    const enough = 0.9 * Math.min(count, limit);
     const look = (): boolean => {
       if (this.#child.exitCode !== null) throw new Error(`the holder of ${name} ended with ${this.#child.exitCode}`);
       return this.#last.isWhole && this.#most >= enough;
