@@ -12,6 +12,10 @@ from lockstep.failures import user_code, user_error
 from lockstep.replica import Replica
 from lockstep.seeding import seed_for
 
+# As many, and as long (in units of UTF-16), as the daemon takes.
+MOST_METRICS = 256
+LONGEST_NAME = 128
+
 
 def evaluate(replica: Replica) -> Dict[str, float]:
     with looking_only(replica, "evaluate"), user_code("evaluate"):
@@ -45,12 +49,17 @@ def checked_metrics(metrics: Any) -> Dict[str, float]:
         return {}
     if not isinstance(metrics, dict):
         raise user_error("evaluate", f"evaluate() returned a {type(metrics).__name__}, not a dict")
+    if len(metrics) > MOST_METRICS:
+        raise user_error("evaluate", f"evaluate() returned {len(metrics)} metrics; at most {MOST_METRICS} can be reported")
     return {checked_name(name): checked_number(name, value) for name, value in metrics.items()}
 
 
 def checked_name(name: Any) -> str:
     if not isinstance(name, str):
         raise user_error("evaluate", f"evaluate() returned a metric whose name is {name!r}, not a text")
+    length = len(name.encode("utf-16-le", "surrogatepass")) // 2
+    if length > LONGEST_NAME:
+        raise user_error("evaluate", f"evaluate() returned a metric whose name has {length} characters; at most {LONGEST_NAME} can be reported")
     return name
 
 

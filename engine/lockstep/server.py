@@ -13,7 +13,7 @@ import torch
 from lockstep import process
 from lockstep.apply import apply_step
 from lockstep.bucket_writer import Announce
-from lockstep.commands import Apply, Compute, Fields, Load, Run
+from lockstep.commands import LARGEST_INTEGER, Apply, Compute, Fields, Load, Run
 from lockstep.compute import RunReport, compute_run
 from lockstep.control import Control, Malformed, parse_line
 from lockstep.dataset_digest import dataset_digest
@@ -28,6 +28,11 @@ from lockstep.optimizer_state import pack_optimizer
 from lockstep.replica import Replica
 from lockstep.snapshot import SnapshotMemory, take_snapshot
 from lockstep.state import export_state, import_state, state_digest, weights_digest
+
+
+def known_number(value: Any) -> Optional[int]:
+    """The id of a command, to be sent back; None for what is none."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST_INTEGER else None
 
 
 class Engine:
@@ -71,7 +76,7 @@ class Engine:
             process.flush_prints()
 
     def answer(self, command: dict) -> None:
-        name, number = command.get("command"), command.get("id")
+        name, number = command.get("command"), known_number(command.get("id"))
         try:
             if not isinstance(name, str) or name not in self.answers:
                 raise Malformed(f"unknown command {name!r}")

@@ -194,6 +194,8 @@ EVIL = {
     "evaluate_nan": ("evaluate", "evaluate", "user", "accuracy = nan"),
     "evaluate_text": ("evaluate", "evaluate", "user", "accuracy = a str"),
     "evaluate_key": ("evaluate", "evaluate", "user", "name is 3"),
+    "evaluate_many": ("evaluate", "evaluate", "user", "257 metrics; at most 256"),
+    "evaluate_long_name": ("evaluate", "evaluate", "user", "129 characters; at most 128"),
 }
 
 

@@ -12,6 +12,7 @@ import { CliError, exitCodes } from '../../cli/exit_codes.js';
 import { JobsClient } from '../../cli/jobs_client.js';
 import { connectEtcd, type EtcdClient } from '../../shared/etcd/client.js';
 import { readLeader } from '../../shared/etcd/leader_watch.js';
+import { type Credentials, credentialFilesOf, readCredentials } from '../../shared/identity/credential_files.js';
 import type { JobFileOnDisk } from '../../shared/job_file.js';
 import type { Node } from '../../shared/wire/jobs.js';
 import { type FaultJobOptions, writeFaultJob } from './fault_job.js';
@@ -45,6 +46,8 @@ export interface ClusterSize {
   readonly coordinators: number;
   /** On the loopback device: the workers send gradients to each other as if each were on a host of its own. */
   readonly separateHosts?: boolean;
+  /** Everything talks over TLS. */
+  readonly tls?: boolean;
 }
 
 /** What keeps the processes running: `lockstep up`, or the network of a test. */
@@ -66,6 +69,7 @@ export class FaultCluster {
   readonly coordinators: readonly string[];
   readonly #launcher: Launcher;
   readonly #closed = new AbortController();
+  readonly #credentials: Credentials | undefined;
   #jobs = 0;
 
   constructor(launcher: Launcher, size: ClusterSize) {
@@ -73,8 +77,12 @@ export class FaultCluster {
     this.folder = launcher.folder;
     this.workers = names('w', size.workers);
     this.coordinators = names('c', size.coordinators);
+    this.#credentials =
+      size.tls === true ? readCredentials(credentialFilesOf(join(this.tlsFolder, 'user-admin'))) : undefined;
     this.client = this.#newClient();
-    this.etcd = connectEtcd({ endpoints: [launcher.etcdUrl], prefix: '/lockstep/', callTimeoutMs: ETCD_CALL_MS });
+    const credentials = this.#credentials && { current: this.#credentials, onChange: () => undefined };
+    const endpoints = [launcher.etcdUrl];
+    this.etcd = connectEtcd({ endpoints, prefix: '/lockstep/', callTimeoutMs: ETCD_CALL_MS, credentials });
   }
 
   /** On the loopback device, by `lockstep up`; in the folder of a cluster that was killed it goes on where that one was. */
@@ -101,6 +109,11 @@ export class FaultCluster {
 
   get etcdUrl(): string {
     return this.#launcher.etcdUrl;
+  }
+
+  /** With the cluster's authority, of one that has certificates. */
+  get tlsFolder(): string {
+    return join(this.folder, 'tls');
   }
 
   get exits(): readonly ProcessExit[] {
@@ -172,9 +185,14 @@ export class FaultCluster {
     return writeFaultJob(join(this.folder, `job${this.#jobs}`), options);
   }
 
-  #newClient(user?: string): JobsClient {
+  #newClient(user?: string, credentials = this.#credentials): JobsClient {
     const servers = this.coordinators.map((name) => listenAddress(this.folder, name));
-    return new JobsClient({ servers, signal: this.#closed.signal, user });
+    return new JobsClient({ servers, signal: this.#closed.signal, user, credentials });
+  }
+
+  /** Of somebody with another certificate. */
+  clientOf(credentials: Credentials): JobsClient {
+    return this.#newClient(undefined, credentials);
   }
 
   /** A job of the cluster that was killed in the same folder. */
@@ -255,6 +273,7 @@ class LocalLauncher implements Launcher {
   static async start(folder: string, size: ClusterSize): Promise<LocalLauncher> {
     const counts = ['--workers', String(size.workers), '--coordinators', String(size.coordinators)];
     if (size.separateHosts === true) counts.push('--separate-hosts');
+    if (size.tls === true) counts.push('--tls');
     const args = [join(repository, 'bin/lockstep'), 'up', '--json', '--dir', folder, ...counts];
     // It ends its cluster, in good order, when the test's process dies.
     const child = spawn('setpriv', ['--pdeathsig', 'TERM', process.execPath, ...args], {

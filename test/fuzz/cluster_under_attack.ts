@@ -16,6 +16,7 @@ const STEPS = 400;
 const MICROBATCH_MS = 20;
 const END_MS = 300_000;
 const START_MS = 120_000;
+const TOKEN_MS = 60_000;
 
 const daemon = z.object({ listen: z.string(), dashboard: z.string() });
 const member = z.object({ address: z.string() });
@@ -28,9 +29,14 @@ export interface Attacked {
   readonly digest: string;
 }
 
-/** Three workers that exchange as if each were on a host of its own. */
-export async function startAttacked(): Promise<Attacked> {
-  const cluster = await FaultCluster.start({ workers: 3, coordinators: 1, separateHosts: true });
+export interface AttackedSize {
+  /** The job that trains takes three of them. They exchange as if each were on a host of its own. */
+  readonly workers: number;
+  readonly tls: boolean;
+}
+
+export async function startAttacked({ workers: count, tls }: AttackedSize): Promise<Attacked> {
+  const cluster = await FaultCluster.start({ workers: count, coordinators: 1, separateHosts: true, tls });
   try {
     await cluster.untilAllIdle();
     const config = daemon.parse(parse(readFileSync(join(cluster.folder, 'c1.yaml'), 'utf8')));
@@ -39,6 +45,7 @@ export async function startAttacked(): Promise<Attacked> {
       coordinator: addressOf(config.listen),
       dashboard: addressOf(config.dashboard),
       peers: [...workers.values()].map((value) => addressOf(member.parse(value).address)),
+      join: tls ? addressOf((await cluster.client.createToken('w8', TOKEN_MS)).address) : undefined,
     };
     const { term } = await cluster.leader();
     const calm = await cluster.submit(jobOptions(0));

@@ -1,6 +1,8 @@
 /** Whether the cluster under attack is what it was: the same processes, answers in time, memory within a bound, and steps that come. */
 import { readFileSync } from 'node:fs';
 import { connect as connectHttp2 } from 'node:http2';
+import type { Credentials } from '../../shared/identity/credential_files.js';
+import { contextOptions, SERVER_NAME } from '../../shared/identity/tls_options.js';
 import { withPrefix } from '../../worker/collective/grpc_wire.js';
 import { PULL_PATH, serializePullRequest } from '../../worker/collective/peer_service.js';
 import type { FaultCluster } from '../faults/fault_cluster.js';
@@ -18,6 +20,8 @@ export interface Ports {
   readonly coordinator: Address;
   readonly dashboard: Address;
   readonly peers: readonly Address[];
+  /** Where new machines get a certificate; undefined without certificates. */
+  readonly join: Address | undefined;
 }
 
 export class VitalSigns {
@@ -32,6 +36,8 @@ export class VitalSigns {
     readonly cluster: FaultCluster,
     readonly job: WatchedJob,
     readonly ports: Ports,
+    /** Of the worker in whose name the peers' ports are asked, if they ask for a certificate. */
+    readonly asker: Credentials | undefined = undefined,
   ) {
     this.#names = [...cluster.coordinators, ...cluster.workers];
   }
@@ -54,7 +60,7 @@ export class VitalSigns {
     }
     await this.#answersInTime('nodes', this.cluster.client.nodes());
     await this.#answersInTime('the dashboard', pageAnswer(this.ports.dashboard));
-    for (const peer of this.ports.peers) await this.#answersInTime(`peer ${peer.port}`, peerAnswer(peer));
+    for (const peer of this.ports.peers) await this.#answersInTime(`peer ${peer.port}`, peerAnswer(peer, this.asker));
     this.#checkSteps();
   }
 
@@ -88,20 +94,29 @@ async function pageAnswer({ host, port }: Address): Promise<void> {
   if ((await answer.text()) !== 'ok\n') throw new Error(`the dashboard answers ${answer.status}`);
 }
 
-/** A request for what nobody has; that it is refused is an answer. */
-function peerAnswer({ host, port }: Address): Promise<void> {
+/** A request for what nobody has; that it is refused is an answer. Resolves with the refusal when the whole call is refused. */
+export function peerAnswer({ host, port }: Address, asker: Credentials | undefined): Promise<string> {
   return new Promise((resolve, reject) => {
-    const session = connectHttp2(`http://${host}:${port}`);
+    const unlooked = { rejectUnauthorized: false, servername: SERVER_NAME };
+    const session =
+      asker === undefined
+        ? connectHttp2(`http://${host}:${port}`)
+        : connectHttp2(`https://${host}:${port}`, { ...contextOptions(asker), ...unlooked });
     session.on('error', reject);
     const stream = session.request({ ':method': 'POST', ':path': PULL_PATH, te: 'trailers' });
-    stream.on('error', reject);
-    stream.once('data', () => {
+    const end = (answer: string): void => {
       session.destroy();
-      resolve();
+      resolve(answer);
+    };
+    stream.on('error', reject);
+    stream.once('data', () => end(''));
+    stream.once('response', (headers) => {
+      if (headers['grpc-status'] !== undefined) end(`${headers['grpc-status']} ${headers['grpc-message']}`);
     });
+    const worker = asker?.identity.name ?? 'x';
     const name = { kind: 'partial', job: 'nobody', term: 1, generation: 1, step: 0, nodeLo: 0, nodeLength: 1 } as const;
     const place = { bucket: 0, segment: 0, segments: 1, offset: 0, length: 1 };
-    const whole = { request: 1, ...name, ...place, worker: 'x', incarnation: 'x', sameHost: false };
+    const whole = { request: 1, ...name, ...place, worker, incarnation: 'x', sameHost: false };
     stream.write(withPrefix(serializePullRequest(whole)));
   });
 }

@@ -176,7 +176,7 @@ export class AllReduce implements Run, PullOwner {
     this.#refusedSince.delete(pull.rank);
     switch (pull.kind) {
       case 'facts':
-        this.#facts[pull.input] = decodePartialFacts(payload);
+        this.#facts[pull.input] = decodePartialFacts(payload, this.options.placements[pull.input]?.node.length ?? 0);
         if (this.#facts[pull.input] === undefined) this.refused(arrived, 'malformed');
         break;
       case 'partial':

@@ -7,7 +7,14 @@ import type { PartialFacts } from './data_plane.js';
 /** JSON has no NaN, no infinities and no negative zero; a loss may be any of them. */
 const double = z.union([z.number(), z.enum(['NaN', 'Infinity', '-Infinity', '-0']).transform(Number)]);
 
-const partialFacts = z.object({ loss: double, weight: double, consumed: z.array(z.string().max(64)).max(65_535) });
+const partialFacts = z.object({
+  loss: double,
+  weight: double,
+  consumed: z.array(z.string().regex(/^[0-9a-f]{16}$/)).max(65_535),
+});
+
+/** Of a state; more than any machine has. */
+const MOST_STATE_BYTES = 2 ** 44;
 
 /** Length and digest of a whole state, and which runs of it can be pulled. */
 export interface StateFacts {
@@ -21,7 +28,7 @@ const count = z.number().int().nonnegative();
 
 const stateFacts: z.ZodType<StateFacts> = z
   .object({
-    bytes: count,
+    bytes: count.max(MOST_STATE_BYTES),
     sha256: z.string().regex(/^[0-9a-f]{64}$/),
     ranges: z.array(z.object({ at: count, length: count })).max(MOST_RANGES),
   })
@@ -63,9 +70,10 @@ export function encodePartialFacts(facts: PartialFacts): Buffer {
   );
 }
 
-/** Undefined when the bytes are malformed. */
-export function decodePartialFacts(bytes: Uint8Array): PartialFacts | undefined {
-  return read(partialFacts, bytes);
+/** Of a partial of so many microbatches. Undefined when the bytes are malformed. */
+export function decodePartialFacts(bytes: Uint8Array, microbatches: number): PartialFacts | undefined {
+  const facts = read(partialFacts, bytes);
+  return facts?.consumed.length === microbatches ? facts : undefined;
 }
 
 export function encodeStateFacts({ bytes, sha256, ranges }: StateFacts): Buffer {

@@ -96,7 +96,7 @@ export class FetchReduced implements Run, PullOwner {
     const { tag, name } = pull;
     this.#pulledBytes += payload.length;
     if (tag === FACTS_TAG) {
-      this.#facts = decodePartialFacts(payload);
+      this.#facts = decodePartialFacts(payload, this.#context.microbatches);
       if (this.#facts === undefined) this.refused(pull, 'malformed');
     } else {
       this.#received[tag] = name.offset + offset + payload.length;

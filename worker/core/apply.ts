@@ -2,8 +2,9 @@
 import type { CoordinatorMessage } from '../../shared/wire/session.js';
 import type { CheckpointEvent } from '../checkpoint/checkpoints.js';
 import type { WorkerCommand } from './command.js';
+import { objectionTo } from './engine_answers.js';
 import * as engineLife from './engine_life.js';
-import type { EngineEvent } from './engine_protocol.js';
+import { ENDS_NOTHING, type EngineEvent } from './engine_protocol.js';
 import type { At, WorkerEvent } from './event.js';
 import * as finish from './finish.js';
 import * as generation from './generation.js';
@@ -130,9 +131,6 @@ function coordinatorMessage(turn: Turn, message: CoordinatorMessage): void {
   }
 }
 
-/** After these the engine goes on with the command that it is at, or with none. */
-const ENDS_NOTHING: ReadonlySet<EngineEvent['event']> = new Set(['started', 'buckets', 'partial']);
-
 /** Answers that are made from the state that the engine had when it was asked. */
 const TELLS_OF_STATE: ReadonlySet<EngineEvent['event']> = new Set([
   'buckets',
@@ -146,8 +144,16 @@ const TELLS_OF_STATE: ReadonlySet<EngineEvent['event']> = new Set([
 ]);
 
 function engineEvent(turn: Turn, run: JobRun, event: EngineEvent): void {
+  const objection = objectionTo(run, turn.state.identity.machine.memoryBytes, event);
+  if (objection !== undefined) {
+    const message = `the engine said ${event.event}: ${objection}`;
+    engineLife.failRun(turn, run, { phase: 'control', failure: 'engine', message, traceback: '' });
+    return;
+  }
   run.busySinceMs = turn.nowMs;
-  const { committed, stale } = run.outstanding[0] ?? { committed: 0, stale: false };
+  const [asked] = run.outstanding;
+  const { committed, stale } = asked ?? { committed: 0, stale: false };
+  if (asked !== undefined && event.event === 'partial') asked.partials -= 1;
   if (!ENDS_NOTHING.has(event.event)) {
     run.outstanding.shift();
     generation.fetchIfFree(turn, run);

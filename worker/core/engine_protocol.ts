@@ -103,3 +103,6 @@ export type EngineEvent =
       readonly message: string;
       readonly traceback: string;
     };
+
+/** After these the engine goes on with the command that it is at, or with none. */
+export const ENDS_NOTHING: ReadonlySet<EngineEvent['event']> = new Set(['started', 'buckets', 'partial']);

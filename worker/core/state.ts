@@ -13,6 +13,8 @@ export type StepReport = Extract<WorkerMessage, { kind: 'stepCommitted' }>;
 export interface OwnNode {
   readonly node: TreeNode;
   readonly slot: number;
+  /** So many of its buckets were said to be final. */
+  buckets: number;
   /** Present once the partial is whole in its slot. */
   facts: PartialFacts | undefined;
 }
@@ -55,6 +57,8 @@ export interface Labelled<T> {
 
 /** An operation that the engine has not answered. */
 export interface Outstanding extends Labelled<EngineOp> {
+  /** Partials that the engine still owes. */
+  partials: number;
   /** The worker heals since: the answer says nothing about the state that it will have. */
   stale: boolean;
 }

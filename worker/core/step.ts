@@ -61,7 +61,7 @@ function computeMissing(turn: Turn, run: JobRun, facts: EngineFacts, mine: reado
   });
   const runs = missing.map((node, index) => {
     const slot = slots[index] ?? FIRST_PARTIAL_SLOT;
-    inFlight.nodes.set(nodeKey(node), { node, slot, facts: undefined });
+    inFlight.nodes.set(nodeKey(node), { node, slot, buckets: 0, facts: undefined });
     return {
       lo: node.lo,
       length: node.length,
@@ -105,6 +105,7 @@ export function bucketsComputed(turn: Turn, run: JobRun, event: Extract<EngineEv
   if (own === undefined) return;
   const { node, slot } = own;
   const { buckets } = event;
+  own.buckets = buckets;
   tellDataPlane(turn, run, { kind: 'publish_buckets', job: run.job, step: event.step, node, slot, buckets });
 }
 

@@ -30,7 +30,8 @@ export function tellEngine(turn: Turn, run: JobRun, command: EngineCommand): voi
 /** Past a state that is being fetched. */
 export function tellNow(turn: Turn, run: JobRun, { what: command, committed }: Labelled<EngineCommand>): void {
   if (run.outstanding.length === 0) run.busySinceMs = turn.nowMs;
-  run.outstanding.push({ what: command.command, committed, stale: false });
+  const partials = command.command === 'compute' ? command.runs.length : 0;
+  run.outstanding.push({ what: command.command, committed, partials, stale: false });
   turn.commands.push({ kind: 'tell_engine', start: run.engineStart, command });
 }
 

@@ -2,11 +2,11 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { Readable, Writable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { EngineCommand, EngineEvent } from '../core/engine_protocol.js';
+import { ENDS_NOTHING, type EngineCommand, type EngineEvent } from '../core/engine_protocol.js';
 import type { PrintedLine } from '../core/event.js';
 import type { EnginePlace } from './engine_bounds.js';
 import { engineEnvironment } from './engine_environment.js';
-import { parseEngineEvent } from './engine_events.js';
+import { parseEngineEvent, problemOf } from './engine_events.js';
 import { asEngine } from './engine_launch.js';
 import { readLines } from './lines.js';
 import { MemoryFile } from './memory_file.js';
@@ -18,6 +18,8 @@ const PRINTED_LINE_LENGTH = 8 * 1024;
 const PRINT_BATCH_MS = 50;
 /** Time for the last lines of an engine that has exited, should somebody else hold its pipes open. */
 const LAST_WORDS_MS = 200;
+/** Time between the end of what an engine says and its own; one that lives on has closed its pipe. */
+const SILENT_MS = 1_000;
 
 /** In the order of the stdio list. */
 const DESCRIPTORS = '--control-in 3 --control-out 4 --exchange 5 --state 6 --snapshot 7'.split(' ');
@@ -51,23 +53,28 @@ function closed(stream: Readable | Writable | null | undefined): Promise<void> {
   });
 }
 
-function eventIn(line: string): EngineEvent {
-  try {
-    return parseEngineEvent(line);
-  } catch (error) {
-    const message = `the engine said something that cannot be understood: ${String(error).slice(0, 500)}`;
-    return { event: 'failed', phase: 'control', kind: 'engine', message, traceback: '' };
-  }
+function failure(message: string): EngineEvent {
+  return { event: 'failed', phase: 'control', kind: 'engine', message, traceback: '' };
+}
+
+function tooShort(
+  { event, bytes }: { readonly event: string; readonly bytes: number },
+  file: MemoryFile,
+): EngineEvent | undefined {
+  const size = file.size();
+  return size < bytes ? failure(`the engine said ${event} of ${bytes} bytes in a memory of ${size}`) : undefined;
 }
 
 export class EngineProcess {
-  readonly exchange = MemoryFile.create('lockstep-exchange');
+  readonly exchange = MemoryFile.createUnshrinkable('lockstep-exchange');
   readonly state = MemoryFile.create('lockstep-state');
   readonly snapshot = MemoryFile.create('lockstep-snapshot');
   readonly #options: EngineOptions;
   readonly #child: ChildProcess;
   readonly #control: Writable;
+  /** Commands told, and those of them that were answered. */
   #commands = 0;
+  #answered = 0;
   readonly #printed = new PrintBatch();
   readonly #printTimer: NodeJS.Timeout;
   /** A failure, and what came after it. */
@@ -91,7 +98,10 @@ export class EngineProcess {
     this.#control.on('error', () => undefined); // A dead engine is seen by its exit.
     if (stdout instanceof Readable) this.#print(stdout, 'stdout');
     if (stderr instanceof Readable) this.#print(stderr, 'stderr');
-    if (events instanceof Readable) readLines(events, CONTROL_LINE_LENGTH, (line) => this.#received(line));
+    if (events instanceof Readable) {
+      readLines(events, CONTROL_LINE_LENGTH, (line) => this.#received(this.#eventIn(line)));
+      events.once('end', () => this.#saysNothingMore());
+    }
     const heard = Promise.all([stdout, stderr, events].map(closed));
     this.#printTimer = setInterval(() => this.#flush(), PRINT_BATCH_MS);
     this.#child.once('error', (error) => this.#exited(`it could not be started: ${error.message}`));
@@ -141,9 +151,36 @@ export class EngineProcess {
     this.snapshot.close();
   }
 
+  #eventIn(line: string): EngineEvent {
+    try {
+      const { event, answers } = parseEngineEvent(line);
+      return this.#mistakeIn(event, answers) ?? event;
+    } catch (error) {
+      return failure(`the engine said something that cannot be understood: ${problemOf(error)}`);
+    }
+  }
+
+  /** What the core cannot see of it: the number of the command, and how long the memory files are. */
+  #mistakeIn(event: EngineEvent, answers: number | undefined): EngineEvent | undefined {
+    if (event.event === 'started' || event.event === 'failed') return undefined;
+    const due = this.#answered + 1;
+    if (answers !== due) return failure(`the engine said ${event.event} to command ${answers}, not to ${due}`);
+    if (!ENDS_NOTHING.has(event.event)) this.#answered = due;
+    if (event.event === 'state_exported') return tooShort(event, this.state);
+    if (event.event === 'snapshot_taken') return tooShort(event, this.snapshot);
+    return undefined;
+  }
+
+  #saysNothingMore(): void {
+    const look = (): void => {
+      const { exitCode, signalCode } = this.#child;
+      if (exitCode === null && signalCode === null) this.#received(failure('the engine has closed its control pipe'));
+    };
+    setTimeout(look, SILENT_MS).unref();
+  }
+
   /** A failure ends the run, so it waits for what was printed before it: that lies ready in the other pipes, which this turn reads. */
-  #received(line: string): void {
-    const event = eventIn(line);
+  #received(event: EngineEvent): void {
     if (event.event !== 'failed' && this.#held.length === 0) {
       this.#options.onEvent(event);
       return;

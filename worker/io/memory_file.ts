@@ -13,6 +13,10 @@ import { closeSync, fstatSync, openSync } from 'node:fs';
 import koffi from 'koffi';
 
 const MFD_CLOEXEC = 1;
+const MFD_ALLOW_SEALING = 2;
+const F_ADD_SEALS = 1033;
+const F_SEAL_SEAL = 0x01;
+const F_SEAL_SHRINK = 0x02;
 const PROT_READ_WRITE = 3;
 const MAP_SHARED = 0x01;
 const MAP_PRIVATE = 0x02;
@@ -26,6 +30,7 @@ const WINDOW_BYTES = 2 ** 30;
 
 const libc = koffi.load('libc.so.6');
 const memfdCreate = libc.func('int memfd_create(const char *name, unsigned int flags)');
+const fcntl = libc.func('int fcntl(int fd, int command, ...)');
 const ftruncate = libc.func('int ftruncate(int fd, int64_t length)');
 const mmap = libc.func('uintptr_t mmap(uintptr_t address, size_t length, int prot, int flags, int fd, int64_t offset)');
 const munmap = libc.func('int munmap(uintptr_t address, size_t length)');
@@ -34,7 +39,7 @@ const munmap = libc.func('int munmap(uintptr_t address, size_t length)');
 export class MemoryFileError extends Error {
   constructor(
     /** The C function. */
-    readonly call: 'memfd_create' | 'ftruncate' | 'mmap',
+    readonly call: 'memfd_create' | 'fcntl' | 'ftruncate' | 'mmap',
     /** The C library's error number. */
     readonly errno: number,
     detail: string,
@@ -118,6 +123,12 @@ export class MemoryRegion {
   }
 }
 
+function createdFd(name: string, flags: number): number {
+  const fd: number = memfdCreate(name, MFD_CLOEXEC | flags);
+  if (fd < 0) throw new MemoryFileError('memfd_create', koffi.errno(), name);
+  return fd;
+}
+
 export class MemoryFile {
   readonly #regions = new Set<MemoryRegion>();
 
@@ -129,8 +140,16 @@ export class MemoryFile {
 
   /** A new, empty file. `name` shows in /proc/<pid>/maps. */
   static create(name: string): MemoryFile {
-    const fd: number = memfdCreate(name, MFD_CLOEXEC);
-    if (fd < 0) throw new MemoryFileError('memfd_create', koffi.errno(), name);
+    return new MemoryFile(createdFd(name, 0), true);
+  }
+
+  /** One that nobody can make shorter, whoever has it: touching what is mapped of it is safe for good. */
+  static createUnshrinkable(name: string): MemoryFile {
+    const fd = createdFd(name, MFD_ALLOW_SEALING);
+    // Sealed against further seals, too: one against growing would leave us without memory for the next step.
+    if (fcntl(fd, F_ADD_SEALS, 'int', F_SEAL_SHRINK | F_SEAL_SEAL) !== 0) {
+      throw new MemoryFileError('fcntl', koffi.errno(), `seals of ${name}`);
+    }
     return new MemoryFile(fd, true);
   }
 

@@ -283,6 +283,8 @@ class Evil(Plain):
             "evaluate_nan": {"accuracy": float("nan")},
             "evaluate_text": {"accuracy": "good"},
             "evaluate_key": {3: 1.0},
+            "evaluate_many": {str(number): 1.0 for number in range(257)},
+            "evaluate_long_name": {"x" * 129: 1.0},
         }.get(how, {})
 
     def lr(self, step):

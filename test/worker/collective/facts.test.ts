@@ -89,8 +89,8 @@ describe('the facts of a state', () => {
 
   it('are bounded, and the longest fit in a frame', () => {
     const widest = (count: number): ByteRange[] =>
-      Array.from({ length: count }, (_, i) => ({ at: 8e15 + i * 1e11, length: 99_999_999_999 }));
-    const facts = { bytes: Number.MAX_SAFE_INTEGER, sha256: 'a'.repeat(64), ranges: widest(MOST_RANGES) };
+      Array.from({ length: count }, (_, i) => ({ at: 1e13 + i * 1e9, length: 999_999_999 }));
+    const facts = { bytes: 2 ** 44, sha256: 'a'.repeat(64), ranges: widest(MOST_RANGES) };
     expect(decodeStateFacts(encodeStateFacts(facts))).toEqual(facts);
     expect(encodeStateFacts(facts).length).toBeLessThan(MOST_PAYLOAD_BYTES / 2);
     expect(decodeJson({ ...facts, ranges: widest(MOST_RANGES + 1) })).toBeUndefined();
@@ -102,12 +102,21 @@ describe('the facts of a partial', () => {
     const facts = fc.record({
       loss: fc.double(),
       weight: fc.double(),
-      consumed: fc.array(fc.string({ maxLength: 64 }), { maxLength: 9 }),
+      consumed: fc.array(fc.stringMatching(/^[0-9a-f]{16}$/), { maxLength: 9 }),
     });
     fc.assert(
       fc.property(facts, (before) => {
-        expect(decodePartialFacts(encodePartialFacts(before))).toEqual(before);
+        expect(decodePartialFacts(encodePartialFacts(before), before.consumed.length)).toEqual(before);
       }),
     );
+  });
+
+  it('are of as many microbatches as the partial, each with a digest', () => {
+    const facts = (consumed: readonly string[]) => encodePartialFacts({ loss: 1, weight: 1, consumed });
+    const digest = '0123456789abcdef';
+    expect(decodePartialFacts(facts([digest, digest]), 2)).toBeDefined();
+    for (const consumed of [[], [digest], [digest, 'x'], [digest, digest.toUpperCase()], [digest, digest, digest]]) {
+      expect(decodePartialFacts(facts(consumed), 2)).toBeUndefined();
+    }
   });
 });

@@ -1,7 +1,7 @@
 /** Peers that send what was not asked for, in another order or again, and peers that ask too much or read nothing. */
 import { once } from 'node:events';
-import { type ClientHttp2Session, type ClientHttp2Stream, connect as connectHttp2 } from 'node:http2';
-import { connect } from 'node:net';
+import { type ClientHttp2Session, type ClientHttp2Stream, connect as connectHttp2, constants } from 'node:http2';
+import { connect, type Socket } from 'node:net';
 import { Metadata, Server, ServerCredentials, type ServerDuplexStream } from '@grpc/grpc-js';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
@@ -272,14 +272,8 @@ describe('a peer that asks', () => {
       });
       socket.on('data', (bytes) => cutter.push(Buffer.from(bytes)));
     });
-    const headers = new Map([
-      [':method', 'POST'],
-      [':scheme', 'http'],
-      [':path', PULL_PATH],
-      [':authority', 'localhost'],
-    ]);
     socket.write(Buffer.concat([PREFACE, encodeSettings(new Map())]));
-    socket.write(encodeFrame(frameType.headers, flag.endHeaders, 1, encodeHeaderBlock(headers)));
+    socket.write(encodeFrame(frameType.headers, flag.endHeaders, 1, encodeHeaderBlock(RAW_HEADERS)));
     // What nobody has is refused with a frame each: a window of 64 KiB takes a thousand of them.
     for (let request = 1; request <= 1_100; request++) {
       const message = withPrefix(serializePullRequest({ ...REQUEST, job: 'none', request }));
@@ -299,4 +293,88 @@ describe('a peer that asks', () => {
     const [head] = await once(stream, 'response');
     expect(head[':status']).toBe(200);
   });
+
+  it.each([
+    ['that has not agreed to any limit: it is refused, and the four are served', false],
+    ['that has agreed to four: its connection is ended', true],
+  ])('on a fifth stream %s', async (_what, agrees) => {
+    const peer = await RawPeer.connect(await served(), agrees);
+    for (const stream of [1, 3, 5, 7]) peer.open(stream);
+    await vi.waitFor(() => expect(peer.responses).toEqual(new Set([1, 3, 5, 7])));
+    peer.open(9);
+    if (agrees) {
+      await vi.waitFor(() => expect(peer.isClosed).toBe(true));
+      return;
+    }
+    await vi.waitFor(() => expect(peer.seen).toEqual([`reset 9: ${constants.NGHTTP2_REFUSED_STREAM}`]));
+    for (const stream of [1, 3, 5, 7]) peer.ask(stream);
+    await vi.waitFor(() => expect(peer.answered).toBe(4 * FRAME_BYTES));
+    peer.reset(3);
+    peer.open(11);
+    await vi.waitFor(() => expect(peer.responses).toContain(11));
+    expect(peer.seen).toHaveLength(1);
+  });
 });
+
+const RAW_HEADERS = new Map([
+  [':method', 'POST'],
+  [':scheme', 'http'],
+  [':path', PULL_PATH],
+  [':authority', 'localhost'],
+]);
+
+/** A peer that opens streams whatever it was told: Node's own client keeps to the limit. */
+class RawPeer {
+  /** Streams whose call was answered. */
+  readonly responses = new Set<number>();
+  /** Streams that were reset, and the end of the connection, with the reason. */
+  readonly seen: string[] = [];
+  /** Bytes of frames. */
+  answered = 0;
+  isClosed = false;
+
+  private constructor(private readonly socket: Socket) {}
+
+  static async connect(port: number, agrees: boolean): Promise<RawPeer> {
+    const socket = connect(port, '127.0.0.1');
+    onTestFinished(() => void socket.destroy());
+    const peer = new RawPeer(socket);
+    const cutter = new FrameCutter({
+      data: ({ length }) => {
+        peer.answered += length;
+      },
+      frame: ({ type, stream, flags }, payload) => {
+        if (type === frameType.headers) peer.responses.add(stream);
+        if (type === frameType.resetStream) peer.seen.push(`reset ${stream}: ${payload.readUInt32BE(0)}`);
+        if (type === frameType.goaway) peer.seen.push(`goaway ${payload.readUInt32BE(4)}`);
+        const asks = type === frameType.settings && (flags & flag.ack) === 0;
+        if (asks && agrees) socket.write(encodeFrame(frameType.settings, flag.ack, 0, Buffer.alloc(0)));
+      },
+      tooLong: () => undefined,
+    });
+    socket.on('data', (bytes) => cutter.push(Buffer.from(bytes)));
+    socket.on('error', () => undefined);
+    socket.on('close', () => {
+      peer.isClosed = true;
+    });
+    socket.write(Buffer.concat([PREFACE, encodeSettings(new Map())]));
+    await once(socket, 'data');
+    return peer;
+  }
+
+  open(stream: number): void {
+    this.socket.write(encodeFrame(frameType.headers, flag.endHeaders, stream, encodeHeaderBlock(RAW_HEADERS)));
+  }
+
+  /** For what nobody has: the answer is a frame that says so. */
+  ask(stream: number): void {
+    const message = withPrefix(serializePullRequest({ ...REQUEST, job: 'none' }));
+    this.socket.write(encodeFrame(frameType.data, 0, stream, message));
+  }
+
+  reset(stream: number): void {
+    const code = Buffer.alloc(4);
+    code.writeUInt32BE(constants.NGHTTP2_CANCEL);
+    this.socket.write(encodeFrame(frameType.resetStream, 0, stream, code));
+  }
+}

@@ -47,12 +47,17 @@ export class LoneWorker {
     return this.happen({ kind: 'engine_event', start: 1, event });
   }
 
-  /** Loads the job: 2 microbatches of 2 samples. */
-  load(vector: Vector): void {
+  /** Is told to load the job: 2 microbatches of 2 samples. */
+  start(): void {
     const lines = ['version: 1', 'name: x', 'task: a.py:A', 'steps: 9', 'batch: 4', 'microbatches: 2', ...this.keys];
     this.happen({ kind: 'session_opened' });
     const spec = parseJobSpec(lines.join('\n'));
     this.coordinator({ kind: 'load', term: 1, job: 'j', spec, bundle: '/b', output: '/o', attempt: 1 });
+  }
+
+  /** Has loaded it. */
+  load(vector: Vector): void {
+    this.start();
     const engine = { torch: '2', python: '3', device: 'cpu', fingerprint: DIGEST };
     this.engine({ event: 'started', pid: 7, ...engine });
     this.engine({
