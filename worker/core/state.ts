@@ -23,6 +23,8 @@ export interface InFlight {
   startedMs: number;
   computedMs: number;
   computeMs: number;
+  /** Others read all of this worker's partials (collective/routes.ts). */
+  isOneShot: boolean;
 }
 
 /** A step that is committed here and not yet reported as applied. */
@@ -128,6 +130,8 @@ export interface JobRun {
   /** The step whose reduced vector is whole in its slot. */
   reducedStep: number | undefined;
   inFlight: InFlight | undefined;
+  /** Slots with partials of the step before, which others may still be reading. */
+  readSlots: readonly number[];
   healing: Healing | undefined;
   snapshot: Snapshot | undefined;
   /** A snapshot is to be taken after so many committed steps. */
@@ -225,6 +229,7 @@ export function newRun(
     committed: 0,
     reducedStep: undefined,
     inFlight: undefined,
+    readSlots: [],
     healing: undefined,
     snapshot: undefined,
     snapshotAt: undefined,

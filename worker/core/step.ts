@@ -4,6 +4,7 @@ import { filledMicrobatches, samplesOf } from '../../shared/plan.js';
 import { coverOf, nodeKey, type TreeNode } from '../../shared/tree.js';
 import type { EngineFacts, Member } from '../../shared/wire/session.js';
 import { type DataPlaneEvent, FIRST_PARTIAL_SLOT, slotBytes } from '../collective/data_plane.js';
+import { isOneShot } from '../collective/routes.js';
 import type { EngineEvent } from './engine_protocol.js';
 import { snapshotIfDue } from './snapshot.js';
 import type { Applying, JobRun, Membership, NodePlacement, OwnNode, SlotWriter, StepReport } from './state.js';
@@ -26,8 +27,12 @@ export function placementsOf(roster: readonly Member[], microbatches: number): r
   );
 }
 
-function freeSlots(nodes: ReadonlyMap<string, OwnNode>, count: number): readonly number[] {
-  const taken = new Set([...nodes.values()].map((own) => own.slot));
+function slotsOf(nodes: ReadonlyMap<string, OwnNode>): readonly number[] {
+  return [...nodes.values()].map((own) => own.slot);
+}
+
+function freeSlots(run: JobRun, nodes: ReadonlyMap<string, OwnNode>, count: number): readonly number[] {
+  const taken = new Set([...slotsOf(nodes), ...run.readSlots]);
   const free: number[] = [];
   for (let slot = FIRST_PARTIAL_SLOT; free.length < count; slot++) if (!taken.has(slot)) free.push(slot);
   return free;
@@ -41,6 +46,7 @@ function openInFlight(turn: Turn, run: JobRun): NonNullable<JobRun['inFlight']> 
     startedMs: turn.nowMs,
     computedMs: turn.nowMs,
     computeMs: 0,
+    isOneShot: false,
   };
   return run.inFlight;
 }
@@ -50,7 +56,7 @@ function computeMissing(turn: Turn, run: JobRun, facts: EngineFacts, mine: reado
   const inFlight = openInFlight(turn, run);
   const missing = mine.filter((node) => !inFlight.nodes.has(nodeKey(node)));
   if (missing.length === 0) return;
-  const slots = freeSlots(inFlight.nodes, missing.length);
+  const slots = freeSlots(run, inFlight.nodes, missing.length);
   const shape = planShapeOf(run, facts);
   const bytes = slotBytes(facts.vectorBytes);
   turn.commands.push({
@@ -90,6 +96,8 @@ export function runStep(turn: Turn, run: JobRun, placements: readonly NodePlacem
   }
   const mine = placements.filter(({ rank }) => rank === membership.rank).map(({ node }) => node);
   computeMissing(turn, run, facts, mine);
+  if (run.inFlight !== undefined)
+    run.inFlight.isOneShot = isOneShot(facts.vectorBytes, membership.roster.length, placements);
   writeSlot(turn, run, { kind: 'reduce', job: run.job, step: run.committed, placements });
 }
 
@@ -130,6 +138,7 @@ export function reduced(turn: Turn, run: JobRun, event: Extract<DataPlaneEvent, 
   run.committed += 1;
   run.reducedStep = event.step;
   run.inFlight = undefined;
+  run.readSlots = inFlight?.isOneShot === true ? slotsOf(inFlight.nodes) : [];
   run.applying.push({
     step: event.step,
     facts: event.facts,
@@ -147,7 +156,9 @@ export function reduced(turn: Turn, run: JobRun, event: Extract<DataPlaneEvent, 
     weight: event.facts.weight,
     filled: filledMicrobatches(planShapeOf(run, facts), event.step),
   });
-  tellDataPlane(turn, run, { kind: 'drop_partials', job: run.job, step: run.committed });
+  // In one shot others may still be reading this step's partials, until they publish those of the next.
+  const read = run.readSlots.length > 0 ? 1 : 0;
+  tellDataPlane(turn, run, { kind: 'drop_partials', job: run.job, step: run.committed - read });
   afterCommit(turn, run, facts, membership);
 }
 
