@@ -46,7 +46,9 @@ export class ReducePlan<Arrived> {
     const sums = [...routes.carried, routes.own];
     this.#folds = new Map(sums.map((sum) => [sum, new SegmentFold<Arrived>(sum, { ...shape, segments })]));
     this.#ungathered = Array.from({ length: bucketCount(vectorBytes) }, (_, bucket) => {
-      return bucketSpan(vectorBytes, bucket).length - segmentSpan(vectorBytes, bucket, routes.own.segment, segments).length;
+      return (
+        bucketSpan(vectorBytes, bucket).length - segmentSpan(vectorBytes, bucket, routes.own.segment, segments).length
+      );
     });
     this.#unheard = routes.gathers.filter(({ segment }) => {
       return segmentSpan(vectorBytes, this.lastBucket, segment, segments).length === 0;

@@ -76,7 +76,8 @@ export interface RoutesShape {
 export function routesFor(shape: RoutesShape): Routes {
   const { vectorBytes, groups, placements } = shape;
   const segments = groups.ranks.length;
-  if (isOneShot(vectorBytes, segments, placements)) return { segments: 1, own: wholeSum(shape), carried: [], gathers: [] };
+  if (isOneShot(vectorBytes, segments, placements))
+    return { segments: 1, own: wholeSum(shape), carried: [], gathers: [] };
   return { segments, own: ownSum(shape), carried: carriedSums(shape), gathers: gathersOf(shape) };
 }
 

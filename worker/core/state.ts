@@ -130,6 +130,8 @@ export interface JobRun {
   /** The step whose reduced vector is whole in its slot. */
   reducedStep: number | undefined;
   inFlight: InFlight | undefined;
+  /** Samples of the own nodes of coming steps (planning.ts). */
+  planned: ReadonlyMap<string, readonly (readonly number[])[]>;
   /** Slots with partials of the step before, which others may still be reading. */
   readSlots: readonly number[];
   healing: Healing | undefined;
@@ -230,6 +232,7 @@ export function newRun(
     reducedStep: undefined,
     inFlight: undefined,
     readSlots: [],
+    planned: new Map(),
     healing: undefined,
     snapshot: undefined,
     snapshotAt: undefined,

@@ -1,11 +1,12 @@
 /** One step: compute the own part, exchange, commit, apply, and on to the next. */
 import { CONSUMED_BYTES } from '../../shared/consumption.js';
-import { filledMicrobatches, samplesOf } from '../../shared/plan.js';
+import { filledMicrobatches } from '../../shared/plan.js';
 import { coverOf, nodeKey, type TreeNode } from '../../shared/tree.js';
 import type { EngineFacts, Member } from '../../shared/wire/session.js';
 import { type DataPlaneEvent, FIRST_PARTIAL_SLOT, slotBytes } from '../collective/data_plane.js';
 import { isOneShot } from '../collective/routes.js';
 import type { EngineEvent } from './engine_protocol.js';
+import { aheadOf, samplesFor } from './planning.js';
 import { snapshotIfDue } from './snapshot.js';
 import type { Applying, JobRun, Membership, NodePlacement, OwnNode, SlotWriter, StepReport } from './state.js';
 import { planShapeOf, send, type Turn, tellDataPlane, tellEngine, totalSteps } from './turn.js';
@@ -57,7 +58,6 @@ function computeMissing(turn: Turn, run: JobRun, facts: EngineFacts, mine: reado
   const missing = mine.filter((node) => !inFlight.nodes.has(nodeKey(node)));
   if (missing.length === 0) return;
   const slots = freeSlots(run, inFlight.nodes, missing.length);
-  const shape = planShapeOf(run, facts);
   const bytes = slotBytes(facts.vectorBytes);
   turn.commands.push({
     kind: 'reserve_memory',
@@ -71,10 +71,10 @@ function computeMissing(turn: Turn, run: JobRun, facts: EngineFacts, mine: reado
       lo: node.lo,
       length: node.length,
       at: slot * bytes,
-      samples: samplesOf(shape, inFlight.step, node.lo, node.length),
+      samples: samplesFor(run, facts, inFlight.step, node),
     };
   });
-  tellEngine(turn, run, { command: 'compute', step: inFlight.step, runs });
+  tellEngine(turn, run, { command: 'compute', step: inFlight.step, runs, ahead: aheadOf(run, facts, inFlight.step) });
 }
 
 /**
