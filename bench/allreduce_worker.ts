@@ -129,8 +129,9 @@ class BenchWorker {
     this.#plane?.tell(publishCommand(job, step, this.#rank));
     await whole;
     const tookMs = performance.now() - beganMs;
+    // The others may still be reading the partial of this step.
+    this.#plane?.tell({ kind: 'drop_partials', job, step });
     open.step++;
-    this.#plane?.tell({ kind: 'drop_partials', job, step: open.step });
     this.#tellReduce();
     return tookMs;
   }

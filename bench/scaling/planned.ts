@@ -15,8 +15,8 @@ export function plannedCost(shape: StepShape, placements: readonly Placement[], 
   const { workers, vectorBytes, microbatches } = shape;
   if (vectorBytes > WINDOW_BUCKETS * BUCKET_BYTES) throw new Error('the vector is longer than the window');
   const groups = new HostGroups(Array.from({ length: workers }, (_, host) => `host-${host}:1`));
-  const routes = routesFor({ rank, groups, microbatches, placements });
-  const pulls = new ReducePlan({ vectorBytes, rank, segments: workers, routes }).nextPulls();
+  const routes = routesFor({ vectorBytes, rank, groups, microbatches, placements });
+  const pulls = new ReducePlan({ vectorBytes, rank, routes }).nextPulls();
   const facts = placements.filter((one) => one.rank !== rank).length;
   return {
     bytes: pulls.reduce((sum, { length }) => sum + length, 0),

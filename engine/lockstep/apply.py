@@ -100,6 +100,9 @@ def apply_average(replica: Replica, command: Apply, vector: ExchangeVector, lr: 
 def all_finite(flat: torch.Tensor) -> bool:
     if not len(flat):
         return True
+    # The squares' sum carries every NaN and infinity through, and takes half the time. It may also be infinite without them.
+    if flat.dtype is torch.float32 and math.isfinite(torch.dot(flat, flat).item()):
+        return True
     # The extremes carry a NaN through, so one pass without a temporary decides.
     low, high = torch.aminmax(flat)
     return math.isfinite(low.item()) and math.isfinite(high.item())

@@ -114,6 +114,29 @@ class Load:
 
 
 @dataclass(frozen=True)
+class Ahead:
+    """A microbatch that will probably be computed later. It may be read while there is nothing else to do."""
+
+    step: int
+    microbatch: int
+    samples: List[int]
+
+    @staticmethod
+    def parse(fields: Fields) -> "Ahead":
+        return Ahead(fields.integer("step"), fields.integer("microbatch"), checked_samples(fields.list("samples"), f"{fields.where}samples"))
+
+
+def checked_samples(ids: Any, name: str) -> List[int]:
+    if not isinstance(ids, list):
+        raise Malformed(f"{name} holds something that is not a list")
+    # There are hundreds in every step, so whether any is wrong is seen without a loop in Python.
+    if ids and (set(map(type, ids)) != {int} or min(ids) < 0 or max(ids) > LARGEST_INTEGER):
+        for sample in ids:
+            checked_integer(sample, f"{name}: an id", 0, LARGEST_INTEGER)
+    return ids
+
+
+@dataclass(frozen=True)
 class Run:
     """Microbatches lo..lo+length-1, and where in the exchange memory the sum of their gradients goes."""
 
@@ -129,10 +152,7 @@ class Run:
         if len(samples) != length:
             raise Malformed(f"{fields.where}samples has {len(samples)} lists for {length} microbatches")
         for ids in samples:
-            if not isinstance(ids, list):
-                raise Malformed(f"{fields.where}samples holds something that is not a list")
-            for sample in ids:
-                checked_integer(sample, f"{fields.where}samples: an id", 0, LARGEST_INTEGER)
+            checked_samples(ids, f"{fields.where}samples")
         return Run(lo=fields.integer("lo"), length=length, at=fields.offset("at"), samples=samples)
 
 
@@ -140,6 +160,7 @@ class Run:
 class Compute:
     step: int
     runs: List[Run]
+    ahead: Optional[Ahead]
 
     @staticmethod
     def parse(fields: Fields) -> "Compute":
@@ -148,7 +169,10 @@ class Compute:
             if not isinstance(run, dict):
                 raise Malformed(f"runs[{index}] is not an object")
             runs.append(Run.parse(Fields(run, f"runs[{index}].")))
-        return Compute(step=fields.integer("step"), runs=runs)
+        ahead = fields.take("ahead")
+        if ahead is not None and not isinstance(ahead, dict):
+            raise Malformed("ahead is not an object")
+        return Compute(fields.integer("step"), runs, None if ahead is None else Ahead.parse(Fields(ahead, "ahead.")))
 
 
 @dataclass(frozen=True)

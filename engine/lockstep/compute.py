@@ -9,7 +9,7 @@ from typing import ContextManager, List, Optional, Sequence
 
 import torch
 
-from lockstep.batches import Consumed, make_batch
+from lockstep.batches import Consumed
 from lockstep.bucket_writer import Announce, BucketWriter, CudaBucketWriter
 from lockstep.commands import Run
 from lockstep.exchange_vector import ExchangeVector
@@ -19,7 +19,6 @@ from lockstep.leaf import Leaf
 from lockstep.loss_result import LossSum, read_loss
 from lockstep.partials import TreeSum
 from lockstep.replica import Replica
-from lockstep.seeding import seed_microbatch
 
 
 @dataclass
@@ -33,7 +32,7 @@ class Partial:
 
 @dataclass
 class RunReport:
-    """What one run took: ids read (a hash a microbatch), and milliseconds in data and in everything else."""
+    """What one run took: ids read (a hash a microbatch), and milliseconds in which it waited for data and did everything else."""
 
     consumed: List[str] = field(default_factory=list)
     data_ms: float = 0.0
@@ -105,17 +104,15 @@ def compute_microbatch(
     replica: Replica, step: int, microbatch: int, ids: Sequence[int], leaf: Leaf, report: RunReport
 ) -> Partial:
     """One leaf of the tree. A microbatch without samples is a leaf of zeros."""
-    consumed = Consumed()
     if not ids:
         leaf.vector.memory.zero_()
-        report.consumed.append(consumed.text())
+        report.consumed.append(Consumed().text())
         return Partial(leaf.vector, 0.0, 0.0)
     began = time.perf_counter()
-    seed_microbatch(replica.load.seed, step, microbatch)
-    batch = make_batch(replica.task.collate, replica.samples.read(ids, consumed), replica.device)
-    report.consumed.append(consumed.text())
+    read = replica.prefetch.take(step, microbatch, ids)
+    report.consumed.append(read.consumed)
     report.data_ms += (time.perf_counter() - began) * 1000
-    loss = forward_and_backward(replica, batch, len(ids), leaf)
+    loss = forward_and_backward(replica, read.batch, len(ids), leaf)
     leaf.write_gradients()
     replica.buffers.write_changes(leaf.vector.buffers)
     return Partial(leaf.vector, loss.sum.item(), loss.weight)

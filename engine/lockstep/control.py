@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import select
 from typing import Any, Iterator, Optional
 
 LINE_BYTES = 8 * 1024 * 1024
@@ -22,6 +23,9 @@ class Control:
         self.fd_in = fd_in
         self.fd_out = fd_out
         self.pending = bytearray()
+        self.waiting = b""
+        self.input = select.poll()
+        self.input.register(fd_in, select.POLLIN)
         os.register_at_fork(after_in_child=self.forget_in_child)
 
     def forget_in_child(self) -> None:
@@ -30,13 +34,22 @@ class Control:
             os.close(fd)
         self.fd_in = self.fd_out = -1
 
+    def has_input(self) -> bool:
+        """Whether there is something to read: the next command, or the end."""
+        return bool(self.pending) or bool(self.input.poll(0))
+
     def send(self, event: str, **fields: Any) -> None:
-        """Writes one event. Numbers that are not finite become null: JSON has no words for them."""
-        body = {"event": event, **{name: finite_or_null(value) for name, value in fields.items()}}
-        line = json.dumps(body, allow_nan=False, separators=(",", ":")).encode("ascii") + b"\n"
-        view = memoryview(line)
+        """Writes one event, and those that wait for it. Numbers that are not finite become null: JSON has no words for them."""
+        self.send_with_next(event, **fields)
+        view = memoryview(self.waiting)
+        self.waiting = b""
         while view:
             view = view[os.write(self.fd_out, view):]
+
+    def send_with_next(self, event: str, **fields: Any) -> None:
+        """Keeps the event for a moment, so that the daemon is woken once for it and the one that is about to follow."""
+        body = {"event": event, **{name: finite_or_null(value) for name, value in fields.items()}}
+        self.waiting += json.dumps(body, allow_nan=False, separators=(",", ":")).encode("ascii") + b"\n"
 
     def lines(self) -> Iterator[Optional[bytes]]:
         """Yields each line until the daemon closes the pipe; None stands for a line that was too long and is dropped."""

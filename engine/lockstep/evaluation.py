@@ -32,6 +32,8 @@ def finish(replica: Replica) -> None:
 def looking_only(replica: Replica, phase: str) -> Iterator[None]:
     """The model in eval mode, without gradients. Afterwards modes and exchanged buffers are put back, and parameters
     and other buffers must not have changed."""
+    # The user's code may read its data set here.
+    replica.prefetch.forget()
     seed_for(phase, replica.load.seed)
     replica.model.eval()
     try:

@@ -52,14 +52,14 @@ class ParameterGuard:
         """What the parameters are now is what they must be at the next check."""
         self.states = [(parameter._version, parameter.data_ptr()) for _, parameter in self.named]
 
-    def check(self, phase: str) -> None:
+    def check_values(self, phase: str) -> None:
         """Raises CommandFailed (user) that names the parameter."""
-        self.check_set(phase)
         for (name, parameter), (version, pointer) in zip(self.named, self.states):
             if parameter._version != version or parameter.data_ptr() != pointer:
                 raise user_error(phase, f"{phase}() changed parameter {name}; only the optimizer may change parameters")
 
     def check_set(self, phase: str) -> None:
+        """Raises CommandFailed (user) that names the parameter that came, went or is another one."""
         now = dict(self.model.named_parameters())
         for name, parameter in self.named:
             if now.pop(name, None) is not parameter:

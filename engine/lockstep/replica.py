@@ -15,8 +15,10 @@ from lockstep.device import use_deterministic_kernels
 from lockstep.exchange_vector import ExchangeLayout, VectorPool
 from lockstep.failures import user_code, user_error
 from lockstep.initial_weights import take_initial_weights
+from lockstep.model_structure import ModelStructure
 from lockstep.named_tensors import shared_names
 from lockstep.parameters import ParameterGuard, TrainableSet, all_parameters, check_parameters
+from lockstep.prefetch import Prefetch
 from lockstep.seeding import seed_for_load
 from lockstep.training_modes import TrainingModes
 from lockstep.user_code import load_task_class
@@ -45,12 +47,14 @@ class Replica:
         self.buffers = Buffers(self.model)
         self.modes = TrainingModes(self.model)
         self.guard = ParameterGuard(self.model)
+        self.structure = ModelStructure(self.model)
         self.pool = self.make_pool(EXCHANGE_TYPES[load.exchange])
         self.layout = self.pool.layout
         # Where a reduced vector becomes fp32.
         self.reduced_pool = self.pool if load.exchange == "fp32" else self.make_pool(torch.float32)
         if load.exchange == "bf16":
             check_addition(device)
+        self.prefetch = Prefetch(self)
         self.trainable.clear_gradients()
 
     def make_pool(self, gradient_type: torch.dtype) -> VectorPool:
@@ -61,9 +65,12 @@ class Replica:
 
     def check_unchanged(self, phase: str) -> None:
         """After the user's code ran: only exchanged buffers may differ. Raises CommandFailed (user)."""
+        if not self.structure.is_unchanged():
+            self.guard.check_set(phase)
+            self.buffers.check_set(phase)
+            self.structure.accept()
         self.trainable.check(phase)
-        self.guard.check(phase)
-        self.buffers.check_set(phase)
+        self.guard.check_values(phase)
         self.buffers.check_fixed(phase)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import random
+from dataclasses import dataclass
+from typing import Any, List
 
 import numpy
 import torch
@@ -27,6 +29,28 @@ def seed_for(*words: object) -> None:
     # millisecond for every microbatch.
     if torch.cuda.is_initialized():
         torch.cuda.manual_seed_all(seed)
+
+
+@dataclass
+class GeneratorStates:
+    """Where every generator stands that seed_for() seeds."""
+
+    python: Any
+    of_numpy: Any
+    cpu: torch.Tensor
+    devices: List[torch.Tensor]
+
+    @staticmethod
+    def now() -> "GeneratorStates":
+        devices = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+        return GeneratorStates(random.getstate(), numpy.random.get_state(), torch.get_rng_state(), devices)
+
+    def restore(self) -> None:
+        random.setstate(self.python)
+        numpy.random.set_state(self.of_numpy)
+        torch.set_rng_state(self.cpu)
+        if self.devices:
+            torch.cuda.set_rng_state_all(self.devices)
 
 
 def seed_microbatch(seed: int, step: int, microbatch: int) -> None:

@@ -48,6 +48,8 @@ class Engine:
         self.device = device
         self.device_memory = DeviceMemory(device)
         self.replica: Optional[Replica] = None
+        # By where they begin in the exchange memory.
+        self.vectors: Dict[int, ExchangeVector] = {}
         self.load_failed = False
         self.answers: Dict[str, Callable[[Any, Fields], None]] = {
             "load": self.load,
@@ -74,6 +76,8 @@ class Engine:
                 return
             self.answer(command)
             process.flush_prints()
+            if self.replica is not None and not self.control.has_input():
+                self.replica.prefetch.read()
 
     def answer(self, command: dict) -> None:
         name, number = command.get("command"), known_number(command.get("id"))
@@ -117,7 +121,12 @@ class Engine:
 
     def vector(self, replica: Replica, at: int) -> ExchangeVector:
         """The exchange vector at byte `at` of the exchange memory."""
-        return ExchangeVector(replica.layout, self.exchange.region(at, replica.layout.vector_bytes))
+        region = self.exchange.region(at, replica.layout.vector_bytes)
+        known = self.vectors.get(at)
+        # The memory moves when its file has grown.
+        if known is None or known.memory.data_ptr() != region.data_ptr():
+            known = self.vectors[at] = ExchangeVector(replica.layout, region)
+        return known
 
     def compute(self, number: Any, fields: Fields) -> None:
         replica, command = self.loaded(), Compute.parse(fields)
@@ -126,10 +135,13 @@ class Engine:
             report = RunReport()
             announce = self.announcer(number, command.step, run) if replica.load.deterministic else None
             partial = compute_run(replica, command.step, run, target, report, announce)
-            self.control.send(
+            # The answer to the command is about to follow its last partial.
+            send = self.control.send_with_next if run is command.runs[-1] else self.control.send
+            send(
                 "partial", id=number, step=command.step, lo=run.lo, length=run.length, loss=partial.loss, weight=partial.weight,
                 consumed=report.consumed, data_ms=round(report.data_ms, 3), compute_ms=round(report.compute_ms, 3),
             )
+        replica.prefetch.expect(command.ahead)
         self.control.send("computed", id=number, step=command.step)
 
     def announcer(self, number: Any, step: int, run: Run) -> Announce:

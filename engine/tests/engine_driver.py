@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 import numpy
 
@@ -129,6 +129,8 @@ class EngineDriver:
     def ask(self, command: str, **fields: Any) -> Dict[str, Any]:
         """Sends one command and returns its last event; `partial` events before it are under "partials", `buckets`
         events under "buckets"."""
+        if command == "compute":
+            fields.setdefault("ahead", None)
         number = self.send(command, **fields)
         before = {"partial": [], "buckets": []}
         while True:
@@ -154,14 +156,14 @@ class EngineDriver:
         self.vector_bytes, self.bf16_bytes = answer["vector_bytes"], answer["bf16_bytes"]
         return answer
 
-    def compute(self, step: int, runs: Sequence[tuple]) -> List[Dict[str, Any]]:
+    def compute(self, step: int, runs: Sequence[tuple], ahead: Optional[dict] = None) -> List[Dict[str, Any]]:
         """runs: (lo, samples of each microbatch), each partial going to the region of its place in the list."""
         self.size_exchange(len(runs) + 1)
         body = [
             {"lo": lo, "length": len(samples), "at": self.offset(place), "samples": samples}
             for place, (lo, samples) in enumerate(runs)
         ]
-        return self.ask("compute", step=step, runs=body)["partials"]
+        return self.ask("compute", step=step, runs=body, ahead=ahead)["partials"]
 
     def apply(self, step: int, vector: bytes, weight: float, filled: int) -> Dict[str, Any]:
         self.size_exchange(1)

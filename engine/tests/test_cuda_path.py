@@ -103,7 +103,7 @@ class ComputeTest(unittest.TestCase):
         self.cuda.install(self)
         self.on = []
         for name, value in {
-            "lockstep.compute.make_batch": lambda collate, samples, device: collate(samples),
+            "lockstep.prefetch.make_batch": lambda collate, samples, device: collate(samples),
             "lockstep.last_leaf.BUCKET_BYTES": BUCKET, "lockstep.bucket_writer.BUCKET_BYTES": BUCKET,
         }.items():
             patch = mock.patch(name, value)

@@ -95,6 +95,8 @@ class ProcessTest(unittest.TestCase):
             ("compute", {"step": 0, "runs": [{**run, "samples": [[-1]]}]}, "an id"),
             ("compute", {"step": 0, "runs": [{**run, "samples": [["1"]]}]}, "an id"),
             ("compute", {"step": 0, "runs": 5}, "runs is not a list"),
+            ("compute", {"step": 0, "runs": [], "ahead": 5}, "ahead is not an object"),
+            ("compute", {"step": 0, "runs": [], "ahead": {"step": 1, "microbatch": 0, "samples": [True]}}, "ahead.samples: an id"),
             ("apply", {"step": 0, "at": 0, "weight": 0, "filled": 1}, "weight"),
             ("apply", {"step": 0, "at": 0, "weight": 1, "filled": 1}, "exchange memory has 0 bytes"),
             ("import_state", {"bytes": 100}, "state memory has 0 bytes"),

@@ -3,7 +3,7 @@ import { slotBytes } from '../../worker/collective/data_plane.js';
 import type { ComputeRun, EngineCommand, EngineEvent } from '../../worker/core/engine_protocol.js';
 import { IMAGE_BYTES, stateDigest } from './checkpoint/image.js';
 import { digestOf, hashText, mix } from './hashing.js';
-import { BUCKETS, gradientOf, Memory, type PartialContent, VECTOR_BYTES } from './memory.js';
+import { gradientOf, Memory, type PartialContent, vectorBytesOf } from './memory.js';
 import { applied, leafGradient, sumOver } from './reference.js';
 import type { JobPlan } from './scenario.js';
 import type { WorkerHost } from './worker_host.js';
@@ -11,15 +11,11 @@ import type { WorkerHost } from './worker_host.js';
 const PRINTS_EVERY = 4;
 const LAST_WORDS_MS = 200;
 
-export function slotOf(at: number): number {
-  return at / slotBytes(VECTOR_BYTES);
-}
-
 /** What marks weights that no job can have. */
 const GARBAGE = 666;
 
 export class SimulatedEngine {
-  readonly memory = new Memory();
+  readonly memory: Memory;
   alive = true;
   frozen = false;
   hanging = false;
@@ -38,6 +34,7 @@ export class SimulatedEngine {
     readonly plan: JobPlan,
   ) {
     const { random } = host.world;
+    this.memory = new Memory(vectorBytesOf(plan.spec));
     this.#busy = true;
     const startMs = random.chance(0.03) ? random.between(2_000, 6_000) : random.between(50, 800);
     this.#takes(startMs, () => {
@@ -162,7 +159,7 @@ export class SimulatedEngine {
     this.weights = this.plan.initialWeightsOn(this.host.name);
     return {
       event: 'loaded',
-      vector_bytes: VECTOR_BYTES,
+      vector_bytes: this.memory.vectorBytes,
       bf16_bytes: 0,
       parameters: 1024,
       dataset_length: this.plan.datasetLength,
@@ -194,7 +191,7 @@ export class SimulatedEngine {
       return;
     }
     const { random } = this.host.world;
-    this.memory.slots.set(slotOf(run.at), undefined);
+    this.memory.slots.set(this.memory.slotAt(run.at), undefined);
     const computeMs = run.length * random.between(1, 3) * this.#speed;
     const announced = this.#bucketsToAnnounce();
     const partMs = computeMs / (announced.length + 1);
@@ -217,7 +214,7 @@ export class SimulatedEngine {
   #bucketsToAnnounce(): number[] {
     const { random } = this.host.world;
     if (this.plan.spec.determinism === 'loose') return [];
-    return Array.from({ length: BUCKETS - 1 }, (_, index) => index + 1).filter(() => random.chance(0.3));
+    return Array.from({ length: this.memory.buckets - 1 }, (_, index) => index + 1).filter(() => random.chance(0.3));
   }
 
   /** Writes a partial, or the beginning of it. */
@@ -230,14 +227,15 @@ export class SimulatedEngine {
       return nonce === 0 ? gradient : mix(gradient, nonce);
     });
     const node = { lo: run.lo, length: run.length };
-    if (run.at + slotBytes(VECTOR_BYTES) > this.memory.reserved) this.host.broken('I11', 'a partial past the memory');
+    if (run.at + slotBytes(this.memory.vectorBytes) > this.memory.reserved)
+      this.host.broken('I11', 'a partial past the memory');
     const content: PartialContent = { kind: 'partial', job: plan.spec.name, step, node, value, weights, buckets };
-    this.memory.slots.set(slotOf(run.at), content);
+    this.memory.slots.set(this.memory.slotAt(run.at), content);
     return content;
   }
 
   #computed(step: number, run: ComputeRun, computeMs: number): void {
-    this.#write(step, run, BUCKETS);
+    this.#write(step, run, this.memory.buckets);
     this.#say({
       event: 'partial',
       step,
@@ -252,7 +250,7 @@ export class SimulatedEngine {
   }
 
   #apply({ step, at, weight, filled }: Extract<EngineCommand, { command: 'apply' }>): EngineEvent {
-    const content = this.memory.slots.get(slotOf(at));
+    const content = this.memory.slots.get(this.memory.slotAt(at));
     const gradient = gradientOf(content);
     const expected = this.plan.countsOf(step);
     const right =

@@ -1,10 +1,13 @@
 /** An engine's memory: the slots of the exchange, the state and the snapshot, with what was really written there last. */
 import type { TreeNode } from '../../shared/tree.js';
+import { slotBytes } from '../../worker/collective/data_plane.js';
 import { BUCKET_BYTES, bucketCount } from '../../worker/collective/segments.js';
 import { Image, SnapshotMemory } from './checkpoint/image.js';
 
-export const VECTOR_BYTES = 3.5 * BUCKET_BYTES;
-export const BUCKETS = bucketCount(VECTOR_BYTES);
+/** Some jobs' vectors are so short that a few workers reduce them in one shot. */
+export function vectorBytesOf({ seed }: { readonly seed: number }): number {
+  return (seed % 2 === 0 ? 3.5 : 0.5) * BUCKET_BYTES;
+}
 
 export interface PartialContent {
   readonly kind: 'partial';
@@ -32,11 +35,22 @@ export interface VectorContent {
 export type SlotContent = PartialContent | VectorContent | undefined;
 
 export class Memory {
+  /** Of one vector. */
+  readonly buckets: number;
   readonly slots = new Map<number, SlotContent>();
   readonly state = new Image();
   readonly snapshot = new SnapshotMemory();
   /** Bytes that were reserved. */
   reserved = 0;
+
+  constructor(readonly vectorBytes: number) {
+    this.buckets = bucketCount(vectorBytes);
+  }
+
+  /** Number of the slot at byte `at`. */
+  slotAt(at: number): number {
+    return at / slotBytes(this.vectorBytes);
+  }
 }
 
 /** The gradient in a whole vector, or undefined if it is not whole or made of different sums. */

@@ -100,8 +100,26 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'partials are dropped one step too early',
     file: 'worker/core/step.js',
-    find: "{ kind: 'drop_partials', job: run.job, step: run.committed }",
-    replace: "{ kind: 'drop_partials', job: run.job, step: run.committed + 1 }",
+    find: 'step: run.committed - read }',
+    replace: 'step: run.committed - read + 1 }',
+  },
+  {
+    name: 'in one shot a partial is dropped while others may be reading it',
+    file: 'worker/core/step.js',
+    find: 'const read = run.readSlots.length > 0 ? 1 : 0;',
+    replace: 'const read = 0;',
+  },
+  {
+    name: 'in one shot a partial is written over while others may be reading it',
+    file: 'worker/core/step.js',
+    find: '...run.readSlots]',
+    replace: ']',
+  },
+  {
+    name: 'a short vector is reduced in one shot although not everybody has a partial',
+    file: 'worker/collective/routes.js',
+    find: 'return new Set(placements.map(({ rank }) => rank)).size === workers;',
+    replace: 'return true;',
   },
   {
     name: 'a digest is reported for the step that is newest when it comes',

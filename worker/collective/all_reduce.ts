@@ -1,7 +1,8 @@
 /**
  * Reduces and gathers one step: pulls the own segment of everybody's partials, or of the sums that other hosts have made of theirs, adds
  * them in tree order straight into the reduced slot, and pulls the other segments from their owners, or from those who carry them to this
- * host, into the same slot. In the same way it adds up what it carries for owners on other hosts.
+ * host, into the same slot. In the same way it adds up what it carries for owners on other hosts. In one shot it is all of every partial that
+ * is pulled and added (routes.ts).
  */
 import { nodeKey, type TreeNode } from '../../shared/tree.js';
 import type { PartialFacts, Peer } from './data_plane.js';
@@ -71,11 +72,11 @@ export class AllReduce implements Run, PullOwner {
     const { rank, roster } = context.generation;
     const { vectorBytes, microbatches } = context;
     const groups = new HostGroups(roster.map(({ peerAddress }) => peerAddress));
-    const routes = routesFor({ rank, groups, microbatches, placements });
+    const routes = routesFor({ vectorBytes, rank, groups, microbatches, placements });
     this.#context = context;
     this.#slot = step % 2;
     this.#routes = routes;
-    this.#plan = new ReducePlan({ vectorBytes, rank, segments: roster.length, routes });
+    this.#plan = new ReducePlan({ vectorBytes, rank, routes });
     this.#lastIsReduced = this.#plan.lastIsEmpty;
     this.#sums = new SumWriter({ context, slot: this.#slot, routes });
     this.#facts = placements.map(() => undefined);
@@ -139,7 +140,7 @@ export class AllReduce implements Run, PullOwner {
       nodeLength: node?.length ?? 0,
       bucket: pull.kind === 'facts' ? 0 : pull.bucket,
       segment: pull.kind === 'facts' ? 0 : pull.segment,
-      segments: generation.roster.length,
+      segments: pull.kind === 'facts' ? generation.roster.length : this.#routes.segments,
       offset: 0,
       length: pull.kind === 'facts' ? 0 : pull.length,
     };
@@ -192,8 +193,8 @@ export class AllReduce implements Run, PullOwner {
 
   /** The own slot's memory for a part of another worker's segment. */
   #memoryOf({ bucket, segment }: GatherPull, offset: number, length: number): Buffer {
-    const { vectorBytes, generation, memory } = this.#context;
-    const { at } = segmentSpan(vectorBytes, bucket, segment, generation.roster.length);
+    const { vectorBytes, memory } = this.#context;
+    const { at } = segmentSpan(vectorBytes, bucket, segment, this.#routes.segments);
     return memory.bytes(this.#slot, at + offset, length);
   }
 

@@ -15,7 +15,7 @@ import { bucketCount, bucketSpan, segmentSpan } from './segments.js';
 const HELD_BYTES = 48 * 1024 * 1024;
 const MOST_BUCKETS_AHEAD = 16;
 
-export interface ReduceShape extends SegmentFoldShape {
+export interface ReduceShape extends Omit<SegmentFoldShape, 'segments'> {
   readonly routes: Routes;
 }
 
@@ -40,12 +40,15 @@ export class ReducePlan<Arrived> {
   #lowest = 0;
 
   constructor(readonly shape: ReduceShape) {
-    const { vectorBytes, rank, segments, routes } = shape;
+    const { vectorBytes, routes } = shape;
+    const { segments } = routes;
     // What others wait for comes first.
     const sums = [...routes.carried, routes.own];
-    this.#folds = new Map(sums.map((sum) => [sum, new SegmentFold<Arrived>(sum, shape)]));
+    this.#folds = new Map(sums.map((sum) => [sum, new SegmentFold<Arrived>(sum, { ...shape, segments })]));
     this.#ungathered = Array.from({ length: bucketCount(vectorBytes) }, (_, bucket) => {
-      return bucketSpan(vectorBytes, bucket).length - segmentSpan(vectorBytes, bucket, rank, segments).length;
+      return (
+        bucketSpan(vectorBytes, bucket).length - segmentSpan(vectorBytes, bucket, routes.own.segment, segments).length
+      );
     });
     this.#unheard = routes.gathers.filter(({ segment }) => {
       return segmentSpan(vectorBytes, this.lastBucket, segment, segments).length === 0;
@@ -70,9 +73,9 @@ export class ReducePlan<Arrived> {
   }
 
   #gathersOf(bucket: number): readonly GatherPull[] {
-    const { vectorBytes, segments, routes } = this.shape;
+    const { vectorBytes, routes } = this.shape;
     return routes.gathers.flatMap(({ segment, rank }): readonly GatherPull[] => {
-      const { length } = segmentSpan(vectorBytes, bucket, segment, segments);
+      const { length } = segmentSpan(vectorBytes, bucket, segment, routes.segments);
       // Nobody commits without having heard of everybody, even of those whose segments are empty.
       return length > 0 || bucket === this.lastBucket ? [{ kind: 'reduced', rank, bucket, segment, length }] : [];
     });
@@ -108,8 +111,8 @@ export class ReducePlan<Arrived> {
 
   /** The own segment of the last bucket has no bytes. */
   get lastIsEmpty(): boolean {
-    const { vectorBytes, rank, segments } = this.shape;
-    return segmentSpan(vectorBytes, this.lastBucket, rank, segments).length === 0;
+    const { vectorBytes, routes } = this.shape;
+    return segmentSpan(vectorBytes, this.lastBucket, routes.own.segment, routes.segments).length === 0;
   }
 
   get done(): boolean {

@@ -5,9 +5,16 @@
  * Every worker owns a segment of every bucket. What the partials of another host have in common with the tree, the sums of the nodes
  * that they cover together, is added up there and crosses the network once; so is a reduced segment, which one worker of a host
  * gathers for all. In both directions that worker is the segment's carrier on its host (host_groups.ts).
+ *
+ * A short vector is reduced in one shot: every worker pulls everybody's partials whole and adds them up itself, so that nothing has to be
+ * gathered afterwards.
  */
 import { contains, mergedNodes, nodeKey, rootOf, type TreeNode } from '../../shared/tree.js';
 import type { HostGroups } from './host_groups.js';
+import { BUCKET_BYTES } from './segments.js';
+
+/** What a worker may pull in one shot. One way through the network is worth more than what is pulled twice, as long as that is little. */
+const MOST_PULLED_BYTES = BUCKET_BYTES;
 
 /** Who has, or will have, the partial of a node. */
 export interface Placement {
@@ -37,6 +44,8 @@ export interface Gather {
 }
 
 export interface Routes {
+  /** Into how many segments a bucket is cut: one a worker, or one in all where everybody adds up the whole. */
+  readonly segments: number;
   /** The own segment of the reduced vector. */
   readonly own: SegmentSum;
   /** What this worker adds up for the owners of segments on other hosts. */
@@ -45,7 +54,17 @@ export interface Routes {
   readonly gathers: readonly Gather[];
 }
 
+/**
+ * Whether a step is reduced in one shot. Only if everybody has a partial of it: then nobody commits the next step before all have committed
+ * this one, and partials need not be readable for longer than that.
+ */
+export function isOneShot(vectorBytes: number, workers: number, placements: readonly Placement[]): boolean {
+  if (workers < 2 || (workers - 1) * vectorBytes > MOST_PULLED_BYTES) return false;
+  return new Set(placements.map(({ rank }) => rank)).size === workers;
+}
+
 export interface RoutesShape {
+  readonly vectorBytes: number;
   readonly rank: number;
   /** Of the whole roster. */
   readonly groups: HostGroups;
@@ -55,7 +74,15 @@ export interface RoutesShape {
 }
 
 export function routesFor(shape: RoutesShape): Routes {
-  return { own: ownSum(shape), carried: carriedSums(shape), gathers: gathersOf(shape) };
+  const { vectorBytes, groups, placements } = shape;
+  const segments = groups.ranks.length;
+  if (isOneShot(vectorBytes, segments, placements))
+    return { segments: 1, own: wholeSum(shape), carried: [], gathers: [] };
+  return { segments, own: ownSum(shape), carried: carriedSums(shape), gathers: gathersOf(shape) };
+}
+
+function wholeSum({ microbatches, placements }: RoutesShape): SegmentSum {
+  return { segment: 0, node: rootOf(microbatches), terms: placements.map(termOf) };
 }
 
 function ownSum(shape: RoutesShape): SegmentSum {

@@ -46,7 +46,7 @@ interface Bucket<Arrived> {
 export interface SegmentFoldShape {
   readonly vectorBytes: number;
   readonly rank: number;
-  /** Size of the roster. */
+  /** Of a bucket. */
   readonly segments: number;
 }
 

@@ -186,7 +186,8 @@ export class Shelf {
 
   #lookUpPartial(request: PullRequest, current: Generation): Answer {
     const node = { lo: request.nodeLo, length: request.nodeLength };
-    if (request.step < this.#partialsFrom || request.segments !== current.roster.length) return UNKNOWN;
+    const isCut = request.segments === current.roster.length || request.segments === 1;
+    if (request.step < this.#partialsFrom || !isCut) return UNKNOWN;
     const partial = this.partial(request.step, node);
     if (partial === undefined || partial.buckets <= request.bucket) {
       return { kind: 'wait', event: shelfEvent.partial(request.step, node) };

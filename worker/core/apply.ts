@@ -8,6 +8,7 @@ import { ENDS_NOTHING, type EngineEvent } from './engine_protocol.js';
 import type { At, WorkerEvent } from './event.js';
 import * as finish from './finish.js';
 import * as generation from './generation.js';
+import { planAhead } from './planning.js';
 import * as preflight from './preflight.js';
 import { printed } from './prints.js';
 import * as restore from './restore.js';
@@ -203,6 +204,8 @@ function engineEvent(turn: Turn, run: JobRun, event: EngineEvent): void {
       });
       break;
     case 'computed':
+      planAhead(run);
+      break;
     case 'finished':
       break;
   }

@@ -8,6 +8,13 @@ export interface ComputeRun {
   readonly samples: readonly (readonly number[])[];
 }
 
+/** A microbatch that will probably be computed next. The engine may read it while it waits. */
+export interface Ahead {
+  readonly step: number;
+  readonly microbatch: number;
+  readonly samples: readonly number[];
+}
+
 export type EngineCommand =
   | {
       readonly command: 'load';
@@ -23,7 +30,12 @@ export type EngineCommand =
       readonly params: unknown;
       readonly init_from: string | null;
     }
-  | { readonly command: 'compute'; readonly step: number; readonly runs: readonly ComputeRun[] }
+  | {
+      readonly command: 'compute';
+      readonly step: number;
+      readonly runs: readonly ComputeRun[];
+      readonly ahead: Ahead | null;
+    }
   | {
       readonly command: 'apply';
       readonly step: number;

@@ -26,6 +26,8 @@ export interface InFlight {
   computedMs: number;
   dataMs: number;
   computeMs: number;
+  /** Others read all of this worker's partials (collective/routes.ts). */
+  isOneShot: boolean;
 }
 
 /** A step that is committed here and not yet reported as applied. */
@@ -138,6 +140,10 @@ export interface JobRun {
   /** The step whose reduced vector is whole in its slot. */
   reducedStep: number | undefined;
   inFlight: InFlight | undefined;
+  /** Samples of the own nodes of coming steps (planning.ts). */
+  planned: ReadonlyMap<string, readonly (readonly number[])[]>;
+  /** Slots with partials of the step before, which others may still be reading. */
+  readSlots: readonly number[];
   healing: Healing | undefined;
   snapshot: Snapshot | undefined;
   /** A snapshot is to be taken after so many committed steps. */
@@ -239,6 +245,8 @@ export function newRun(
     committed: 0,
     reducedStep: undefined,
     inFlight: undefined,
+    readSlots: [],
+    planned: new Map(),
     healing: undefined,
     snapshot: undefined,
     snapshotAt: undefined,

@@ -1,10 +1,12 @@
 /** One step: compute the own part, exchange, commit, apply, and on to the next. */
 import { CONSUMED_BYTES } from '../../shared/consumption.js';
-import { filledMicrobatches, samplesOf } from '../../shared/plan.js';
+import { filledMicrobatches } from '../../shared/plan.js';
 import { coverOf, nodeKey, type TreeNode } from '../../shared/tree.js';
 import type { EngineFacts, Member } from '../../shared/wire/session.js';
 import { type DataPlaneEvent, FIRST_PARTIAL_SLOT, slotBytes } from '../collective/data_plane.js';
+import { isOneShot } from '../collective/routes.js';
 import type { EngineEvent } from './engine_protocol.js';
+import { aheadOf, samplesFor } from './planning.js';
 import { snapshotIfDue } from './snapshot.js';
 import type { Applying, JobRun, Membership, NodePlacement, OwnNode, SlotWriter, StepReport } from './state.js';
 import { planShapeOf, send, type Turn, tellDataPlane, tellEngine, totalSteps } from './turn.js';
@@ -26,8 +28,12 @@ export function placementsOf(roster: readonly Member[], microbatches: number): r
   );
 }
 
-function freeSlots(nodes: ReadonlyMap<string, OwnNode>, count: number): readonly number[] {
-  const taken = new Set([...nodes.values()].map((own) => own.slot));
+function slotsOf(nodes: ReadonlyMap<string, OwnNode>): readonly number[] {
+  return [...nodes.values()].map((own) => own.slot);
+}
+
+function freeSlots(run: JobRun, nodes: ReadonlyMap<string, OwnNode>, count: number): readonly number[] {
+  const taken = new Set([...slotsOf(nodes), ...run.readSlots]);
   const free: number[] = [];
   for (let slot = FIRST_PARTIAL_SLOT; free.length < count; slot++) if (!taken.has(slot)) free.push(slot);
   return free;
@@ -42,6 +48,7 @@ function openInFlight(turn: Turn, run: JobRun): NonNullable<JobRun['inFlight']> 
     computedMs: turn.nowMs,
     dataMs: 0,
     computeMs: 0,
+    isOneShot: false,
   };
   return run.inFlight;
 }
@@ -51,8 +58,7 @@ function computeMissing(turn: Turn, run: JobRun, facts: EngineFacts, mine: reado
   const inFlight = openInFlight(turn, run);
   const missing = mine.filter((node) => !inFlight.nodes.has(nodeKey(node)));
   if (missing.length === 0) return;
-  const slots = freeSlots(inFlight.nodes, missing.length);
-  const shape = planShapeOf(run, facts);
+  const slots = freeSlots(run, inFlight.nodes, missing.length);
   const bytes = slotBytes(facts.vectorBytes);
   turn.commands.push({
     kind: 'reserve_memory',
@@ -66,10 +72,10 @@ function computeMissing(turn: Turn, run: JobRun, facts: EngineFacts, mine: reado
       lo: node.lo,
       length: node.length,
       at: slot * bytes,
-      samples: samplesOf(shape, inFlight.step, node.lo, node.length),
+      samples: samplesFor(run, facts, inFlight.step, node),
     };
   });
-  tellEngine(turn, run, { command: 'compute', step: inFlight.step, runs });
+  tellEngine(turn, run, { command: 'compute', step: inFlight.step, runs, ahead: aheadOf(run, facts, inFlight.step) });
 }
 
 /**
@@ -91,6 +97,8 @@ export function runStep(turn: Turn, run: JobRun, placements: readonly NodePlacem
   }
   const mine = placements.filter(({ rank }) => rank === membership.rank).map(({ node }) => node);
   computeMissing(turn, run, facts, mine);
+  if (run.inFlight !== undefined)
+    run.inFlight.isOneShot = isOneShot(facts.vectorBytes, membership.roster.length, placements);
   writeSlot(turn, run, { kind: 'reduce', job: run.job, step: run.committed, placements });
 }
 
@@ -133,6 +141,7 @@ export function reduced(turn: Turn, run: JobRun, event: Extract<DataPlaneEvent, 
   run.committed += 1;
   run.reducedStep = event.step;
   run.inFlight = undefined;
+  run.readSlots = inFlight?.isOneShot === true ? slotsOf(inFlight.nodes) : [];
   run.applying.push({
     step: event.step,
     facts: event.facts,
@@ -153,7 +162,9 @@ export function reduced(turn: Turn, run: JobRun, event: Extract<DataPlaneEvent, 
     weight: event.facts.weight,
     filled: filledMicrobatches(planShapeOf(run, facts), event.step),
   });
-  tellDataPlane(turn, run, { kind: 'drop_partials', job: run.job, step: run.committed });
+  // In one shot others may still be reading this step's partials, until they publish those of the next.
+  const read = run.readSlots.length > 0 ? 1 : 0;
+  tellDataPlane(turn, run, { kind: 'drop_partials', job: run.job, step: run.committed - read });
   afterCommit(turn, run, facts, membership);
 }
 

@@ -1,5 +1,9 @@
-/** Reduces and gathers one step: pulls the partials of the own segment, adds them up, and pulls everybody else's segments. */
+/**
+ * Reduces and gathers one step: pulls the partials of the own segment, adds them up, and pulls everybody else's segments. In one shot the
+ * own segment is the whole vector.
+ */
 import { additionsFor, nodeKey, rootOf } from '../../../shared/tree.js';
+import { isOneShot } from '../../../worker/collective/routes.js';
 import type { CoreDataPlaneCommand } from '../../../worker/core/command.js';
 import { mix } from '../hashing.js';
 import type { VectorContent } from '../memory.js';
@@ -13,6 +17,7 @@ export class AllReduce extends Run {
   override readonly isPatient = true;
   /** The own segment, once it is added up. */
   own: number | undefined;
+  readonly #oneShot: boolean;
   readonly #content: VectorContent;
   readonly #values: (Extract<Given, { readonly kind: 'partial' }> | undefined)[];
   /** What was read of partials before they were whole. */
@@ -27,7 +32,10 @@ export class AllReduce extends Run {
     this.#values = placements.map(() => undefined);
     this.#early = placements.map(() => undefined);
     this.#checkCover();
-    this.#content = exchange.shelf.emptyVector(exchange.generation, step, exchange.generation.roster.length);
+    const { shelf, generation } = exchange;
+    const workers = generation.roster.length;
+    this.#oneShot = isOneShot(shelf.memory.vectorBytes, workers, placements);
+    this.#content = shelf.emptyVector(generation, step, this.#oneShot ? 1 : workers);
   }
 
   override failing(rank: number, reason: string): void {
@@ -48,9 +56,10 @@ export class AllReduce extends Run {
       this.#pullPartial(placement, input);
       this.#pullBuckets(placement, input);
     }
-    this.generation.roster.forEach((_, segment) => {
-      if (segment !== this.generation.rank) this.#pullSegment(segment);
-    });
+    const others = this.#oneShot
+      ? []
+      : [...this.generation.roster.keys()].filter((rank) => rank !== this.generation.rank);
+    for (const segment of others) this.#pullSegment(segment);
     this.takeOwn();
   }
 
@@ -140,7 +149,7 @@ export class AllReduce extends Run {
       sums.set(nodeKey(into), add(sums.get(nodeKey(left)) ?? 0, sums.get(nodeKey(right)) ?? 0));
     }
     this.own = sums.get(nodeKey({ lo: 0, length: microbatches })) ?? 0;
-    this.#content.segments[this.generation.rank] = this.own;
+    this.#content.segments[this.#oneShot ? 0 : this.generation.rank] = this.own;
     this.exchange.wake();
     this.#finishIfWhole();
   }

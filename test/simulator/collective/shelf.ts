@@ -5,7 +5,7 @@ import type { PartialFacts } from '../../../worker/collective/data_plane.js';
 import type { StateFacts } from '../../../worker/collective/facts.js';
 import { Image } from '../checkpoint/image.js';
 import { mix } from '../hashing.js';
-import { BUCKETS, gradientOf, type Memory, type VectorContent } from '../memory.js';
+import { gradientOf, type Memory, type VectorContent } from '../memory.js';
 import type { WorkerHost } from '../worker_host.js';
 import type { AllReduce } from './all_reduce.js';
 import type { SimulatedDataPlane } from './data_plane.js';
@@ -173,7 +173,7 @@ export class Shelf {
   ): Extract<Given, { readonly kind: 'partial' }> | undefined {
     const published = this.#partials.get(step)?.get(nodeKey(node));
     if (published === undefined) return undefined;
-    const read = this.#read(generation, step, node, { slot: published.slot, buckets: BUCKETS });
+    const read = this.#read(generation, step, node, { slot: published.slot, buckets: this.memory.buckets });
     return { kind: 'partial', facts: published.facts, ...read };
   }
 

@@ -77,17 +77,41 @@ describe.each([
 
   it('does not commit before a worker that owns nothing of a short vector has begun, too', async () => {
     const shape = { elements: 5, microbatches: 2 };
-    const [first, second] = cluster.begin(2, shape);
-    if (first === undefined || second === undefined) throw new Error('two workers are needed');
+    const all = cluster.begin(3, shape);
+    const [first, second, third] = all;
+    if (first === undefined || second === undefined || third === undefined) throw new Error('three workers are needed');
     const gradients = new Gradients(shape, 9);
-    const placements = placementsFor(2, [1, 1]);
-    first.publish(0, { lo: 0, length: 1 }, gradients);
-    second.publish(0, { lo: 1, length: 1 }, gradients);
+    // Somebody without a partial is waited for all the same.
+    const placements = placementsFor(2, [0, 1, 1]);
+    second.publish(0, { lo: 0, length: 1 }, gradients);
+    third.publish(0, { lo: 1, length: 1 }, gradients);
     second.reduce(0, placements);
-    await expect(second.next('reduced', 300)).rejects.toThrow('no reduced');
+    third.reduce(0, placements);
+    await expect(third.next('reduced', 300)).rejects.toThrow('no reduced');
     first.reduce(0, placements);
-    await Promise.all([first.next('reduced'), second.next('reduced')]);
-    for (const worker of [first, second]) expect(bitsOf(worker.reduced(0)).equals(bitsOf(gradients.total))).toBe(true);
+    await Promise.all(all.map((worker) => worker.next('reduced')));
+    for (const worker of all) expect(bitsOf(worker.reduced(0)).equals(bitsOf(gradients.total))).toBe(true);
+  });
+
+  it('reduces a short vector in one shot: nobody waits for what others do after they have published', async () => {
+    const shape = { elements: 400_000, microbatches: 2 };
+    const all = cluster.begin(2, shape);
+    const [first, second] = all;
+    if (first === undefined || second === undefined) throw new Error('two workers are needed');
+    const placements = placementsFor(2, [1, 1]);
+    for (const step of [0, 1, 2]) {
+      const gradients = new Gradients(shape, step + 20);
+      first.publish(step, { lo: 0, length: 1 }, gradients);
+      second.publish(step, { lo: 1, length: 1 }, gradients);
+      second.reduce(step, placements);
+      const { pulledBytes } = await second.next('reduced');
+      expect(pulledBytes).toBeGreaterThanOrEqual(shape.elements * 4);
+      // What the second one keeps for a step longer is enough for whoever is late.
+      second.tell({ kind: 'drop_partials', job: second.job, step });
+      first.reduce(step, placements);
+      await first.next('reduced');
+      for (const worker of all) expect(bitsOf(worker.reduced(step)).equals(bitsOf(gradients.total))).toBe(true);
+    }
   });
 
   it('waits for a worker that publishes its partial late', async () => {

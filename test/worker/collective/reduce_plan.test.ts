@@ -25,8 +25,8 @@ interface PlanShape {
 function planFor({ vectorBytes, rank, hosts, placements }: PlanShape): ReducePlan<string> {
   const groups = new HostGroups([...hosts].map((host) => `${host}:1`));
   const microbatches = placements.reduce((sum, { node }) => sum + node.length, 0);
-  const routes = routesFor({ rank, groups, microbatches, placements });
-  return new ReducePlan<string>({ vectorBytes, rank, segments: hosts.length, routes });
+  const routes = routesFor({ vectorBytes, rank, groups, microbatches, placements });
+  return new ReducePlan<string>({ vectorBytes, rank, routes });
 }
 
 const four = [

@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { additionsFor, blocksFor, coverOf, nodeKey, rootOf } from '../../../shared/tree.js';
 import { HostGroups } from '../../../worker/collective/host_groups.js';
 import { type Placement, type Routes, routesFor, type SegmentSum } from '../../../worker/collective/routes.js';
+import { BUCKET_BYTES } from '../../../worker/collective/segments.js';
 
 interface Roster {
   /** Of each rank. */
@@ -11,9 +12,12 @@ interface Roster {
   readonly placements: readonly Placement[];
 }
 
-function routesOfAll({ hosts, microbatches, placements }: Roster): readonly Routes[] {
+/** Too long for one shot. */
+const LONG_BYTES = 2 * BUCKET_BYTES;
+
+function routesOfAll({ hosts, microbatches, placements }: Roster, vectorBytes = LONG_BYTES): readonly Routes[] {
   const groups = new HostGroups(hosts.map((host) => `${host}:1`));
-  return hosts.map((_, rank) => routesFor({ rank, groups, microbatches, placements }));
+  return hosts.map((_, rank) => routesFor({ vectorBytes, rank, groups, microbatches, placements }));
 }
 
 /** Blocks of any size on workers of any hosts; some of their nodes are then given to others. */
@@ -103,6 +107,24 @@ describe('the routes of all workers', () => {
           expect(own.terms).toEqual(roster.placements.map((placement) => ({ kind: 'partial', ...placement })));
           const others = hosts.slice(1).map((_, index) => (rank + 1 + index) % hosts.length);
           expect(gathers).toEqual(others.map((owner) => ({ segment: owner, rank: owner })));
+        }
+      }),
+    );
+  });
+
+  it('of a short vector of which everybody has a partial are one shot: all of every partial, and nothing to gather', () => {
+    fc.assert(
+      fc.property(rosters, fc.nat({ max: 2 * BUCKET_BYTES }), (roster, vectorBytes) => {
+        const { hosts, placements } = roster;
+        const all = routesOfAll(roster, vectorBytes);
+        const everybodyHasOne = hosts.every((_, rank) => placements.some((placed) => placed.rank === rank));
+        const isLittle = (hosts.length - 1) * vectorBytes <= BUCKET_BYTES;
+        for (const { segments, own, carried, gathers } of all) {
+          const isOneShot = hosts.length > 1 && everybodyHasOne && isLittle;
+          expect(segments).toBe(isOneShot ? 1 : hosts.length);
+          if (!isOneShot) continue;
+          expect([own.segment, carried, gathers]).toEqual([0, [], []]);
+          expect(own.terms).toEqual(placements.map((placement) => ({ kind: 'partial', ...placement })));
         }
       }),
     );
