@@ -7,7 +7,7 @@ import { imbalance } from './balance.js';
 import { forgetDigestsAfter, liveMembers } from './digests.js';
 import { endJob } from './ending.js';
 import { type Candidate, planGeneration } from './generation_plan.js';
-import { allCommitted, giveUpLostReports } from './progress.js';
+import { allCommitted, giveUpLostReports, totalSteps } from './progress.js';
 import { isBenched } from './reachability.js';
 import { isGoing, release } from './release.js';
 import { mayRestore, restoredBy } from './restoring.js';
@@ -310,8 +310,21 @@ function wish(turn: Turn, run: JobRun, { record, sinceMs, restores }: Started): 
   return undefined;
 }
 
+/** Everybody has made the last step and has said so, and still there are steps that nobody has reported. */
+function lacksReports(turn: Turn, run: JobRun): boolean {
+  const steps = totalSteps(run);
+  const digests = run.digests.get(steps);
+  if (digests === undefined || run.record.progress.committed >= steps) return false;
+  const members = liveMembers(turn, run);
+  return members.length > 0 && members.every(({ worker }) => digests.has(worker));
+}
+
 /** A fresh start for an exchange that has come to rest. */
 function beginAnewIfStill(turn: Turn, run: JobRun, sinceMs: number): void {
+  if (lacksReports(turn, run)) {
+    prepare(turn, run, 'reports of steps are missing', true);
+    return;
+  }
   const stillMs = turn.nowMs - Math.max(sinceMs, run.lastCommitMs);
   // Nearly always so, and this is asked at every report: a median would be a fifth of what a report costs.
   if (stillMs < STILL_MS) return;
