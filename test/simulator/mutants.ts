@@ -70,8 +70,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'the slot of a partial is used twice',
     file: 'worker/core/step.js',
-    find: 'const taken = new Set([...nodes.values()].map((own) => own.slot));',
-    replace: 'const taken = new Set();',
+    find: '...slotsOf(nodes), ',
+    replace: '',
   },
   {
     name: 'a bucket is announced that is not final',
@@ -342,8 +342,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'a joiner interrupts a restore',
     file: 'coordinator/core/formation.js',
-    find: ' || restores !== undefined)\n        return undefined;\n    const joins',
-    replace: ')\n        return undefined;\n    const joins',
+    find: 'if (restores !== undefined || allCommitted(',
+    replace: 'if (allCommitted(',
     from: 401,
   },
   {

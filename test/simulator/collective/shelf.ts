@@ -97,8 +97,8 @@ export class Shelf {
     for (const known of [this.#partials, this.#buckets]) {
       for (const step of known.keys()) if (step < below) known.delete(step);
     }
-    const confirmed = this.#vectors[(below + 1) % 2];
-    if (confirmed?.step === below - 1) confirmed.confirmed = true;
+    // After one shot the partials of the step that is committed stay.
+    for (const vector of this.#vectors) if (vector !== undefined && vector.step <= below) vector.confirmed = true;
   }
 
   publishState(state: PublishedState): void {
