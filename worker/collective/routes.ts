@@ -59,7 +59,7 @@ export interface Routes {
  * this one, and partials need not be readable for longer than that.
  */
 export function isOneShot(vectorBytes: number, workers: number, placements: readonly Placement[]): boolean {
-  if (workers < 2 || (workers - 1) * vectorBytes > MOST_PULLED_BYTES) return false;
+  if (workers < 2 || (placements.length - 1) * vectorBytes > MOST_PULLED_BYTES) return false;
   return new Set(placements.map(({ rank }) => rank)).size === workers;
 }
 

@@ -118,7 +118,7 @@ describe('the routes of all workers', () => {
         const { hosts, placements } = roster;
         const all = routesOfAll(roster, vectorBytes);
         const everybodyHasOne = hosts.every((_, rank) => placements.some((placed) => placed.rank === rank));
-        const isLittle = (hosts.length - 1) * vectorBytes <= BUCKET_BYTES;
+        const isLittle = (placements.length - 1) * vectorBytes <= BUCKET_BYTES;
         for (const { segments, own, carried, gathers } of all) {
           const isOneShot = hosts.length > 1 && everybodyHasOne && isLittle;
           expect(segments).toBe(isOneShot ? 1 : hosts.length);

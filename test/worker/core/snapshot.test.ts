@@ -11,6 +11,9 @@ function writing(): LoneWorker {
   worker.load({ vectorBytes: 64, bf16Bytes: 0 });
   worker.begin(1);
   worker.coordinator({ kind: 'takeSnapshot', term: 1, job: 'j', at: 0 });
+  const consumed = ['0'.repeat(16), '0'.repeat(16)];
+  const times = { data_ms: 0, compute_ms: 1 };
+  worker.engine({ event: 'partial', step: 0, lo: 0, length: 2, loss: 1, weight: 4, consumed, ...times });
   worker.engine({ event: 'computed', step: 0 });
   worker.engine({ event: 'snapshot_taken', bytes: 10, copy_ms: 1 });
   worker.coordinator(write('a'));
