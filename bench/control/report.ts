@@ -1,88 +1,120 @@
-/** The results of the benchmark for people and for programs. */
+/** What bench:control tells: columns of a table, and the same as JSON. */
 import Table from 'cli-table3';
-import { medianOf } from '../../shared/median.js';
+import { type Figures, figuresOf } from '../figures.js';
+import type { Machine } from '../machine.js';
 import type { Measured } from './measure.js';
+
+/** What is asked for, the same for every number of workers. */
+export interface ControlSetup {
+  readonly stepMs: number;
+  /** Of the steady state. */
+  readonly seconds: number;
+  /** Workers that are lost one after the other. */
+  readonly changes: number;
+}
+
+interface Load {
+  readonly loadBefore: number;
+  readonly loadAfter: number;
+}
+
+/** One number of workers. */
+export interface ControlRow extends Load {
+  readonly workers: number;
+  readonly jobs: number;
+  readonly setUpMs: number;
+  readonly coordinatorCorePercent: number;
+  readonly etcdCorePercent: number;
+  readonly simulatedWorkersCorePercent: number;
+  readonly residentMb: number;
+  readonly peakMb: number;
+  readonly messagesFromWorkersPerSecond: number;
+  readonly messagesToWorkersPerSecond: number;
+  /** How late the coordinator's event loop was in the steady state. */
+  readonly loopDelayMs: { readonly mean: number; readonly p99: number; readonly most: number };
+  readonly lossToStartMs: Figures;
+  readonly lossToPrepareMs: Figures;
+  /** By the coordinator's own events. */
+  readonly noticedToStartedMs: Figures;
+  readonly loadedToStartMs: Figures;
+  readonly massVanished: number;
+  readonly massLossToStartMs: number;
+  readonly massReturnMs: number;
+  readonly loopDelayInChangesMs: { readonly p99: number; readonly most: number };
+  readonly steps: number;
+}
+
+export interface ControlReport extends ControlSetup {
+  readonly benchmark: 'control';
+  readonly machine: Machine;
+  readonly began: string;
+  readonly rows: readonly ControlRow[];
+}
 
 const round = (value: number, digits = 0): number => Number(value.toFixed(digits));
 
-function spread(values: readonly number[]) {
-  return { median: round(medianOf(values)), max: round(Math.max(...values)) };
-}
+const percent = (share: number): number => round(share * 100, 1);
 
-export function summaryOf({ steady, changes, mass, ...measured }: Measured) {
+export function rowOf({ steady, changes, mass, ...measured }: Measured, load: Load): ControlRow {
   return {
     workers: measured.workers,
     jobs: measured.jobs,
-    set_up_ms: round(measured.setUpMs),
-    coordinator_cpu: round(steady.coordinatorCpu, 3),
-    etcd_cpu: round(steady.etcdCpu, 3),
-    simulated_workers_cpu: round(steady.workersCpu, 3),
-    resident_mb: round(steady.residentMb),
-    peak_mb: round(measured.peakMb),
-    messages_from_workers_a_second: round(steady.fromWorkers),
-    messages_to_workers_a_second: round(steady.toWorkers),
-    loop_delay_ms: {
+    setUpMs: round(measured.setUpMs),
+    coordinatorCorePercent: percent(steady.coordinatorCpu),
+    etcdCorePercent: percent(steady.etcdCpu),
+    simulatedWorkersCorePercent: percent(steady.workersCpu),
+    residentMb: round(steady.residentMb),
+    peakMb: round(measured.peakMb),
+    messagesFromWorkersPerSecond: round(steady.fromWorkers),
+    messagesToWorkersPerSecond: round(steady.toWorkers),
+    loopDelayMs: {
       mean: round(steady.loopDelay.meanMs, 1),
       p99: round(steady.loopDelay.p99Ms, 1),
-      max: round(steady.loopDelay.maxMs, 1),
+      most: round(steady.loopDelay.maxMs, 1),
     },
-    losses: changes.length,
-    loss_to_start_ms: spread(changes.map((one) => one.lossMs)),
-    loss_to_prepare_ms: spread(changes.map((one) => one.prepareMs)),
-    coordinator_change_ms: spread(measured.coordinatorMs),
-    loaded_to_start_ms: spread(changes.map((one) => one.joinMs)),
-    mass_vanished: mass.vanished,
-    mass_loss_to_start_ms: round(mass.lossMs),
-    mass_return_ms: round(mass.joinMs),
-    loop_delay_in_changes_ms: { p99: round(measured.loopDelay.p99Ms, 1), max: round(measured.loopDelay.maxMs, 1) },
+    lossToStartMs: figuresOf(changes.map((one) => one.lossMs)),
+    lossToPrepareMs: figuresOf(changes.map((one) => one.prepareMs)),
+    noticedToStartedMs: figuresOf(measured.coordinatorMs),
+    loadedToStartMs: figuresOf(changes.map((one) => one.joinMs)),
+    massVanished: mass.vanished,
+    massLossToStartMs: round(mass.lossMs),
+    massReturnMs: round(mass.joinMs),
+    loopDelayInChangesMs: { p99: round(measured.loopDelay.p99Ms, 1), most: round(measured.loopDelay.maxMs, 1) },
     steps: measured.steps,
+    ...load,
   };
 }
 
-type Summary = ReturnType<typeof summaryOf>;
+const spread = ({ median, most }: Figures): string => `${round(median)}; ${round(most)} ms`;
 
-const percent = (share: number): string => `${round(share * 100, 1)} %`;
-
-const ROWS: readonly (readonly [string, (one: Summary) => string])[] = [
-  ['jobs', (one) => String(one.jobs)],
-  ['coordinator, of one core', (one) => percent(one.coordinator_cpu)],
-  ['  resident memory; most in the run', (one) => `${one.resident_mb} MB; ${one.peak_mb} MB`],
+const LINES: readonly (readonly [string, (row: ControlRow) => string])[] = [
+  ['jobs', (row) => String(row.jobs)],
+  ['coordinator, of one core', (row) => `${row.coordinatorCorePercent} %`],
+  ['  resident memory; most in the run', (row) => `${row.residentMb} MB; ${row.peakMb} MB`],
   [
     '  messages a second, from workers; to them',
-    (one) => `${one.messages_from_workers_a_second}; ${one.messages_to_workers_a_second}`,
+    (row) => `${row.messagesFromWorkersPerSecond}; ${row.messagesToWorkersPerSecond}`,
   ],
-  [
-    '  event loop late, mean; 99 %; most',
-    (one) => `${one.loop_delay_ms.mean}; ${one.loop_delay_ms.p99}; ${one.loop_delay_ms.max} ms`,
-  ],
-  ['etcd, of one core', (one) => percent(one.etcd_cpu)],
-  ['simulated workers, of one core', (one) => percent(one.simulated_workers_cpu)],
-  [
-    'a worker is lost: reset to last start, median; most',
-    (one) => `${one.loss_to_start_ms.median}; ${one.loss_to_start_ms.max} ms`,
-  ],
-  ['  of that, to the last prepare', (one) => `${one.loss_to_prepare_ms.median}; ${one.loss_to_prepare_ms.max} ms`],
-  [
-    '  at the coordinator: noticed to started',
-    (one) => `${one.coordinator_change_ms.median}; ${one.coordinator_change_ms.max} ms`,
-  ],
-  [
-    'a worker joins: loaded to last start, median; most',
-    (one) => `${one.loaded_to_start_ms.median}; ${one.loaded_to_start_ms.max} ms`,
-  ],
-  ['many are lost at once', (one) => String(one.mass_vanished)],
-  ['  first reset to last start of all jobs', (one) => `${one.mass_loss_to_start_ms} ms`],
-  ['  all back: connect to last start', (one) => `${one.mass_return_ms} ms`],
-  ['  event loop late in the changes, most', (one) => `${one.loop_delay_in_changes_ms.max} ms`],
-  ['all workers connect, job by job: to the last start', (one) => `${one.set_up_ms} ms`],
+  ['  event loop late, mean; 99 %; most', ({ loopDelayMs: { mean, p99, most } }) => `${mean}; ${p99}; ${most} ms`],
+  ['etcd, of one core', (row) => `${row.etcdCorePercent} %`],
+  ['simulated workers, of one core', (row) => `${row.simulatedWorkersCorePercent} %`],
+  ['a worker is lost: reset to last start, median; most', (row) => spread(row.lossToStartMs)],
+  ['  of that, to the last prepare', (row) => spread(row.lossToPrepareMs)],
+  ['  at the coordinator: noticed to started', (row) => spread(row.noticedToStartedMs)],
+  ['a worker joins: loaded to last start, median; most', (row) => spread(row.loadedToStartMs)],
+  ['many are lost at once', (row) => String(row.massVanished)],
+  ['  first reset to last start of all jobs', (row) => `${row.massLossToStartMs} ms`],
+  ['  all back: connect to last start', (row) => `${row.massReturnMs} ms`],
+  ['  event loop late in the changes, most', (row) => `${row.loopDelayInChangesMs.most} ms`],
+  ['all workers connect, job by job: to the last start', (row) => `${row.setUpMs} ms`],
 ];
 
-export function tableOf(results: readonly Measured[]): string {
-  const summaries = results.map(summaryOf);
+export function tableOf({ rows }: ControlReport): string {
   const table = new Table({
-    head: ['workers', ...summaries.map((one) => String(one.workers))],
-    colAligns: ['left', ...summaries.map(() => 'right' as const)],
+    head: ['workers', ...rows.map((row) => String(row.workers))],
+    colAligns: ['left', ...rows.map(() => 'right' as const)],
+    style: { head: [], border: [] },
   });
-  for (const [name, of] of ROWS) table.push([name, ...summaries.map(of)]);
+  for (const [name, of] of LINES) table.push([name, ...rows.map(of)]);
   return table.toString();
 }
