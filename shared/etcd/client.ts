@@ -15,6 +15,7 @@ import {
   EtcdCompacted,
   type EtcdFailure,
   EtcdLeaseLost,
+  EtcdTimedOut,
   EtcdTooLarge,
   EtcdUnavailable,
 } from './errors.js';
@@ -26,7 +27,10 @@ export interface EtcdLog {
 }
 
 export interface ConnectEtcdOptions {
-  /** `http://host:port` or `https://host:port`, one or more members of one etcd cluster. */
+  /**
+   * `http://host:port` or `https://host:port`, one or more members of one etcd cluster. One is used, at first the first, until it fails; then
+   * the next.
+   */
   readonly endpoints: readonly string[];
   /** Put before every key, for example `/lockstep/`. Not empty. */
   readonly prefix: string;
@@ -130,7 +134,7 @@ export function connectEtcd(options: ConnectEtcdOptions): EtcdClient {
   return new EtcdClient(options);
 }
 
-/** Connections that were made with the same certificate. */
+/** Connections to one member that were made with the same certificate. */
 interface Connections {
   readonly etcd: Etcd3;
   watches: number;
@@ -142,8 +146,10 @@ export class EtcdClient {
   readonly callTimeoutMs: number;
   readonly #options: ConnectEtcdOptions;
   readonly #prefix: Buffer;
+  /** Place of the member in use among the endpoints. */
+  #member = 0;
   #now: Connections;
-  /** Of older certificates: there until their last watch has ended. */
+  /** Of older certificates, or to a member that has failed: there until their last watch has ended. */
   readonly #before = new Set<Connections>();
   #closed = false;
 
@@ -153,7 +159,7 @@ export class EtcdClient {
     this.#options = options;
     this.#prefix = Buffer.from(options.prefix);
     this.#now = this.#connect(options.credentials?.current);
-    options.credentials?.onChange((credentials) => this.#reconnect(credentials));
+    options.credentials?.onChange(() => this.#reconnect());
   }
 
   get #etcd(): Etcd3 {
@@ -161,8 +167,9 @@ export class EtcdClient {
   }
 
   #connect(credentials: Credentials | undefined): Connections {
+    const { endpoints } = this.#options;
     const etcd = new Etcd3({
-      hosts: [...this.#options.endpoints],
+      hosts: endpoints[this.#member % endpoints.length] ?? [],
       grpcOptions: channelOptions,
       faultHandling: { host: () => noop, global: noop },
       ...(credentials === undefined ? {} : { credentials: etcdCredentials(credentials) }),
@@ -171,16 +178,27 @@ export class EtcdClient {
   }
 
   /** Calls that run on the old connections have their time to end; watches stay there until those break. */
-  #reconnect(credentials: Credentials): void {
+  #reconnect(): void {
     if (this.#closed) return;
     const old = this.#now;
     this.#before.add(old);
-    this.#now = this.#connect(credentials);
+    this.#now = this.#connect(this.#options.credentials?.current);
     const retire = (): void => {
       old.retired = true;
       this.#closeIfUnused(old);
     };
     setTimeout(retire, this.callTimeoutMs).unref();
+  }
+
+  /**
+   * Leaves a member that cannot be reached or does not answer to the calls that are under way there. Were every call to try any member, a
+   * dead one would cost a third of them their time, and a leader its lease.
+   */
+  #leave(member: Connections, failure: EtcdFailure): void {
+    const isGone = failure instanceof EtcdUnavailable || failure instanceof EtcdTimedOut;
+    if (!isGone || member !== this.#now || this.#options.endpoints.length < 2) return;
+    this.#member += 1;
+    this.#reconnect();
   }
 
   #closeIfUnused(connections: Connections): void {
@@ -263,12 +281,20 @@ export class EtcdClient {
   /** Renews the lease once; EtcdLeaseLost when there is no such lease any more. */
   async keepAlive(lease: string, timeoutMs = this.callTimeoutMs): Promise<void> {
     const during = 'keep a lease alive';
+    const connections = this.#now;
     // A stream for each keepalive: the answer that comes belongs to what was sent, without any bookkeeping.
     const stream = await this.#call(during, () => this.#etcd.leaseClient.leaseKeepAlive(deadline(timeoutMs)));
     await new Promise<void>((resolve, reject) => {
-      stream.on('error', (error) => reject(asEtcdFailure(castGrpcError(error), during)));
-      stream.on('end', () => reject(new EtcdUnavailable(during, 'the stream ended')));
+      let isAnswered = false;
+      const fail = (failure: EtcdFailure): void => {
+        if (isAnswered) return;
+        this.#leave(connections, failure);
+        reject(failure);
+      };
+      stream.on('error', (error) => fail(asEtcdFailure(castGrpcError(error), during)));
+      stream.on('end', () => fail(new EtcdUnavailable(during, 'the stream ended')));
       stream.on('data', (answer) => {
+        isAnswered = true;
         stream.end();
         if (Number(answer.TTL) > 0) resolve();
         else reject(new EtcdLeaseLost(during, 'the lease is lost'));
@@ -292,7 +318,9 @@ export class EtcdClient {
     const end = (error: unknown): void => {
       if (over) return;
       finish();
-      options.onEnd(asEtcdFailure(error, `watch ${describe(options.range)}`));
+      const failure = asEtcdFailure(error, `watch ${describe(options.range)}`);
+      this.#leave(connections, failure);
+      options.onEnd(failure);
     };
     this.#openWatch(options, () => over, end).then((close) => {
       closeStream = close;
@@ -358,10 +386,13 @@ export class EtcdClient {
   }
 
   async #call<T>(during: string, run: () => Promise<T>): Promise<T> {
+    const connections = this.#now;
     try {
       return await run();
     } catch (error) {
-      throw asEtcdFailure(error, during);
+      const failure = asEtcdFailure(error, during);
+      this.#leave(connections, failure);
+      throw failure;
     }
   }
 
