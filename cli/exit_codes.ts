@@ -1,4 +1,4 @@
-/** How the command line ends: DESIGN.md section 12. */
+/** How the command line ends; the README lists them. */
 import type { JobState } from '../shared/wire/jobs.js';
 
 export const exitCodes = {

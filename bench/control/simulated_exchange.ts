@@ -56,7 +56,7 @@ export class SimulatedExchange implements Exchange {
         this.#waits(this.#places.get(member), command.step);
         break;
       case 'fetch_reduced':
-        this.#later(member, FETCH_REDUCED_MS, (place) => this.#reduced(member, place, command.step));
+        this.#later(member, FETCH_REDUCED_MS, (place) => tellReduced(member, place, command.step));
         break;
       case 'fetch_state':
         this.#later(member, FETCH_STATE_MS, ({ job, generation }) =>
@@ -76,7 +76,7 @@ export class SimulatedExchange implements Exchange {
     for (const [member, place] of [...this.#places]) {
       if (place.job !== job || place.generation !== generation || place.step !== step) continue;
       place.step = undefined;
-      this.#reduced(member, place, step);
+      tellReduced(member, place, step);
     }
   }
 
@@ -101,16 +101,14 @@ export class SimulatedExchange implements Exchange {
     for (const news of this.#reducing.values()) this.tellBenchmark(news);
     this.#reducing.clear();
   }
+}
 
-  #reduced(member: ExchangeMember, { job, generation }: Place, step: number): void {
-    member.dispatch({
-      kind: 'reduced',
-      job,
-      generation,
-      step,
-      facts: member.factsOf(step),
-      pulledBytes: 1,
-      gatherMs: 0,
-    });
-  }
+/** The member's step is reduced. */
+export function tellReduced(
+  member: ExchangeMember,
+  { job, generation }: { readonly job: string; readonly generation: number },
+  step: number,
+): void {
+  const facts = member.factsOf(step);
+  member.dispatch({ kind: 'reduced', job, generation, step, facts, pulledBytes: 1, gatherMs: 0 });
 }

@@ -1,6 +1,6 @@
 /** The data planes of the source of events: each of its workers is alone in its job, and reduces a step when one is due. */
 import type { CoreDataPlaneCommand } from '../../worker/core/command.js';
-import type { Exchange, ExchangeMember } from '../control/simulated_exchange.js';
+import { type Exchange, type ExchangeMember, tellReduced } from '../control/simulated_exchange.js';
 
 interface Place {
   readonly job: string;
@@ -34,17 +34,9 @@ export class PacedExchange implements Exchange {
   release(steps: number): void {
     for (const [member, place] of this.#places) {
       for (let made = 0; made < steps && place.step !== undefined; made++) {
-        const { job, generation, step } = place;
+        const { step } = place;
         place.step = undefined;
-        member.dispatch({
-          kind: 'reduced',
-          job,
-          generation,
-          step,
-          facts: member.factsOf(step),
-          pulledBytes: 1,
-          gatherMs: 0,
-        });
+        tellReduced(member, place, step);
       }
     }
   }

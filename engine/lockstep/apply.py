@@ -100,8 +100,9 @@ def apply_average(replica: Replica, command: Apply, vector: ExchangeVector, lr: 
 def all_finite(flat: torch.Tensor) -> bool:
     if not len(flat):
         return True
-    # The squares' sum carries every NaN and infinity through, and takes half the time. It may also be infinite without them.
-    if flat.dtype is torch.float32 and math.isfinite(torch.dot(flat, flat).item()):
+    # The squares' sum carries every NaN and infinity through, and takes half the time. It may also be infinite without them,
+    # and BLAS counts to 2^31 only.
+    if flat.dtype is torch.float32 and len(flat) <= PIECE and math.isfinite(torch.dot(flat, flat).item()):
         return True
     # The extremes carry a NaN through, so one pass without a temporary decides.
     low, high = torch.aminmax(flat)

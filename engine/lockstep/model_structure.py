@@ -11,6 +11,12 @@ import torch
 HOLDERS = ("_modules", "_parameters", "_buffers")
 
 
+def held_by(module: torch.nn.Module, holder: str) -> Tuple[tuple, tuple]:
+    """Names and values. A scripted module's holders are no dictionaries, and have only their methods."""
+    held = getattr(module, holder)
+    return tuple(held.keys()), tuple(held.values())
+
+
 class ModelStructure:
     """Remembers what every module holds. PyTorch's own walk through a model takes a hundred times as long, in every microbatch."""
 
@@ -22,14 +28,14 @@ class ModelStructure:
     def accept(self) -> None:
         """What there is now is what is looked for from now on."""
         self.held = [
-            (module, holder, tuple(getattr(module, holder)), tuple(getattr(module, holder).values()))
+            (module, holder, *held_by(module, holder))
             for module in self.model.modules()
             for holder in HOLDERS
         ]
 
     def is_unchanged(self) -> bool:
         for module, holder, names, values in self.held:
-            now = getattr(module, holder)
-            if tuple(now) != names or any(map(is_not, now.values(), values)):
+            names_now, values_now = held_by(module, holder)
+            if names_now != names or any(map(is_not, values_now, values)):
                 return False
         return True

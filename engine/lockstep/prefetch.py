@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, List, Optional, Sequence
 
 from lockstep.batches import Consumed, make_batch
 from lockstep.commands import Ahead
-from lockstep.failures import CommandFailed
 from lockstep.seeding import GeneratorStates, seed_microbatch
 
 if TYPE_CHECKING:
@@ -57,7 +56,8 @@ class Prefetch:
         step, number, ids = self.expected.step, self.expected.microbatch, self.expected.samples
         try:
             self.held = read_microbatch(self.replica, step, number, ids)
-        except CommandFailed:
+        except Exception:
+            # The device's memory may be full, too, and not be so when the microbatch is computed.
             self.forget()
             return
         self.generators = GeneratorStates.now()

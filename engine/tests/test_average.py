@@ -48,6 +48,11 @@ class AverageTest(unittest.TestCase):
                 flat[place] = kept
         self.assertTrue(apply.take_average(replica, reduced, 7.0, average))
 
+    def test_large_numbers_are_finite_whose_squares_are_not(self):
+        reduced, replica = self.reduced_and_replica(torch.float32)
+        reduced.gradient_part.fill_(1e30)
+        self.assertTrue(apply.take_average(replica, reduced, 7.0, replica.reduced_pool.take()))
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -1,4 +1,4 @@
-"""The tree of additions is DESIGN's: a run of n leaves is split after the largest power of two below n."""
+"""The tree of additions: a run of n leaves is split after the largest power of two below n."""
 
 import unittest
 

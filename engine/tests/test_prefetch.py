@@ -2,6 +2,7 @@
 
 import random
 import unittest
+from unittest import mock
 
 import numpy
 import torch
@@ -88,6 +89,13 @@ class PrefetchTest(unittest.TestCase):
             partial_of(replica)
         replica.samples.dataset.refuses = False
         partial_of(replica)
+
+    def test_nor_does_another_error_end_the_engine_before(self):
+        replica = counted_replica("Randomised")
+        replica.prefetch.expect(Ahead(3, 0, FINITE[0]))
+        with mock.patch("lockstep.prefetch.make_batch", side_effect=RuntimeError("CUDA out of memory")):
+            replica.prefetch.read()
+        self.assertTrue(torch.equal(partial_of(replica)[0], partial_of(counted_replica("Randomised"))[0]))
 
     def test_it_is_forgotten_when_the_users_code_may_touch_the_data_set(self):
         replica = counted_replica("Randomised")

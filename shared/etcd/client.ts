@@ -1,5 +1,5 @@
 /**
- * The one gate to etcd. It wraps etcd3's low-level clients, because the high-level ones have traps (DESIGN.md section 7):
+ * The one gate to etcd. It wraps etcd3's low-level clients, because the high-level ones have traps:
  * a circuit breaker that stays open for five seconds, retries of writes that may have happened, calls without a deadline,
  * watchers and leases whose unhandled events crash the process. Here every call has a deadline, every failure is an
  * EtcdFailure, nothing is retried but reads, and streams report their end exactly once.
@@ -158,7 +158,7 @@ export class EtcdClient {
     this.callTimeoutMs = options.callTimeoutMs;
     this.#options = options;
     this.#prefix = Buffer.from(options.prefix);
-    this.#now = this.#connect(options.credentials?.current);
+    this.#now = this.#connect();
     options.credentials?.onChange(() => this.#reconnect());
   }
 
@@ -166,8 +166,9 @@ export class EtcdClient {
     return this.#now.etcd;
   }
 
-  #connect(credentials: Credentials | undefined): Connections {
+  #connect(): Connections {
     const { endpoints } = this.#options;
+    const credentials = this.#options.credentials?.current;
     const etcd = new Etcd3({
       hosts: endpoints[this.#member % endpoints.length] ?? [],
       grpcOptions: channelOptions,
@@ -182,7 +183,7 @@ export class EtcdClient {
     if (this.#closed) return;
     const old = this.#now;
     this.#before.add(old);
-    this.#now = this.#connect(this.#options.credentials?.current);
+    this.#now = this.#connect();
     const retire = (): void => {
       old.retired = true;
       this.#closeIfUnused(old);

@@ -16,6 +16,18 @@ const MOST_FRAMES = 24;
 const STREAMS = [0, 1, 2, 3, 5, 7, 0x7fffffff];
 const number32 = fc.oneof(fc.constantFrom(0, 1, 16_384, 65_535, 0x7fffffff, 0xffffffff), fc.nat());
 
+/** Of a call that is as it should be. */
+export function callHeaders(path: string): ReadonlyMap<string, string> {
+  return new Map([
+    [':method', 'POST'],
+    [':scheme', 'http'],
+    [':path', path],
+    [':authority', 'localhost'],
+    ['te', 'trailers'],
+    ['content-type', 'application/grpc+proto'],
+  ]);
+}
+
 function headersFor(path: string): fc.Arbitrary<Buffer> {
   const odd = fc.constantFrom<readonly [string, string]>(
     ['x', 'y'.repeat(4_000)],
@@ -34,16 +46,7 @@ function headersFor(path: string): fc.Arbitrary<Buffer> {
     ['lockstep-bin', '%%%'],
   );
   return fc.array(odd, { maxLength: 3 }).map((more) => {
-    const headers = new Map<string, string>([
-      [':method', 'POST'],
-      [':scheme', 'http'],
-      [':path', path],
-      [':authority', 'localhost'],
-      ['te', 'trailers'],
-      ['content-type', 'application/grpc+proto'],
-      ...more,
-    ]);
-    return encodeHeaderBlock(headers);
+    return encodeHeaderBlock(new Map([...callHeaders(path), ...more]));
   });
 }
 

@@ -9,6 +9,7 @@ import { encodeHeaderBlock } from '../../worker/collective/http2/header_block.js
 import type { FaultCluster } from '../faults/fault_cluster.js';
 import type { Attackers } from './attackers.js';
 import type { Address } from './deliver.js';
+import { callHeaders } from './http2_bytes.js';
 import { fallSilent, knock, updateKeys } from './strangers.js';
 import { type Ports, peerAnswer } from './vital_signs.js';
 
@@ -17,18 +18,10 @@ const SILENT = 12;
 
 /** A call that would be answered if it came from a member. */
 function question(path: string): Buffer {
-  const headers = new Map([
-    [':method', 'POST'],
-    [':scheme', 'http'],
-    [':path', path],
-    [':authority', 'localhost'],
-    ['te', 'trailers'],
-    ['content-type', 'application/grpc+proto'],
-  ]);
   return Buffer.concat([
     PREFACE,
     encodeSettings(new Map()),
-    encodeFrame(frameType.headers, flag.endHeaders, 1, encodeHeaderBlock(headers)),
+    encodeFrame(frameType.headers, flag.endHeaders, 1, encodeHeaderBlock(callHeaders(path))),
     encodeFrame(frameType.data, flag.endStream, 1, Buffer.alloc(5)),
   ]);
 }

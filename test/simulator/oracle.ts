@@ -1,5 +1,5 @@
 /**
- * Watches over a simulated cluster and throws a Violation when an invariant of DESIGN section 2 is broken. It sees everything,
+ * Watches over a simulated cluster and throws a Violation when an invariant is broken. It sees everything,
  * changes nothing, and keeps its own account of what is true.
  */
 import type { CoordinatorCommand } from '../../coordinator/core/command.js';

@@ -6,7 +6,7 @@ import type { EngineFacts, Member } from '../../shared/wire/session.js';
 import { type DataPlaneEvent, FIRST_PARTIAL_SLOT, slotBytes } from '../collective/data_plane.js';
 import { isOneShot } from '../collective/routes.js';
 import type { EngineEvent } from './engine_protocol.js';
-import { aheadOf, samplesFor } from './planning.js';
+import { aheadOf, ownNodes, samplesFor } from './planning.js';
 import { snapshotIfDue } from './snapshot.js';
 import type { Applying, JobRun, Membership, NodePlacement, OwnNode, SlotWriter, StepReport } from './state.js';
 import { planShapeOf, send, type Turn, tellDataPlane, tellEngine, totalSteps } from './turn.js';
@@ -95,8 +95,7 @@ export function runStep(turn: Turn, run: JobRun, placements: readonly NodePlacem
     run.inFlight = undefined;
     return;
   }
-  const mine = placements.filter(({ rank }) => rank === membership.rank).map(({ node }) => node);
-  computeMissing(turn, run, facts, mine);
+  computeMissing(turn, run, facts, ownNodes(membership, placements));
   if (run.inFlight !== undefined)
     run.inFlight.isOneShot = isOneShot(facts.vectorBytes, membership.roster.length, placements);
   writeSlot(turn, run, { kind: 'reduce', job: run.job, step: run.committed, placements });
