@@ -38,6 +38,7 @@ export function callFailure(error: unknown): CallFailure {
     case status.NOT_FOUND:
       return { kind: 'final', error: new CliError(exitCodes.notFound, details) };
     case status.INTERNAL:
+      if (isCutOff(details)) return { kind: 'unreachable', reason: 'it closed the connection' };
       return { kind: 'final', error: new CliError(exitCodes.jobFailed, details) };
     case status.PERMISSION_DENIED:
     case status.UNAUTHENTICATED:
@@ -48,6 +49,11 @@ export function callFailure(error: unknown): CallFailure {
         error: new CliError(exitCodes.jobFailed, `the coordinator answered ${status[error.code]}: ${details}`),
       };
   }
+}
+
+/** A coordinator that ends a connection, such as one that has not answered its pings, ends the calls first, and grpc-js calls that internal. */
+function isCutOff(details: string): boolean {
+  return /^Received RST_STREAM with code \d+ \(Call ended without gRPC status\)$/.test(details);
 }
 
 /** grpc-js wraps what the system or OpenSSL said in words of its own. */

@@ -1,4 +1,7 @@
 /** The client against real gRPC servers that answer as coordinators do. */
+import { once } from 'node:events';
+import { constants, createServer } from 'node:http2';
+import type { AddressInfo } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import {
   Metadata,
@@ -278,6 +281,30 @@ describe('a watch', () => {
     for await (const event of clientOf([server]).watch('j1', 1, true)) sequences.push(event.sequence);
     expect(from).toEqual([1, 4, 6]);
     expect(sequences).toEqual([1, 2, 3, 4, 5, 6, 7]);
+  });
+
+  it('goes on when the coordinator ends its connection in the middle, as it does when a ping is not answered in time', async () => {
+    const cutting = createServer();
+    cutting.on('stream', (stream) => {
+      stream.respond({ ':status': 200, 'content-type': 'application/grpc' });
+      stream.on('error', () => undefined);
+      // What is left of a stream for a client that was too busy to see its connection end.
+      setTimeout(() => stream.close(constants.NGHTTP2_NO_ERROR), 50);
+    });
+    cutting.listen(0, '127.0.0.1');
+    await once(cutting, 'listening');
+    closing.push(() => cutting.close());
+    const server = await serve({
+      Watch: (call) => {
+        call.write(joined(1));
+        call.end();
+      },
+    });
+    const port = (cutting.address() as AddressInfo).port;
+    const sequences: number[] = [];
+    const events = clientOf([`127.0.0.1:${port}`, server]).watch('j1', 1, true);
+    for await (const event of events) sequences.push(event.sequence);
+    expect(sequences).toEqual([1]);
   });
 
   it('ends with 3 when there is no such job', async () => {

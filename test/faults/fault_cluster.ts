@@ -227,14 +227,16 @@ export class FaultCluster {
     await until(() => !engines.some(isAlive), { limitMs: STOP_MS, what: 'the end of all engines' });
   }
 
-  /** Ends everything; the launcher's exit code, and what was left running. */
-  async stop(): Promise<{ readonly code: number; readonly left: readonly string[] }> {
+  /** Ends everything; the launcher's exit code, and what was left running. The folder, with all logs, goes if nobody wants to look at it. */
+  async stop(options?: {
+    readonly keepsFolder: boolean;
+  }): Promise<{ readonly code: number; readonly left: readonly string[] }> {
     this.#closed.abort();
     this.client.close();
     this.etcd.close();
     const code = await this.#launcher.stop();
     const left = processesOf(this.folder).map(({ pid, command }) => `${pid} ${command.join(' ')}`);
-    rmSync(this.folder, { recursive: true, force: true });
+    if (options?.keepsFolder !== true) rmSync(this.folder, { recursive: true, force: true });
     return { code, left };
   }
 }

@@ -1,7 +1,7 @@
 /**
  * `npm run test:fuzz -- --minutes 10`: bytes that are wrong, or nearly right, to every port of a coordinator and of its workers, and from
  * engines to their daemons, while a job trains. It fails when a process ends, a call is not answered, memory grows, no step comes, or the
- * weights are others than without. `--tls`: the ports ask for certificates, and it is members of the lowest roles and strangers who attack.
+ * weights are others than without; then the cluster's folder, with its logs, is kept. `--tls`: the ports ask for certificates, and it is members of the lowest roles and strangers who attack.
  * `--seed` makes the same bytes again.
  */
 import { parseArgs } from 'node:util';
@@ -106,8 +106,9 @@ try {
   await secured?.siege.end();
 } catch (error) {
   failure = error;
+  secured?.siege.giveUp();
 }
-const stopped = await cluster.stop();
+const stopped = await cluster.stop({ keepsFolder: failure !== undefined });
 hostilePeer.close();
 if (failure === undefined && stopped.left.length > 0) failure = new Error(`left running: ${stopped.left.join(', ')}`);
 if (failure === undefined && (deliveries === 0 || engines.engines === 0)) failure = new Error('nothing was delivered');
@@ -125,6 +126,7 @@ process.stdout.write(
     peak_growth_mib: Math.round(peakGrowthBytes / 2 ** 20),
     slowest_answer_ms: Math.round(slowestAnswerMs),
     failure: failure === undefined ? '' : String(failure),
+    ...(failure === undefined ? {} : { kept: cluster.folder }),
   })}\n`,
 );
 process.exit(failure === undefined ? 0 : 1);

@@ -16,6 +16,9 @@ import { type Ports, peerAnswer } from './vital_signs.js';
 /** Handshakes that are silent at the same time, on each port. */
 const SILENT = 12;
 
+/** As gRPC numbers it. */
+const NOT_ALLOWED = '7 ';
+
 /** A call that would be answered if it came from a member. */
 function question(path: string): Buffer {
   return Buffer.concat([
@@ -85,8 +88,14 @@ export class Siege {
 
   async #isNoWorker(peer: Address | undefined): Promise<void> {
     if (peer === undefined) return;
-    const answer = await peerAnswer(peer, this.attackers.viewer);
-    if (!answer.startsWith('7 ')) throw new Error(`a worker answers a viewer: ${answer}`);
+    // Without any answer, because the connection was closed, nothing was given away either.
+    const answer = await peerAnswer(peer, this.attackers.viewer).catch(() => NOT_ALLOWED);
+    if (!answer.startsWith(NOT_ALLOWED)) throw new Error(`a worker answers a viewer: ${answer}`);
+  }
+
+  /** Without a look at what has become of it: the cluster is about to be stopped. */
+  giveUp(): void {
+    this.#over = true;
   }
 
   async end(): Promise<void> {
