@@ -5,6 +5,7 @@ import { callerOf } from '../../shared/identity/caller.js';
 import { described } from '../../shared/identity/identity.js';
 import type { Logger } from '../../shared/logger.js';
 import { NAME, NAME_TEXT } from '../../shared/name.js';
+import { PROTOCOL } from '../../shared/protocol.js';
 import { hostAndPort } from '../../shared/schema.js';
 import { WireError } from '../../shared/wire/codec.js';
 import { type CoordinatorMessage, type WorkerMessage, workerMessages } from '../../shared/wire/session.js';
@@ -153,7 +154,12 @@ export class SessionService implements Sessions {
   }
 
   /** A session is of one worker, whose name and address are such that a configuration can say; others will be told them. */
-  #greeted(session: string, { worker, peerAddress }: Extract<WorkerMessage, { kind: 'hello' }>): void {
+  #greeted(session: string, { worker, peerAddress, protocol }: Extract<WorkerMessage, { kind: 'hello' }>): void {
+    if (protocol !== PROTOCOL) {
+      const who = NAME.test(worker) ? `worker ${worker}` : 'the worker';
+      const problem = `${who} speaks ${protocol}, this coordinator ${PROTOCOL}: install the same version of Lockstep on both`;
+      throw new WireError('WorkerMessage.hello.protocol', problem);
+    }
     if (!NAME.test(worker)) throw new WireError('WorkerMessage.hello.worker', `must be ${NAME_TEXT}`);
     if (!address.safeParse(peerAddress).success) {
       throw new WireError('WorkerMessage.hello.peerAddress', 'must be host:port');

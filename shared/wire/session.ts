@@ -101,6 +101,7 @@ export const workerMessage = union('message', {
     measures: bool,
     preflight: optional(preflight),
     verdict: optional(verdict),
+    protocol: uint32,
   }),
   measured: message({ preflight }),
   heartbeat: message({

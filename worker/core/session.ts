@@ -1,6 +1,7 @@
 /** The worker's side of a session: hello, heartbeats, and what is said again when a new one begins. */
 
 import { medianOf } from '../../shared/median.js';
+import { PROTOCOL } from '../../shared/protocol.js';
 import type { CoordinatorMessage } from '../../shared/wire/session.js';
 import type { WorkerEvent } from './event.js';
 import { resendReports } from './generation.js';
@@ -11,7 +12,8 @@ export function opened(turn: Turn): void {
   const { identity, term, run, preflight, verdict } = turn.state;
   turn.state.session = 'greeting';
   const holding = run === undefined ? undefined : holdingOf(run);
-  turn.commands.push({ kind: 'send', message: { kind: 'hello', ...identity, term, holding, preflight, verdict } });
+  const held = { term, holding, preflight, verdict };
+  turn.commands.push({ kind: 'send', message: { kind: 'hello', protocol: PROTOCOL, ...identity, ...held } });
 }
 
 export function welcomed(turn: Turn, message: Extract<CoordinatorMessage, { kind: 'welcome' }>): void {

@@ -99,7 +99,7 @@ export class LoneLeader {
   hello(worker: string, holding?: Holding, session = worker): readonly CoordinatorCommand[] {
     const machine = { labels: new Map(), cpus: 1, gpus: 0, memoryBytes: 2 ** 30 };
     const identity = { worker, incarnation: `${worker}#1`, host: 'h', pid: 1, peerAddress: `${worker}:1`, machine };
-    return this.say(session, { kind: 'hello', ...identity, term: 0, measures: false, holding });
+    return this.say(session, { kind: 'hello', protocol: 1, ...identity, term: 0, measures: false, holding });
   }
 
   loaded(session: string, facts = FACTS, engineStart = 1): readonly CoordinatorCommand[] {

@@ -32,7 +32,15 @@ type Hello = Extract<WorkerMessage, { kind: 'hello' }>;
 
 function hello(worker: string, changes: Partial<Hello> = {}): readonly CoordinatorCommand[] {
   const identity = { worker, incarnation: `${worker}#1`, host: 'h', pid: 1, peerAddress: `${worker}:1` };
-  return say(worker, { kind: 'hello', ...identity, term: 0, machine: MACHINE, measures: true, ...changes });
+  return say(worker, {
+    kind: 'hello',
+    protocol: 1,
+    ...identity,
+    term: 0,
+    machine: MACHINE,
+    measures: true,
+    ...changes,
+  });
 }
 
 function measured(worker: string, changes: Partial<Preflight> = {}): readonly CoordinatorCommand[] {

@@ -15,6 +15,7 @@ import { sessionService } from '../../../coordinator/io/session_wire.js';
 import { Store } from '../../../coordinator/io/store.js';
 import { connectEtcd, type EtcdClient } from '../../../shared/etcd/client.js';
 import { createLogger } from '../../../shared/logger.js';
+import { PROTOCOL } from '../../../shared/protocol.js';
 import { JobsClient, SessionClient } from '../../../shared/wire/services.js';
 import { MOST_TOGETHER, type WorkerMessage, workerMessage } from '../../../shared/wire/session.js';
 import { encodeFrame, FrameCutter, flag, frameType, PREFACE } from '../../../worker/collective/http2/frames.js';
@@ -111,7 +112,7 @@ const machine = { labels: new Map<string, string>(), cpus: 1, gpus: 0, memoryByt
 const hello = (worker: string, term = TERM): WorkerMessage => ({
   kind: 'hello',
   ...{ worker, incarnation: `${worker}-1`, host: 'h', pid: 1, peerAddress: '127.0.0.1:1', term, machine },
-  measures: false,
+  ...{ measures: false, protocol: PROTOCOL },
 });
 
 describe('a message', () => {
@@ -276,6 +277,11 @@ describe('a session', () => {
       'an address that is none',
       [{ ...hello('w1'), peerAddress: 'http://[' } as WorkerMessage],
       /^WorkerMessage.hello.peerAddress: must be host:port/,
+    ],
+    [
+      'another protocol than this version has',
+      [{ ...hello('w2'), protocol: PROTOCOL - 1 } as WorkerMessage],
+      /^WorkerMessage.hello.protocol: worker w2 speaks 0, this coordinator 1: install the same version/,
     ],
     ['two names', [hello('w1'), hello('w2')], /^WorkerMessage.hello: was said already/],
   ])('that says %s is ended', async (_what, messages, details) => {

@@ -8,6 +8,7 @@ import { validForDays } from '../../../shared/certificates/authority.js';
 import type { Credentials } from '../../../shared/identity/credential_files.js';
 import { joinChannelCredentials, TLS_CHANNEL_OPTIONS } from '../../../shared/identity/grpc_credentials.js';
 import { ROLES, type Role } from '../../../shared/identity/identity.js';
+import { PROTOCOL } from '../../../shared/protocol.js';
 import { submitRequest } from '../../../shared/wire/jobs.js';
 import { BundlesClient, JobsClient, SessionClient, TokensClient } from '../../../shared/wire/services.js';
 import { workerMessages } from '../../../shared/wire/session.js';
@@ -324,7 +325,7 @@ describe('a session', () => {
           messages: [
             {
               ...{ kind: 'hello', worker, incarnation: 'i', host: 'h', pid: 1, peerAddress: '127.0.0.1:1', term: 0 },
-              ...{ holding: undefined, measures: false },
+              ...{ holding: undefined, measures: false, protocol: PROTOCOL },
               machine: { labels: new Map(), cpus: 1, gpus: 0, memoryBytes: 1 },
             },
           ],
