@@ -4,6 +4,7 @@
  */
 import type { ServiceClientConstructor } from '@grpc/grpc-js';
 import fc from 'fast-check';
+import { PROTOCOL } from '../../shared/protocol.js';
 import {
   BundlesClient,
   JobsClient,
@@ -124,6 +125,8 @@ function harmless(value: unknown, job: string, self: string): object {
   for (const { hello } of request.messages ?? []) {
     if (hello === undefined || hello === null) continue;
     if (/^w\d$/.test(hello.worker)) hello.worker = self;
+    // Nothing else in it would be looked at.
+    hello.protocol = PROTOCOL;
     if (hello.holding?.job === job) hello.holding.job = 'x';
   }
   return request;
