@@ -356,7 +356,19 @@ function endSave(turn: Turn, run: JobRun, abandoned: boolean): void {
     folder: folderOf(run),
     abandoned,
   });
-  if (!abandoned) letLeaversGo(turn, run);
+  if (abandoned) return;
+  const ends = save.cancels.length > 0;
+  if (ends || !savesFurther(turn, run, save.committed)) letLeaversGo(turn, run);
+}
+
+/** A save was being written when the last worker that has the state was told to go, and that had made more steps by then: they are saved, too. */
+function savesFurther(turn: Turn, run: JobRun, saved: number): boolean {
+  const ahead = assignedTo(turn.state, run.record.job).filter((worker) => worker.committed > saved && !worker.healing);
+  if (ahead.some((worker) => !isGoing(worker))) return false;
+  const furthest = ahead
+    .filter((worker) => !worker.unloading)
+    .reduce<Worker | undefined>((most, one) => (one.committed > (most?.committed ?? 0) ? one : most), undefined);
+  return furthest !== undefined && saveBeforeLeaving(turn, run, furthest);
 }
 
 /** Workers that leave are saving a state beyond step `committed`, or are about to: it can be restored soon. */

@@ -1,6 +1,25 @@
 import { expect, it } from 'vitest';
 import { CONSUMED_BYTES } from '../../../shared/consumption.js';
+import type { WorkerMessage } from '../../../shared/wire/session.js';
 import { checkpointRecord, FACTS, holdingOf, jobRecord, LoneLeader, sent } from './lone_leader.js';
+
+const HEALTH = { enginePid: 7, microbatchMs: 0, restoredPieces: 0, loopDelayMs: 0 };
+
+function stepReport(step: number): WorkerMessage {
+  const consumed = Buffer.alloc(4 * CONSUMED_BYTES);
+  const times = { stepMs: 1, computeMs: 1, reduceMs: 0, applyMs: 0, pulledBytes: 0, gradNorm: undefined };
+  return {
+    kind: 'stepCommitted',
+    job: 'j',
+    generation: 1,
+    step,
+    loss: 1,
+    weight: 4,
+    consumed,
+    skipped: false,
+    ...times,
+  };
+}
 
 /** Two workers train, and a third one, which has just come, heals from them. */
 function healing(): LoneLeader {
@@ -17,19 +36,8 @@ function healing(): LoneLeader {
   for (const worker of ['w1', 'w2']) leader.prepared(worker, 2, { committed: 3 });
   leader.prepared('w3', 2, { generation: 0 });
   leader.stored();
-  const report = { enginePid: 7, microbatchMs: 0, restoredPieces: 0, loopDelayMs: 0 };
-  for (const worker of ['w1', 'w2', 'w3']) leader.say(worker, { kind: 'heartbeat', committed: 3, ...report });
-  const step = {
-    job: 'j',
-    generation: 1,
-    step: 0,
-    loss: 1,
-    weight: 4,
-    consumed: Buffer.alloc(4 * CONSUMED_BYTES),
-    skipped: false,
-  };
-  const times = { stepMs: 1, computeMs: 1, reduceMs: 0, applyMs: 0, pulledBytes: 0, gradNorm: undefined };
-  leader.say('w1', { kind: 'stepCommitted', ...step, ...times });
+  for (const worker of ['w1', 'w2', 'w3']) leader.say(worker, { kind: 'heartbeat', committed: 3, ...HEALTH });
+  leader.say('w1', stepReport(0));
   expect(leader.run.formation).toMatchObject({ kind: 'started', record: { generation: 2 } });
   return leader;
 }
@@ -54,4 +62,44 @@ it('an exchange that rests because a member heals is left alone for longer', () 
   expect(sent(leader.later(61_000))).not.toContain('w1 prepare');
   leader.say('w3', { kind: 'healed', job: 'j', generation: 2, committed: 3 });
   expect(sent(leader.later(61_000))).toContain('w1 prepare');
+});
+
+/** The only worker has made `committed` steps, the state of step 5 is being written meanwhile, and it is told to stop. */
+function toldToStopWhileSaving(committed: number): LoneLeader {
+  const leader = new LoneLeader(jobRecord(['checkpoint: {every: 5}', 'workers: {min: 1}'], { facts: FACTS }));
+  leader.begin('w1');
+  snapshot(leader, 5);
+  for (let step = 0; step < committed; step++) leader.say('w1', stepReport(step));
+  leader.say('w1', { kind: 'heartbeat', committed, ...HEALTH });
+  const told = sent(leader.say('w1', { kind: 'leaving' }));
+  expect(told).not.toContain('w1 unload');
+  expect(told).not.toContain('w1 takeSnapshot');
+  return leader;
+}
+
+function snapshot(leader: LoneLeader, committed: number): void {
+  leader.say('w1', { kind: 'snapshotTaken', job: 'j', snapshot: { committed, bytes: 100 }, copyMs: 1 });
+}
+
+/** The save of this name is written and stored. What that makes the coordinator say. */
+function saved(leader: LoneLeader, save: string, committed: number): readonly string[] {
+  const shard = { shard: 0, file: 'shard-00000-of-00001.safetensors', bytes: 8, sha256: 'a'.repeat(64) };
+  leader.say('w1', { kind: 'shardWritten', job: 'j', save, shard });
+  const published = { path: `/c/j/step-${committed}`, manifestSha256: 'm', stateSha256: 's', bytes: 9 };
+  leader.say('w1', { kind: 'checkpointPublished', job: 'j', save, ...published });
+  return sent(leader.stored());
+}
+
+it('what a worker has computed since a save began is saved after it, and only then it is let go', () => {
+  const leader = toldToStopWhileSaving(7);
+  const first = saved(leader, '1-1', 5);
+  expect(first).toContain('w1 takeSnapshot');
+  expect(first).not.toContain('w1 unload');
+  snapshot(leader, 7);
+  expect(saved(leader, '1-2', 7)).toContain('w1 unload');
+  expect(leader.run.checkpoints.map(({ committed }) => committed)).toEqual([5, 7]);
+});
+
+it('a save that was under way is enough where nothing has been computed since', () => {
+  expect(saved(toldToStopWhileSaving(5), '1-1', 5)).toContain('w1 unload');
 });
