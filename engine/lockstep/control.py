@@ -30,8 +30,10 @@ class Control:
 
     def forget_in_child(self) -> None:
         # A forked child that kept the pipes would hide the engine's death from the daemon.
+        # A child's own child has them no more.
         for fd in (self.fd_in, self.fd_out):
-            os.close(fd)
+            if fd >= 0:
+                os.close(fd)
         self.fd_in = self.fd_out = -1
 
     def has_input(self) -> bool:
