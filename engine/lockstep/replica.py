@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import Any, Optional
 
 import torch
 
@@ -54,6 +54,8 @@ class Replica:
         self.reduced_pool = self.pool if load.exchange == "fp32" else self.make_pool(torch.float32)
         if load.exchange == "bf16":
             check_addition(device)
+        # Seen in the first step, whose gradients are copies; None before it.
+        self.keeps_gradients: Optional[bool] = None
         self.prefetch = Prefetch(self)
         self.trainable.clear_gradients()
 

@@ -23,7 +23,7 @@ from lockstep.exchange_vector import ExchangeVector
 from lockstep.failures import CommandFailed, engine_error, from_engine
 from lockstep.fingerprint import fingerprint
 from lockstep.memory import ExchangeMemory
-from lockstep.model_file import export_model
+from lockstep.model_file import export_model, model_state
 from lockstep.optimizer_state import pack_optimizer
 from lockstep.replica import Replica
 from lockstep.snapshot import SnapshotMemory, take_snapshot
@@ -111,6 +111,8 @@ class Engine:
         # Whatever goes wrong from here on leaves modules imported and memory taken.
         self.load_failed = True
         replica = Replica(load, self.device)
+        # What could not be saved is told now, not after the last step.
+        model_state(replica.model)
         pack_optimizer(replica.optimizer)
         digest = dataset_digest(replica.samples)
         self.replica, self.load_failed = replica, False
