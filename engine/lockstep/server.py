@@ -30,6 +30,10 @@ from lockstep.snapshot import SnapshotMemory, take_snapshot
 from lockstep.state import export_state, import_state, state_digest, weights_digest
 
 
+# Between two signs of life while microbatches are computed.
+PROGRESS_SECONDS = 1.0
+
+
 def known_number(value: Any) -> Optional[int]:
     """The id of a command, to be sent back; None for what is none."""
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST_INTEGER else None
@@ -136,7 +140,7 @@ class Engine:
             target = self.vector(replica, run.at)
             report = RunReport()
             announce = self.announcer(number, command.step, run) if replica.load.deterministic else None
-            partial = compute_run(replica, command.step, run, target, report, announce)
+            partial = compute_run(replica, command.step, run, target, report, announce, self.progress_teller(number, command.step))
             # The answer to the command is about to follow its last partial.
             send = self.control.send_with_next if run is command.runs[-1] else self.control.send
             send(
@@ -150,6 +154,18 @@ class Engine:
         """Says how many buckets of the run's partial are final before all of it is. Only for jobs in which whoever computes
         them computes the same bytes, so that a partial whose engine then fails is still right as far as it was read."""
         return lambda buckets: self.control.send("buckets", id=number, step=step, lo=run.lo, length=run.length, buckets=buckets)
+
+    def progress_teller(self, number: Any, step: int) -> Callable[[], None]:
+        """So that an engine that computes for long is not taken for one that hangs."""
+        said = time.monotonic()
+
+        def tell() -> None:
+            nonlocal said
+            if time.monotonic() - said >= PROGRESS_SECONDS:
+                said = time.monotonic()
+                self.control.send("microbatch", id=number, step=step)
+
+        return tell
 
     def apply(self, number: Any, fields: Fields) -> None:
         replica, command = self.loaded(), Apply.parse(fields)
