@@ -8,7 +8,8 @@ import os
 import select
 from typing import Any, Iterator, Optional
 
-LINE_BYTES = 8 * 1024 * 1024
+# Twice the largest batch (once as what is to be computed, once as what follows), with the longest ids, and room.
+LINE_BYTES = 64 * 1024 * 1024
 READ_BYTES = 64 * 1024
 
 

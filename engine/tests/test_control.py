@@ -118,6 +118,13 @@ class ControlTest(unittest.TestCase):
         self.assertIn("longer than", said[0]["message"])
         self.assertEqual(said[1]["id"], 4)
 
+    def test_the_largest_batch_fits_into_a_line(self):
+        # As shared/job_spec.ts allows.
+        ids = [2**53 - 1] * 1_048_576
+        run = {"lo": 0, "length": 1, "at": 0, "samples": [ids]}
+        line = json.dumps({**COMPUTE, "runs": [run], "ahead": {"step": 1, "microbatch": 0, "samples": ids}})
+        self.assertEqual([event["message"] for event in self.serve(line.encode() + b"\n")], ["no task is loaded"])
+
     def test_progress_is_told_once_a_second(self):
         control = RecordingControl(b"")
         with mock.patch("lockstep.server.time.monotonic", side_effect=lambda: now):

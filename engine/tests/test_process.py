@@ -66,7 +66,7 @@ class ProcessTest(unittest.TestCase):
                     on_nonfinite="fail", deterministic=True, params={}, init_from=None)
         cases = [
             (b"", "not JSON"), (b"{", "not JSON"), (b"[1]", "not a JSON object"), (b"\xff\xfe", "not JSON"), (b"null", "not a JSON object"),
-            (b"[" * 100_000, "not JSON"), (b"x" * (8 * 1024 * 1024 + 1), "longer than"), (b'{"id":5}', "unknown command None"),
+            (b"[" * 100_000, "not JSON"), (b"x" * (64 * 1024 * 1024 + 1), "longer than"), (b'{"id":5}', "unknown command None"),
             (b'{"command":"__init__"}', "unknown command '__init__'"), (b'{"command":["load"]}', "unknown command"),
             (b'{"command":"digest"}', "no task is loaded"), (b'{"command":"snapshot"}', "no task is loaded"),
         ]
