@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import List, Optional
+from typing import Dict, List, Optional
 
 import torch
 
@@ -108,6 +108,19 @@ class Buffers:
         now = sum(1 for _ in self.model.buffers())
         if now != len(self.slots):
             raise user_error(phase, f"{phase}() changed the number of the model's buffers from {len(self.slots)} to {now}")
+
+
+def separate_elements(model: torch.nn.Module) -> None:
+    """Gives every element of an expanded buffer a place of its own: nothing could be written to it otherwise."""
+    separated: Dict[int, torch.Tensor] = {}
+    for module in model.modules():
+        for key, tensor in module._buffers.items():
+            if tensor is not None and is_expanded(tensor):
+                module._buffers[key] = separated.setdefault(id(tensor), tensor.detach().clone(memory_format=torch.contiguous_format))
+
+
+def is_expanded(tensor: torch.Tensor) -> bool:
+    return tensor.layout is torch.strided and any(size > 1 and stride == 0 for size, stride in zip(tensor.shape, tensor.stride()))
 
 
 def same_values(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:

@@ -91,6 +91,19 @@ class TiedTask(Plain):
         return torch.optim.AdamW(model.parameters(), lr=0.05, weight_decay=0.3)
 
 
+class Expanded(Plain):
+    """Two names for a buffer of which all elements lie in one place."""
+
+    def model(self):
+        model = super().model()
+        model.register_buffer("scale", torch.ones(1).expand(3))
+        model[0].register_buffer("scale", model.scale)
+        return model
+
+    def loss(self, model, batch):
+        return functional.cross_entropy(model(batch[0]) * model.scale, batch[1])
+
+
 class RandomRate(Plain):
     def lr(self, step):
         return torch.rand(()).item()
