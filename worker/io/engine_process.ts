@@ -87,6 +87,8 @@ export class EngineProcess {
   #commands = 0;
   #answered = 0;
   readonly #printed = new PrintBatch();
+  /** Each gives the line of a stream that has begun. */
+  readonly #begunLines: (() => void)[] = [];
   readonly #printTimer: NodeJS.Timeout;
   /** A failure, and what came after it. */
   readonly #held: EngineEvent[] = [];
@@ -199,6 +201,7 @@ export class EngineProcess {
     this.#held.push(event);
     if (this.#held.length > 1) return;
     setImmediate(() => {
+      for (const endBegun of this.#begunLines) endBegun();
       this.#flush();
       this.#tellHeld();
     });
@@ -209,7 +212,8 @@ export class EngineProcess {
   }
 
   #print(stream: Readable, name: string): void {
-    readLines(stream, PRINTED_LINE_LENGTH, (text) => this.#printed.add({ timeMs: Date.now(), stream: name, text }));
+    const keep = (text: string): void => this.#printed.add({ timeMs: Date.now(), stream: name, text });
+    this.#begunLines.push(readLines(stream, PRINTED_LINE_LENGTH, keep));
   }
 
   #flush(): void {
