@@ -12,6 +12,7 @@ from lockstep.commands import Apply
 from lockstep.device import wait_for
 from lockstep.exchange_vector import ExchangeVector
 from lockstep.failures import user_code, user_error
+from lockstep.optimizer_state import pack_optimizer
 from lockstep.replica import Replica
 from lockstep.seeding import seed_for
 
@@ -31,6 +32,8 @@ class Applied:
 
 def apply_step(replica: Replica, command: Apply, reduced: ExchangeVector) -> Applied:
     """Takes the reduced vector (in exchange memory, read only) as fp32, divides it by the weight, clips it and applies it."""
+    # For lr() as well as for the optimizer.
+    seed_for("apply", replica.load.seed, command.step)
     # The user's lr() comes first: if it fails, nothing has changed yet.
     lr = learning_rate(replica, command.step)
     vector = replica.reduced_pool.take()
@@ -84,14 +87,15 @@ def is_finite(vector: ExchangeVector) -> bool:
 
 
 def apply_average(replica: Replica, command: Apply, vector: ExchangeVector, lr: Optional[float]) -> Applied:
-    replica.trainable.read_gradients(vector.gradients, vector.counters.tolist())
+    replica.trainable.read_gradients(vector.gradients, vector.counters.tolist(), copy=replica.keeps_gradients is not False)
     grad_norm = clip(replica)
     set_learning_rate(replica.optimizer, lr)
-    seed_for("apply", replica.load.seed, command.step)
     with user_code("apply", f"the step of {type(replica.optimizer).__name__}"):
         replica.optimizer.step()
         # So that the time is that of the step, and a failure is told as its failure.
         wait_for(replica.device)
+    if replica.keeps_gradients is None:
+        replica.keeps_gradients = keeps_gradients(replica)
     replica.buffers.advance(vector.buffers, command.filled)
     replica.guard.accept()
     return Applied(grad_norm, first_learning_rate(replica.optimizer), skipped=False)
@@ -132,6 +136,13 @@ def clip(replica: Replica) -> Optional[float]:
     return torch.nn.utils.clip_grad_norm_([entry.parameter for entry in replica.named], limit).item()
 
 
+def keeps_gradients(replica: Replica) -> bool:
+    """Whether the optimizer's state has a gradient itself, as that of the last step, which must not change with the next one."""
+    gradients = [parameter.grad for parameter in replica.trainable.parameters if parameter.grad is not None]
+    places = {gradient.data_ptr() for gradient in gradients if gradient.numel()}
+    return any(tensor.data_ptr() in places for tensor in pack_optimizer(replica.optimizer).tensors.values())
+
+
 def learning_rate(replica: Replica, step: int) -> Optional[float]:
     with user_code("lr"):
         value = replica.task.lr(step)
@@ -139,7 +150,9 @@ def learning_rate(replica: Replica, step: int) -> Optional[float]:
         return None
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except OverflowError:
+        number = math.inf
+    except (TypeError, ValueError, RuntimeError):
         raise user_error("lr", f"lr({step}) returned a {type(value).__name__}, not a number") from None
     if not math.isfinite(number) or number < 0:
         raise user_error("lr", f"lr({step}) returned {number}; it must be finite and not negative")

@@ -10,7 +10,7 @@ from typing import Any, Callable, List, Sequence
 
 import torch
 
-from lockstep.failures import engine_error, user_code
+from lockstep.failures import engine_error, user_code, user_error
 
 
 class SampleReader:
@@ -27,6 +27,9 @@ class SampleReader:
         # One block around all of them, and no loop in Python: both take longer than reading a small sample.
         with user_code("dataset", lambda: f"dataset()[{ids[len(samples)]}]"):
             samples.extend(map(getitem, repeat(self.dataset), ids))
+        if len(samples) < len(ids):
+            # To extend() it is the end of what is read, not an error.
+            raise user_error("dataset", f"dataset()[{ids[len(samples)]}] raised StopIteration")
         consumed.add(ids)
         return samples
 

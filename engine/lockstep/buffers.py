@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import List, Optional
+from typing import Dict, List, Optional
 
 import torch
 
 from lockstep.failures import user_error
+from lockstep.safetensors import TYPE_NAMES
 
 
 class BufferSlot:
@@ -20,6 +21,12 @@ class BufferSlot:
         self.tensor: torch.Tensor = module._buffers[key]
         self.start = self.tensor.detach().clone() if exchanged else None
         self.version = self.tensor._version
+        self.holds_nonfinite = False
+        self.look()
+
+    def look(self) -> None:
+        """Whether the start of the step has values that cannot be subtracted. Adding finite changes makes none."""
+        self.holds_nonfinite = self.exchanged and not bool(torch.isfinite(self.start).all())
 
     def current(self) -> Optional[torch.Tensor]:
         return self.module._buffers.get(self.key)
@@ -34,8 +41,8 @@ class Buffers:
         self.exchanged = [slot for slot in self.slots if slot.exchanged]
         self.fixed = [slot for slot in self.slots if not slot.exchanged]
         for slot in self.exchanged:
-            if slot.tensor.is_complex():
-                raise user_error("model", f"buffer {slot.name} is {slot.tensor.dtype}; complex buffers cannot be exchanged")
+            if slot.tensor.dtype not in TYPE_NAMES:
+                raise user_error("model", f"buffer {slot.name} is {slot.tensor.dtype}, which can be neither exchanged nor saved")
 
     def persistent(self) -> List[BufferSlot]:
         """Those that are part of the training state: all in the state_dict, boolean ones too."""
@@ -61,24 +68,29 @@ class Buffers:
                 raise user_error("loss", f"loss() changed the shape or type of buffer {slot.name}")
             if now.dtype is torch.float32:
                 torch.sub(now.detach(), slot.start, out=view)
-            else:
-                # The difference is taken in the buffer's own type (integers, doubles) so that no digit is lost first.
+            elif now.is_floating_point():
+                # The difference is taken in the buffer's own type (doubles) so that no digit is lost first.
                 view.copy_(now.detach() - slot.start)
+            else:
+                # A narrow type may not hold the difference: uint8 has no negative numbers.
+                view.copy_(now.to(torch.int64) - slot.start.to(torch.int64))
+            if slot.holds_nonfinite:
+                # A mask of infinities, say: what is as it was has not changed, though it cannot be subtracted.
+                view.masked_fill_(same_values(now.detach(), slot.start), 0.0)
 
     @torch.no_grad()
     def advance(self, sums: List[torch.Tensor], filled: int) -> None:
         """The next step starts from start + (sum of changes) / filled; integers from the rounded average."""
         for slot, total in zip(self.exchanged, sums):
             average = total / filled
-            if not slot.start.is_floating_point():
-                average = average.round()
-            slot.start.add_(average.to(slot.start.dtype))
+            slot.start.add_(average.to(slot.start.dtype) if slot.start.is_floating_point() else average.round().to(torch.int64))
         self.reset()
 
     def accept(self) -> None:
         """Takes the buffers' present values as the start of the step (after a state was imported)."""
         for slot in self.exchanged:
             slot.start.copy_(slot.tensor)
+            slot.look()
         for slot in self.fixed:
             slot.version = slot.tensor._version
 
@@ -96,6 +108,24 @@ class Buffers:
         now = sum(1 for _ in self.model.buffers())
         if now != len(self.slots):
             raise user_error(phase, f"{phase}() changed the number of the model's buffers from {len(self.slots)} to {now}")
+
+
+def separate_elements(model: torch.nn.Module) -> None:
+    """Gives every element of an expanded buffer a place of its own: nothing could be written to it otherwise."""
+    separated: Dict[int, torch.Tensor] = {}
+    for module in model.modules():
+        for key, tensor in module._buffers.items():
+            if tensor is not None and is_expanded(tensor):
+                module._buffers[key] = separated.setdefault(id(tensor), tensor.detach().clone(memory_format=torch.contiguous_format))
+
+
+def is_expanded(tensor: torch.Tensor) -> bool:
+    return tensor.layout is torch.strided and any(size > 1 and stride == 0 for size, stride in zip(tensor.shape, tensor.stride()))
+
+
+def same_values(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """Element by element; NaN is the same as NaN."""
+    return (left == right) | (torch.isnan(left) & torch.isnan(right))
 
 
 def find_slots(model: torch.nn.Module) -> List[BufferSlot]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import ContextManager, List, Optional, Sequence
+from typing import Callable, ContextManager, List, Optional, Sequence
 
 import torch
 
@@ -40,10 +40,11 @@ class RunReport:
 
 
 def compute_run(
-    replica: Replica, step: int, run: Run, target: ExchangeVector, report: RunReport, announce: Optional[Announce] = None
+    replica: Replica, step: int, run: Run, target: ExchangeVector, report: RunReport, announce: Optional[Announce] = None,
+    tell_progress: Callable[[], None] = lambda: None,
 ) -> Partial:
     """Computes one run and leaves its sum in `target`, which lies in the exchange memory. `announce` is told of buckets that
-    are final there before all of it is."""
+    are final there before all of it is; `tell_progress` is called after each microbatch but the last."""
     began = time.perf_counter()
     if run.lo + run.length > replica.load.microbatches:
         raise engine_error("compute", f"the run ends at microbatch {run.lo + run.length} but a step has {replica.load.microbatches}")
@@ -54,6 +55,7 @@ def compute_run(
         for place, ids in enumerate(run.samples[:-1]):
             leaf = Leaf(replica.trainable, vector_for(replica, place, target))
             tree.push(compute_microbatch(replica, step, run.lo + place, ids, leaf, report))
+            tell_progress()
         total = compute_last(replica, step, run, tree.pending(), target, report, announce)
     finally:
         replica.buffers.reset()

@@ -8,7 +8,8 @@ import os
 import select
 from typing import Any, Iterator, Optional
 
-LINE_BYTES = 8 * 1024 * 1024
+# Twice the largest batch (once as what is to be computed, once as what follows), with the longest ids, and room.
+LINE_BYTES = 64 * 1024 * 1024
 READ_BYTES = 64 * 1024
 
 
@@ -30,8 +31,10 @@ class Control:
 
     def forget_in_child(self) -> None:
         # A forked child that kept the pipes would hide the engine's death from the daemon.
+        # A child's own child has them no more.
         for fd in (self.fd_in, self.fd_out):
-            os.close(fd)
+            if fd >= 0:
+                os.close(fd)
         self.fd_in = self.fd_out = -1
 
     def has_input(self) -> bool:

@@ -68,6 +68,8 @@ def checked_name(name: Any) -> str:
 def checked_number(name: str, value: Any) -> float:
     try:
         number = float(value)
+    except OverflowError:
+        number = math.inf
     except (TypeError, ValueError, RuntimeError):
         raise user_error("evaluate", f"evaluate() returned {name} = a {type(value).__name__}, not a number") from None
     if not math.isfinite(number):

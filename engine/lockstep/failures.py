@@ -98,7 +98,10 @@ def path_hint(error: BaseException) -> str:
 
 def last_line(error: BaseException) -> str:
     # traceback's formatter survives exceptions whose own __str__ raises.
-    return one_line(traceback.format_exception_only(type(error), error)[-1])
+    summary = traceback.TracebackException(type(error), error, None)
+    # They would come last. The traceback has them.
+    summary.__notes__ = None
+    return one_line(list(summary.format_exception_only())[-1])
 
 
 def one_line(text: str) -> str:

@@ -48,7 +48,9 @@ def checked_weight(value: Any) -> float:
         value = value.item()
     try:
         weight = float(value)
-    except (TypeError, ValueError):
+    except OverflowError:
+        weight = math.inf
+    except (TypeError, ValueError, RuntimeError):
         raise user_error("loss", f"the weight that loss() returned is a {type(value).__name__}, not a number") from None
     if not math.isfinite(weight) or weight <= 0:
         raise user_error("loss", f"the weight that loss() returned is {weight}; it must be a finite number above zero")

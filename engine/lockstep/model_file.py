@@ -50,7 +50,7 @@ def model_state(model: torch.nn.Module) -> Dict[str, torch.Tensor]:
     state = model.state_dict()
     for name, value in state.items():
         if not isinstance(value, torch.Tensor):
-            raise user_error("export_model", f"the model's state_dict has {name}, a {type(value).__name__}; only tensors can be saved")
+            raise user_error("model", f"the model's state_dict has {name}, a {type(value).__name__}; only tensors can be saved")
     return state
 
 

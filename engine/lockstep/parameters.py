@@ -7,6 +7,7 @@ from typing import List, NamedTuple, Tuple
 import torch
 
 from lockstep.failures import engine_error, user_error
+from lockstep.safetensors import TYPE_NAMES
 
 EXCHANGED_TYPES = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -22,7 +23,7 @@ def all_parameters(model: torch.nn.Module) -> List[NamedParameter]:
 
 
 def check_parameters(named: List[NamedParameter]) -> None:
-    """Raises CommandFailed (user) for what the exchange cannot carry."""
+    """Raises CommandFailed (user) for what the exchange or a file cannot carry."""
     for name, parameter in named:
         if isinstance(parameter, torch.nn.UninitializedParameter):
             raise user_error("model", f"parameter {name} is lazy and has no shape yet; run the model once in model()")
@@ -30,6 +31,8 @@ def check_parameters(named: List[NamedParameter]) -> None:
             raise user_error(
                 "model", f"parameter {name} is {parameter.dtype}; gradients are exchanged as float32, so use float32 or narrower"
             )
+        if parameter.dtype not in TYPE_NAMES:
+            raise user_error("model", f"parameter {name} is {parameter.dtype}, which cannot be saved")
     if not named:
         raise user_error("model", "model() returned a module without parameters")
     if not any(parameter.requires_grad for _, parameter in named):
@@ -75,6 +78,7 @@ class TrainableSet:
         self.named = [entry for entry in reversed(named) if entry.parameter.requires_grad]
         self.parameters = [entry.parameter for entry in self.named]
         self.shapes = [parameter.shape for parameter in self.parameters]
+        self.frozen = [entry for entry in named if not entry.parameter.requires_grad]
 
     def check(self, phase: str) -> None:
         for (name, parameter), shape in zip(self.named, self.shapes):
@@ -82,6 +86,10 @@ class TrainableSet:
                 raise user_error(phase, f"parameter {name} was frozen after the model was loaded; freeze it in model()")
             if parameter.shape != shape:
                 raise user_error(phase, f"parameter {name} changed its shape from {tuple(shape)} to {tuple(parameter.shape)}")
+        for name, parameter in self.frozen:
+            # Its gradient would be this worker's own.
+            if parameter.requires_grad:
+                raise user_error(phase, f"{phase}() made parameter {name} require a gradient; which parameters do is fixed once loaded")
 
     def clear_gradients(self) -> None:
         for parameter in self.parameters:
@@ -103,9 +111,10 @@ class TrainableSet:
         """One for each parameter that received a gradient, else zero."""
         counters.copy_(torch.tensor([0.0 if parameter.grad is None else 1.0 for parameter in self.parameters]))
 
-    def read_gradients(self, views: List[torch.Tensor], counters: List[float]) -> None:
-        """Sets each `grad` from its view; a parameter that no microbatch reached keeps None, as in plain PyTorch."""
+    def read_gradients(self, views: List[torch.Tensor], counters: List[float], copy: bool) -> None:
+        """Sets each `grad` from its view, or from a copy of it; a parameter that no microbatch reached keeps None, as in plain
+        PyTorch."""
         if len(views) != len(self.parameters):
             raise engine_error("apply", "the exchange vector belongs to another model")
         for parameter, view, counter in zip(self.parameters, views, counters):
-            parameter.grad = view.to(parameter.dtype) if counter > 0 else None
+            parameter.grad = view.to(parameter.dtype, copy=copy) if counter > 0 else None

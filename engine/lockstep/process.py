@@ -37,8 +37,8 @@ def flush_prints() -> None:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except (OSError, ValueError, AttributeError):
-            # The user's code closed or replaced it, or the daemon is gone, which the control pipe tells better.
+        except Exception:
+            # The user's code closed or replaced it, with anything, or the daemon is gone, which the control pipe tells better.
             pass
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import Any, Optional
 
 import torch
 
 from lockstep.batches import SampleReader
 from lockstep.bfloat16 import check_addition
-from lockstep.buffers import Buffers
+from lockstep.buffers import Buffers, separate_elements
 from lockstep.commands import Load
 from lockstep.device import use_deterministic_kernels
 from lockstep.exchange_vector import ExchangeLayout, VectorPool
@@ -54,6 +54,8 @@ class Replica:
         self.reduced_pool = self.pool if load.exchange == "fp32" else self.make_pool(torch.float32)
         if load.exchange == "bf16":
             check_addition(device)
+        # Seen in the first step, whose gradients are copies; None before it.
+        self.keeps_gradients: Optional[bool] = None
         self.prefetch = Prefetch(self)
         self.trainable.clear_gradients()
 
@@ -91,7 +93,9 @@ def build_model(task: Any, seed: int, device: torch.device) -> torch.nn.Module:
     if not isinstance(model, torch.nn.Module):
         raise user_error("model", f"model() returned a {type(model).__name__}, not a torch.nn.Module")
     with user_code("model", f"moving the model to {device.type}"):
-        return model.to(device)
+        model = model.to(device)
+    separate_elements(model)
+    return model
 
 
 def build_dataset(task: Any, seed: int) -> SampleReader:

@@ -227,7 +227,8 @@ def check_cover(entries: List[Entry], data_bytes: int) -> None:
 
 
 def read_tensor(fd: int, header: Header, entry: Entry) -> torch.Tensor:
-    tensor = torch.empty(entry.shape, dtype=entry.dtype)
+    # The user's code may have made another device the default one.
+    tensor = torch.empty(entry.shape, dtype=entry.dtype, device="cpu")
     if tensor.numel():
         view = tensor_bytes(tensor)
         at = header.data_at + entry.begin

@@ -23,11 +23,15 @@ from lockstep.exchange_vector import ExchangeVector
 from lockstep.failures import CommandFailed, engine_error, from_engine
 from lockstep.fingerprint import fingerprint
 from lockstep.memory import ExchangeMemory
-from lockstep.model_file import export_model
+from lockstep.model_file import export_model, model_state
 from lockstep.optimizer_state import pack_optimizer
 from lockstep.replica import Replica
 from lockstep.snapshot import SnapshotMemory, take_snapshot
 from lockstep.state import export_state, import_state, state_digest, weights_digest
+
+
+# Between two signs of life while microbatches are computed.
+PROGRESS_SECONDS = 1.0
 
 
 def known_number(value: Any) -> Optional[int]:
@@ -111,6 +115,8 @@ class Engine:
         # Whatever goes wrong from here on leaves modules imported and memory taken.
         self.load_failed = True
         replica = Replica(load, self.device)
+        # What could not be saved is told now, not after the last step.
+        model_state(replica.model)
         pack_optimizer(replica.optimizer)
         digest = dataset_digest(replica.samples)
         self.replica, self.load_failed = replica, False
@@ -134,7 +140,7 @@ class Engine:
             target = self.vector(replica, run.at)
             report = RunReport()
             announce = self.announcer(number, command.step, run) if replica.load.deterministic else None
-            partial = compute_run(replica, command.step, run, target, report, announce)
+            partial = compute_run(replica, command.step, run, target, report, announce, self.progress_teller(number, command.step))
             # The answer to the command is about to follow its last partial.
             send = self.control.send_with_next if run is command.runs[-1] else self.control.send
             send(
@@ -148,6 +154,18 @@ class Engine:
         """Says how many buckets of the run's partial are final before all of it is. Only for jobs in which whoever computes
         them computes the same bytes, so that a partial whose engine then fails is still right as far as it was read."""
         return lambda buckets: self.control.send("buckets", id=number, step=step, lo=run.lo, length=run.length, buckets=buckets)
+
+    def progress_teller(self, number: Any, step: int) -> Callable[[], None]:
+        """So that an engine that computes for long is not taken for one that hangs."""
+        said = time.monotonic()
+
+        def tell() -> None:
+            nonlocal said
+            if time.monotonic() - said >= PROGRESS_SECONDS:
+                said = time.monotonic()
+                self.control.send("microbatch", id=number, step=step)
+
+        return tell
 
     def apply(self, number: Any, fields: Fields) -> None:
         replica, command = self.loaded(), Apply.parse(fields)

@@ -132,7 +132,7 @@ class EngineDriver:
         if command == "compute":
             fields.setdefault("ahead", None)
         number = self.send(command, **fields)
-        before = {"partial": [], "buckets": []}
+        before = {"partial": [], "buckets": [], "microbatch": []}
         while True:
             event = self.read_event()
             assert event["id"] == number, event

@@ -5,6 +5,7 @@ import os
 import random
 import threading
 import unittest
+from unittest import mock
 
 import engine_path  # noqa: F401
 from lockstep.commands import Apply, Compute, Fields, Load
@@ -116,6 +117,23 @@ class ControlTest(unittest.TestCase):
         said = self.serve(b"x" * (3 * LINE_BYTES) + b"\n" + json.dumps({"command": "digest", "id": 4}).encode() + b"\n")
         self.assertIn("longer than", said[0]["message"])
         self.assertEqual(said[1]["id"], 4)
+
+    def test_the_largest_batch_fits_into_a_line(self):
+        # As shared/job_spec.ts allows.
+        ids = [2**53 - 1] * 1_048_576
+        run = {"lo": 0, "length": 1, "at": 0, "samples": [ids]}
+        line = json.dumps({**COMPUTE, "runs": [run], "ahead": {"step": 1, "microbatch": 0, "samples": ids}})
+        self.assertEqual([event["message"] for event in self.serve(line.encode() + b"\n")], ["no task is loaded"])
+
+    def test_progress_is_told_once_a_second(self):
+        control = RecordingControl(b"")
+        with mock.patch("lockstep.server.time.monotonic", side_effect=lambda: now):
+            now = 5.0
+            tell = Engine(control, None, -1, None, None).progress_teller(4, 9)
+            for now in (5.1, 5.9, 6.0, 6.5, 6.9, 9.0):
+                tell()
+        control.close()
+        self.assertEqual(control.said, [{"event": "microbatch", "id": 4, "step": 9}] * 2)
 
     def test_a_line_that_is_cut_off_is_the_end(self):
         self.assertEqual(self.serve(b'{"command":"digest"'), [])

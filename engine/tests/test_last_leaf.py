@@ -52,6 +52,13 @@ class Computed:
 
 
 class LastLeafTest(unittest.TestCase):
+    def test_progress_is_told_after_each_microbatch_but_the_last(self):
+        replica, told = replica_of("Plain"), []
+        vector = ExchangeVector(replica.layout, torch.zeros(replica.layout.vector_bytes, dtype=torch.uint8))
+        run = Run(lo=0, length=len(FINITE), at=0, samples=FINITE)
+        compute_run(replica, 3, run, vector, RunReport(), tell_progress=lambda: told.append(1))
+        self.assertEqual(len(told), len(FINITE) - 1)
+
     def check(self, plain, early, layout):
         self.assertIsNone(early.error)
         self.assertTrue(torch.equal(early.memory, plain.memory))

@@ -23,6 +23,7 @@ class Counted:
         self.dataset = dataset
         self.read = []
         self.refuses = False
+        self.ends_at = None
 
     def __len__(self):
         return len(self.dataset)
@@ -30,6 +31,8 @@ class Counted:
     def __getitem__(self, index):
         if self.refuses:
             raise OSError("gone")
+        if index == self.ends_at:
+            raise StopIteration
         self.read.append(index)
         return self.dataset[index]
 
@@ -89,6 +92,12 @@ class PrefetchTest(unittest.TestCase):
             partial_of(replica)
         replica.samples.dataset.refuses = False
         partial_of(replica)
+
+    def test_a_sample_that_ends_the_reading_is_an_error(self):
+        replica = counted_replica("Randomised")
+        replica.samples.dataset.ends_at = FINITE[0][1]
+        with self.assertRaisesRegex(CommandFailed, rf"dataset\(\)\[{FINITE[0][1]}\] raised StopIteration"):
+            partial_of(replica)
 
     def test_nor_does_another_error_end_the_engine_before(self):
         replica = counted_replica("Randomised")

@@ -8,7 +8,7 @@ import sys
 import time
 import unittest
 
-from engine_driver import DEADLINE_S, ExecutedEngineDriver, Failed
+from engine_driver import DEADLINE_S, EngineDriver, ExecutedEngineDriver, Failed
 from engine_path import ENGINE_FOLDER
 
 # Starts an engine, says its process id, and waits; the engine must not outlive it.
@@ -66,7 +66,7 @@ class ProcessTest(unittest.TestCase):
                     on_nonfinite="fail", deterministic=True, params={}, init_from=None)
         cases = [
             (b"", "not JSON"), (b"{", "not JSON"), (b"[1]", "not a JSON object"), (b"\xff\xfe", "not JSON"), (b"null", "not a JSON object"),
-            (b"[" * 100_000, "not JSON"), (b"x" * (8 * 1024 * 1024 + 1), "longer than"), (b'{"id":5}', "unknown command None"),
+            (b"[" * 100_000, "not JSON"), (b"x" * (64 * 1024 * 1024 + 1), "longer than"), (b'{"id":5}', "unknown command None"),
             (b'{"command":"__init__"}', "unknown command '__init__'"), (b'{"command":["load"]}', "unknown command"),
             (b'{"command":"digest"}', "no task is loaded"), (b'{"command":"snapshot"}', "no task is loaded"),
         ]
@@ -128,6 +128,20 @@ class ProcessTest(unittest.TestCase):
             with open(f"/proc/{driver.pid}/fdinfo/{fd}") as file:
                 flags = int(next(line.split()[1] for line in file if line.startswith("flags:")), 8)
             self.assertTrue(flags & os.O_CLOEXEC, fd)
+
+    def test_children_of_children_leave_no_trace(self):
+        driver = EngineDriver()
+        driver.load_class("Forking")
+        driver.ask("evaluate")
+        self.assertEqual(driver.read_prints(driver.stderr), "")
+        self.assertEqual(driver.close(), 0)
+
+    def test_an_engine_whose_standard_output_was_replaced_lives_on(self):
+        driver = EngineDriver()
+        driver.load_class("Replacing")
+        driver.ask("evaluate")
+        driver.ask("digest")
+        self.assertEqual(driver.close(), 0)
 
     def test_the_end_of_the_commands_is_the_end_of_the_engine(self):
         driver = ExecutedEngineDriver()

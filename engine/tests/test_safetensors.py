@@ -5,6 +5,7 @@ import os
 import struct
 import tempfile
 import unittest
+from unittest import mock
 
 import torch
 
@@ -104,6 +105,12 @@ class SafetensorsTest(unittest.TestCase):
         os.mkfifo(self.path)
         with self.assertRaisesRegex(BadSafetensors, "not a regular file"):
             lockstep.load_model(self.path)
+
+    def test_tensors_are_read_to_the_processors_memory_whatever_the_default_device_is(self):
+        self.write(file_of({"a": tensor([1], 0, 4)}, struct.pack("<f", 1.5)))
+        empty = torch.empty
+        with mock.patch("torch.empty", lambda *shape, device="meta", **more: empty(*shape, device=device, **more)):
+            self.assertEqual(lockstep.load_model(self.path)["a"].tolist(), [1.5])
 
 
 if __name__ == "__main__":

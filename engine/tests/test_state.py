@@ -31,7 +31,7 @@ class StateTest(unittest.TestCase):
         return driver.ask("import_state", bytes=len(data))
 
     def test_a_healed_engine_goes_on_bit_for_bit(self):
-        for name in ("Plain", "Scheduled", "Normed", "TiedTask"):
+        for name in ("Plain", "Scheduled", "Normed", "TiedTask", "Expanded"):
             with self.subTest(name):
                 survivor, joiner = self.engine(name), self.engine(name)
                 for step in (0, 1):

@@ -96,6 +96,17 @@ class SplitTest(unittest.TestCase):
             self.assertEqual(losses[0], losses[2])
             self.assertEqual(len(set(losses)), 3)
 
+    def test_so_does_that_of_the_learning_rate(self):
+        rates = []
+        for computed in (FINITE, FINITE[:3]):
+            with engine("RandomRate") as driver:
+                driver.compute(0, [(0, FINITE)])
+                vector = driver.vector_memory(0)
+                driver.compute(0, [(0, computed)])
+                rates.append([driver.apply(step, vector, 20.0, 11)["lr"] for step in (0, 1)])
+        self.assertEqual(rates[0], rates[1])
+        self.assertNotEqual(rates[0][0], rates[0][1])
+
     def test_a_run_does_not_depend_on_what_was_in_the_memory(self):
         with engine("TiedTask") as driver:
             driver.compute(1, [(0, FINITE)])
@@ -146,6 +157,9 @@ class PlainLoopTest(unittest.TestCase):
 
     def test_clipping_that_never_bites(self):
         self.compare("Plain", clip=1e6)
+
+    def test_an_optimizer_that_keeps_the_last_gradient(self):
+        self.compare("Keeping")
 
     def test_shared_frozen_and_unreached_parameters(self):
         self.compare("TiedTask")

@@ -13,6 +13,7 @@ from engine_path import BUNDLE
 from lockstep.commands import Load
 from lockstep.dataset_digest import dataset_digest
 from lockstep.failures import CommandFailed
+from lockstep.model_file import model_state
 from lockstep.optimizer_state import pack_optimizer
 from lockstep.replica import Replica
 
@@ -35,6 +36,12 @@ LAZY_OPTIMIZER = """
         optimizer.param_groups[0]["callback"] = print
         return optimizer
 """
+EXTRA_STATE = """
+    def model(self):
+        class Extra(nn.Linear):
+            def get_extra_state(self): return {"seen": 1}
+        return Extra(2, 1)
+"""
 CLOSURE = """
     def optimizer(self, model):
         class Closing(torch.optim.Optimizer):
@@ -53,6 +60,8 @@ BAD_TASKS = {
     "def model(self): raise MemoryError": ("model", "resource", r"model\(\) raised MemoryError"),
     "def model(self): return nn.Linear(2**40, 2**10)": ("model", "resource", "memory"),
     "def model(self): m = nn.Linear(2, 1); m.register_buffer('b', torch.zeros(2, dtype=torch.cfloat)); return m": ("model", "user", "buffer b is torch.complex64"),
+    "def model(self): m = nn.Linear(2, 1); m.c = nn.Parameter(torch.zeros(2, dtype=torch.cfloat), requires_grad=False); return m": ("model", "user", "parameter c is torch.complex64, which cannot be saved"),
+    EXTRA_STATE: ("model", "user", "state_dict has _extra_state, a dict; only tensors can be saved"),
     "def dataset(self): return 5": ("dataset", "user", "int, which has no __len__"),
     "def dataset(self): return {1, 2}": ("dataset", "user", "set, which has no __getitem__"),
     "def dataset(self): return []": ("dataset", "user", "is empty"),
@@ -77,6 +86,7 @@ def load(bundle, task, **overrides):
         init_from=None
     )
     replica = Replica(Load(bundle=bundle, task=task, **{**options, **overrides}), torch.device("cpu"))
+    model_state(replica.model)
     pack_optimizer(replica.optimizer)
     dataset_digest(replica.samples)
 
@@ -169,6 +179,7 @@ class LoadErrorTest(unittest.TestCase):
 # params["how"] of the task Evil -> (command, phase, kind, words of the message).
 EVIL = {
     "raise": ("compute", "loss", "user", r"^loss\(\) raised KeyError: 'from loss'$"),
+    "note": ("compute", "loss", "user", r"^loss\(\) raised ValueError: itself$"),
     "exit": ("compute", "loss", "user", r"loss\(\) called exit\(3\)"),
     "interrupt": ("compute", "loss", "user", "KeyboardInterrupt"),
     "memory": ("compute", "loss", "resource", "MemoryError: no room"),
@@ -178,6 +189,7 @@ EVIL = {
     "integer": ("compute", "loss", "user", "torch.int64, not a floating-point number"),
     "three": ("compute", "loss", "user", "returned 3 values"),
     "nan_weight": ("compute", "loss", "user", "weight .* is nan"),
+    "huge_weight": ("compute", "loss", "user", "weight .* is inf"),
     "zero_weight": ("compute", "loss", "user", "weight .* is 0.0"),
     "text_weight": ("compute", "loss", "user", "weight .* is a str|weight .* str, not a number"),
     "backward": ("compute", "loss", "user", r"backward pass of loss\(\) raised ValueError: in backward"),
@@ -186,12 +198,15 @@ EVIL = {
     "adds_parameter": ("compute", "loss", "user", "added parameter extra"),
     "replaces_parameter": ("compute", "loss", "user", "removed or replaced parameter 0.weight"),
     "freezes": ("compute", "loss", "user", "parameter 0.weight was frozen"),
+    "unfreezes": ("compute", "loss", "user", r"loss\(\) made parameter still require a gradient"),
     "writes_buffer": ("compute", "loss", "user", "changed buffer flag"),
     "lr_nan": ("apply", "lr", "user", r"lr\(0\) returned nan"),
+    "lr_huge": ("apply", "lr", "user", r"lr\(0\) returned inf"),
     "lr_text": ("apply", "lr", "user", "returned a str"),
     "evaluate_writes": ("evaluate", "evaluate", "user", "changed parameter 2.bias"),
     "evaluate_list": ("evaluate", "evaluate", "user", "list, not a dict"),
     "evaluate_nan": ("evaluate", "evaluate", "user", "accuracy = nan"),
+    "evaluate_huge": ("evaluate", "evaluate", "user", "accuracy = inf"),
     "evaluate_text": ("evaluate", "evaluate", "user", "accuracy = a str"),
     "evaluate_key": ("evaluate", "evaluate", "user", "name is 3"),
     "evaluate_many": ("evaluate", "evaluate", "user", "257 metrics; at most 256"),

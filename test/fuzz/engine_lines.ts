@@ -24,6 +24,7 @@ const FIELDS: Readonly<Record<string, Readonly<Record<string, fc.Arbitrary<unkno
     ...{ step: small, lo: small, length: small, loss: number, weight: number, consumed },
     ...{ data_ms: number, compute_ms: number },
   },
+  microbatch: { step: small },
   computed: { step: small },
   applied: { step: small, grad_norm: number, lr: number, skipped: fc.boolean(), apply_ms: number },
   digest: { weights: hash, state: hash },

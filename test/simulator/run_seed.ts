@@ -9,6 +9,8 @@ import { Violation, World } from './world.js';
 const SETTLE_MS = 150_000;
 /** An engine that hangs is given ten times as long as a step before: 10 times the slowest apply of the slowest worker. */
 const HANG_MS = 10 * 200 * 10;
+/** And this long in its first step. */
+const FIRST_HANG_MS = 120_000;
 /** Time for the last messages when all jobs have ended. */
 const CLEANUP_MS = 9_000;
 /** Time for a new leader to hear what the workers have kept of the logs. */
@@ -73,7 +75,7 @@ function simulate(world: World): void {
   const faults = new Faults(world);
   const users = scenario.jobs.map((plan) => new User(world, plan));
   const ended = () => faults.over && users.every((user) => user.hasAllItWanted);
-  const hangMs = scenario.faults.includes('hang_engine') ? HANG_MS * scenario.stepScale : 0;
+  const hangMs = scenario.faults.includes('hang_engine') ? FIRST_HANG_MS + HANG_MS * scenario.stepScale : 0;
   runUntil(world, ended, SETTLE_MS + hangMs + scenario.faultsUntilMs + 6_000, () => unfinished(world, users));
   runUntil(
     world,

@@ -155,6 +155,7 @@ function engineEvent(turn: Turn, run: JobRun, event: EngineEvent): void {
   const [asked] = run.outstanding;
   const { committed, stale } = asked ?? { committed: 0, stale: false };
   if (asked !== undefined && event.event === 'partial') asked.partials -= 1;
+  if (asked !== undefined && event.event === 'microbatch') asked.microbatches -= 1;
   if (!ENDS_NOTHING.has(event.event)) {
     run.outstanding.shift();
     generation.fetchIfFree(turn, run);
@@ -206,6 +207,7 @@ function engineEvent(turn: Turn, run: JobRun, event: EngineEvent): void {
     case 'computed':
       planAhead(run);
       break;
+    case 'microbatch':
     case 'finished':
       break;
   }

@@ -16,6 +16,7 @@ const ANSWERS: Readonly<Record<Answer['event'], EngineOp>> = {
   loaded: 'load',
   buckets: 'compute',
   partial: 'compute',
+  microbatch: 'compute',
   computed: 'compute',
   applied: 'apply',
   digest: 'digest',
@@ -41,6 +42,9 @@ export function objectionTo(run: JobRun, memoryBytes: number, event: EngineEvent
       return ofOtherStep(asked.committed, event) ?? objectionToBuckets(run, asked, event);
     case 'partial':
       return ofOtherStep(asked.committed, event) ?? objectionToPartial(run, asked, event);
+    case 'microbatch':
+      if (asked.microbatches === 0) return 'all that were asked for are computed';
+      return ofOtherStep(asked.committed, event);
     case 'computed':
       if (asked.partials > 0) return `${asked.partials} partials are missing`;
       return ofOtherStep(asked.committed, event);

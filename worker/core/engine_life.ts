@@ -14,6 +14,8 @@ type Failure = Pick<Extract<WorkerMessage, { kind: 'engineFailed' }>, 'phase' | 
 /** Time that an operation may take without a sign of life. */
 const LONG_OPERATION_MS = 600_000;
 const STEP_OPERATION_MS = 30_000;
+/** In an engine's first step the user's code may be compiled. */
+const FIRST_STEP_OPERATION_MS = 120_000;
 const STEP_FACTOR = 10;
 
 export function load(turn: Turn, message: Extract<CoordinatorMessage, { kind: 'load' }>): void {
@@ -121,6 +123,7 @@ export function openJob(turn: Turn, run: JobRun, { vectorBytes, bf16Bytes }: Eng
 
 function limitMs(run: JobRun, op: EngineOp): number {
   if (op !== 'compute' && op !== 'apply') return LONG_OPERATION_MS;
+  if (run.stepTimesMs.length === 0) return FIRST_STEP_OPERATION_MS;
   return Math.max(STEP_OPERATION_MS, STEP_FACTOR * medianOf(run.stepTimesMs));
 }
 

@@ -90,6 +90,8 @@ export type EngineEvent =
       readonly length: number;
       readonly buckets: number;
     }
+  /** One of the microbatches is computed: a sign of life, not said of each. */
+  | { readonly event: 'microbatch'; readonly step: number }
   | { readonly event: 'computed'; readonly step: number }
   | {
       readonly event: 'applied';
@@ -117,4 +119,4 @@ export type EngineEvent =
     };
 
 /** After these the engine goes on with the command that it is at, or with none. */
-export const ENDS_NOTHING: ReadonlySet<EngineEvent['event']> = new Set(['started', 'buckets', 'partial']);
+export const ENDS_NOTHING: ReadonlySet<EngineEvent['event']> = new Set(['started', 'buckets', 'partial', 'microbatch']);

@@ -61,6 +61,8 @@ export interface Labelled<T> {
 export interface Outstanding extends Labelled<EngineOp> {
   /** Partials that the engine still owes. */
   partials: number;
+  /** Microbatches of which it may still say that they are computed. */
+  microbatches: number;
   /** The worker heals since: the answer says nothing about the state that it will have. */
   stale: boolean;
 }

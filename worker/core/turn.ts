@@ -30,8 +30,9 @@ export function tellEngine(turn: Turn, run: JobRun, command: EngineCommand): voi
 /** Past a state that is being fetched. */
 export function tellNow(turn: Turn, run: JobRun, { what: command, committed }: Labelled<EngineCommand>): void {
   if (run.outstanding.length === 0) run.busySinceMs = turn.nowMs;
-  const partials = command.command === 'compute' ? command.runs.length : 0;
-  run.outstanding.push({ what: command.command, committed, partials, stale: false });
+  const runs = command.command === 'compute' ? command.runs : [];
+  const microbatches = runs.reduce((sum, { length }) => sum + length, 0);
+  run.outstanding.push({ what: command.command, committed, partials: runs.length, microbatches, stale: false });
   turn.commands.push({ kind: 'tell_engine', start: run.engineStart, command });
 }
 

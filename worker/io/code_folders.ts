@@ -2,10 +2,11 @@
  * The folders that engines load their code from: each fresh and private, below a folder that is this worker's alone, and gone with
  * the engine.
  */
-import { chmodSync, readdirSync, rmdirSync, rmSync } from 'node:fs';
+import { chmodSync, readdirSync, rmdirSync } from 'node:fs';
 import { chmod, mkdtemp, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Readers, unpackInto } from '../../shared/bundle/unpack.js';
+import { removeFolder, removeFolderNow } from './closed_folders.js';
 import { makePrivate } from './private_folder.js';
 
 /** Where engines have a user of their own: its group finds the folder that it is told, and reads what is in it. */
@@ -44,7 +45,7 @@ export class CodeFolders {
   }
 
   async remove(start: number): Promise<void> {
-    await rm(this.#folderOf(start), { recursive: true, force: true, maxRetries: 3 });
+    await removeFolder(this.#folderOf(start));
   }
 
   /** Nothing is created any more. */
@@ -59,7 +60,7 @@ export class CodeFolders {
 
   clear(): void {
     for (const name of readdirSync(this.#root)) {
-      if (OURS.test(name)) rmSync(join(this.#root, name), { recursive: true, force: true });
+      if (OURS.test(name)) removeFolderNow(join(this.#root, name));
     }
   }
 

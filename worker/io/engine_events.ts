@@ -53,6 +53,7 @@ const engineEvent = z.discriminatedUnion('event', [
     compute_ms: ms,
   }),
   z.object({ event: z.literal('buckets'), step: count, lo: count, length: count, buckets: count }),
+  z.object({ event: z.literal('microbatch'), step: count }),
   z.object({ event: z.literal('computed'), step: count }),
   z.object({
     event: z.literal('applied'),

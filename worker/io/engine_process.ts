@@ -1,5 +1,6 @@
 /** An engine: a child process, its two pipes, its memory and what it prints. See docs/engine_protocol.md. */
 import { type ChildProcess, spawn } from 'node:child_process';
+import { accessSync, constants } from 'node:fs';
 import { Readable, Writable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import { ENDS_NOTHING, type EngineCommand, type EngineEvent } from '../core/engine_protocol.js';
@@ -53,6 +54,16 @@ function closed(stream: Readable | Writable | null | undefined): Promise<void> {
   });
 }
 
+/** Node blames the interpreter also where it is the folder that is not there. */
+function whyNot(error: Error, folder: string): string {
+  try {
+    accessSync(folder, constants.X_OK);
+    return error.message;
+  } catch {
+    return `the folder of the job's code, ${folder}, is not on this machine, or it may not be entered`;
+  }
+}
+
 function failure(message: string): EngineEvent {
   return { event: 'failed', phase: 'control', kind: 'engine', message, traceback: '' };
 }
@@ -76,6 +87,8 @@ export class EngineProcess {
   #commands = 0;
   #answered = 0;
   readonly #printed = new PrintBatch();
+  /** Each gives the line of a stream that has begun. */
+  readonly #begunLines: (() => void)[] = [];
   readonly #printTimer: NodeJS.Timeout;
   /** A failure, and what came after it. */
   readonly #held: EngineEvent[] = [];
@@ -104,7 +117,7 @@ export class EngineProcess {
     }
     const heard = Promise.all([stdout, stderr, events].map(closed));
     this.#printTimer = setInterval(() => this.#flush(), PRINT_BATCH_MS);
-    this.#child.once('error', (error) => this.#exited(`it could not be started: ${error.message}`));
+    this.#child.once('error', (error) => this.#exited(`it could not be started: ${whyNot(error, options.folder)}`));
     this.#child.once('exit', (code, signal) => {
       this.kill();
       const end = signal === null ? `exit status ${code}` : `signal ${signal}`;
@@ -188,6 +201,7 @@ export class EngineProcess {
     this.#held.push(event);
     if (this.#held.length > 1) return;
     setImmediate(() => {
+      for (const endBegun of this.#begunLines) endBegun();
       this.#flush();
       this.#tellHeld();
     });
@@ -198,7 +212,8 @@ export class EngineProcess {
   }
 
   #print(stream: Readable, name: string): void {
-    readLines(stream, PRINTED_LINE_LENGTH, (text) => this.#printed.add({ timeMs: Date.now(), stream: name, text }));
+    const keep = (text: string): void => this.#printed.add({ timeMs: Date.now(), stream: name, text });
+    this.#begunLines.push(readLines(stream, PRINTED_LINE_LENGTH, keep));
   }
 
   #flush(): void {

@@ -5,11 +5,17 @@ import { StringDecoder } from 'node:string_decoder';
 /** Pieces of a line that are kept apart: whoever writes a byte at a time must not make us copy the line so far each time. */
 const MOST_PIECES = 4096;
 
+/** Half a character of UTF-16 is none in UTF-8. */
+function isFirstOfPair(code: number): boolean {
+  return code >= 0xd800 && code < 0xdc00;
+}
+
 /**
  * Calls `onLine` for each line, without its end. A line longer than `maxLength` is given in pieces, so that a program that prints
- * without ever ending a line takes bounded memory. Bytes that are not UTF-8 become replacement characters.
+ * without ever ending a line takes bounded memory. Bytes that are not UTF-8 become replacement characters. Returns what gives the line
+ * that has begun and has no end yet, if there is one.
  */
-export function readLines(stream: Readable, maxLength: number, onLine: (line: string) => void): void {
+export function readLines(stream: Readable, maxLength: number, onLine: (line: string) => void): () => void {
   const decoder = new StringDecoder('utf8');
   let pieces: string[] = [];
   let length = 0;
@@ -31,8 +37,9 @@ export function readLines(stream: Readable, maxLength: number, onLine: (line: st
       const stop = found < 0 ? text.length : found;
       const room = maxLength - length;
       if (stop - at > room) {
-        keep(text.slice(at, at + room));
-        at += room;
+        const cut = at + room - (isFirstOfPair(text.charCodeAt(at + room - 1)) ? 1 : 0);
+        keep(text.slice(at, cut));
+        at = cut;
         end();
       } else {
         keep(text.slice(at, stop));
@@ -41,10 +48,14 @@ export function readLines(stream: Readable, maxLength: number, onLine: (line: st
       }
     }
   };
+  const endBegun = (): void => {
+    if (length > 0) end();
+  };
   stream.on('data', (chunk: Buffer) => take(decoder.write(chunk)));
   stream.on('end', () => {
     take(decoder.end());
-    if (length > 0) end();
+    endBegun();
   });
   stream.on('error', () => undefined);
+  return endBegun;
 }

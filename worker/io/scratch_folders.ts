@@ -3,9 +3,9 @@
  * user's code has put there and whoever owns it.
  */
 import { chmodSync, existsSync, mkdirSync, readdirSync, rmdirSync } from 'node:fs';
-import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Logger } from '../../shared/logger.js';
+import { opening, removeFolder } from './closed_folders.js';
 import { type EngineLaunch, helpAsEngine } from './engine_launch.js';
 import { makePrivate } from './private_folder.js';
 
@@ -88,7 +88,7 @@ export class ScratchFolders {
     const { launch, log } = this.#options;
     try {
       if (launch.user !== undefined && existsSync(folder)) await emptyAsEngine(launch, folder, []);
-      await rm(folder, { recursive: true, force: true, maxRetries: 3 });
+      await removeFolder(folder);
     } catch (error) {
       log.warn('temporary files of an engine were not removed', { folder, error: String(error) });
     }
@@ -104,6 +104,6 @@ export class ScratchFolders {
 
 /** Folders that were closed to their owner are opened first. */
 async function emptyAsEngine(launch: EngineLaunch, folder: string, tests: readonly string[]): Promise<void> {
-  await helpAsEngine(launch, { program: 'chmod', args: ['-R', 'u+rwX', '--', folder] });
+  await helpAsEngine(launch, opening(folder));
   await helpAsEngine(launch, { program: 'find', args: [folder, '-mindepth', '1', ...tests, '-delete'] });
 }

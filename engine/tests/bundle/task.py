@@ -91,6 +91,41 @@ class TiedTask(Plain):
         return torch.optim.AdamW(model.parameters(), lr=0.05, weight_decay=0.3)
 
 
+class Expanded(Plain):
+    """Two names for a buffer of which all elements lie in one place."""
+
+    def model(self):
+        model = super().model()
+        model.register_buffer("scale", torch.ones(1).expand(3))
+        model[0].register_buffer("scale", model.scale)
+        return model
+
+    def loss(self, model, batch):
+        return functional.cross_entropy(model(batch[0]) * model.scale, batch[1])
+
+
+class RandomRate(Plain):
+    def lr(self, step):
+        return torch.rand(()).item()
+
+
+class Keeping(Plain):
+    """The optimizer's state has the last gradient itself, no copy."""
+
+    def optimizer(self, model):
+        return WithLastGradient(model.parameters(), {"lr": 0.2})
+
+
+class WithLastGradient(torch.optim.Optimizer):
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                last = self.state[parameter].get("last", torch.zeros(()))
+                parameter.sub_(parameter.grad + last, alpha=group["lr"])
+                self.state[parameter]["last"] = parameter.grad.detach()
+
+
 class Mixture(nn.Module):
     """A tensor of every kind that a state can hold: of other types, transposed, empty, without dimensions."""
 
@@ -245,6 +280,14 @@ class Evil(Plain):
             return loss.detach()
         if how == "three":
             return loss, 1, 2
+        if how == "note":
+            error = ValueError("itself")
+            error.__notes__ = ["a note of it"]
+            raise error
+        if how == "huge_weight":
+            return loss, 10**400
+        if how == "unfreezes":
+            model.still.requires_grad_(True)
         if how == "nan_weight":
             return loss, float("nan")
         if how == "zero_weight":
@@ -272,6 +315,7 @@ class Evil(Plain):
     def model(self):
         model = super().model()
         model.register_buffer("flag", torch.tensor(False))
+        model.still = nn.Parameter(torch.zeros(1), requires_grad=False)
         return model
 
     def evaluate(self, model):
@@ -280,6 +324,7 @@ class Evil(Plain):
             model[2].bias.add_(1.0)
         return {
             "evaluate_list": [1.0],
+            "evaluate_huge": {"accuracy": 10**400},
             "evaluate_nan": {"accuracy": float("nan")},
             "evaluate_text": {"accuracy": "good"},
             "evaluate_key": {3: 1.0},
@@ -288,7 +333,7 @@ class Evil(Plain):
         }.get(how, {})
 
     def lr(self, step):
-        return {"lr_nan": float("nan"), "lr_text": "fast"}.get(self.params.get("how"))
+        return {"lr_nan": float("nan"), "lr_text": "fast", "lr_huge": 10**400}.get(self.params.get("how"))
 
     def collate(self, samples):
         if self.params.get("how") == "collate":
@@ -304,3 +349,44 @@ class Fails(torch.autograd.Function):
     @staticmethod
     def backward(context, gradient):
         raise ValueError("in backward")
+
+
+class Forking(Plain):
+    """evaluate() has a child that has a child."""
+
+    def evaluate(self, model):
+        import os
+
+        for _ in range(2):
+            child = os.fork()
+            if child:
+                os.waitpid(child, 0)
+                break
+        else:
+            os._exit(0)
+        if os.getpid() != self.pid:
+            os._exit(0)
+        return {}
+
+    def dataset(self):
+        import os
+
+        self.pid = os.getpid()
+        return super().dataset()
+
+
+class Replacing(Plain):
+    """evaluate() puts a stream of its own in the place of standard output."""
+
+    def evaluate(self, model):
+        import sys
+
+        class Refusing:
+            def write(self, text):
+                pass
+
+            def flush(self):
+                raise RuntimeError("no flush")
+
+        sys.stdout = Refusing()
+        return {}

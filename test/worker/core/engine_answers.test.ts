@@ -12,6 +12,7 @@ const VECTOR = { vectorBytes: 16 * 1024 * 1024, bf16Bytes: 0 };
 const started: EngineEvent = { event: 'started', pid: 7, torch: '2', python: '3', device: 'cpu', fingerprint: DIGEST };
 const digest: EngineEvent = { event: 'digest', weights: DIGEST, state: DIGEST };
 const computed: EngineEvent = { event: 'computed', step: 0 };
+const microbatch: EngineEvent = { event: 'microbatch', step: 0 };
 const applied: EngineEvent = {
   event: 'applied',
   step: 0,
@@ -68,6 +69,8 @@ describe('an engine that computes', () => {
     ['partial: it is of step 1, not 0', [partial({ step: 1 })]],
     ['partial: node 0+1 was not asked for', [partial({ length: 1, consumed: [CONSUMED] })]],
     ['partial: 1 digests of what was consumed for 2 microbatches', [partial({ consumed: [CONSUMED] })]],
+    ['microbatch: all that were asked for are computed', [microbatch, microbatch, microbatch]],
+    ['microbatch: it is of step 1, not 0', [{ event: 'microbatch', step: 1 }]],
     ['buckets: node 1+1 was not asked for', [buckets(1, { lo: 1, length: 1 })]],
     ['buckets: 2 buckets after 2', [buckets(2), buckets(2)]],
     ['buckets: 4 buckets before the whole, of which 3 can be', [buckets(4)]],

@@ -1,5 +1,7 @@
+import { execFileSync } from 'node:child_process';
 import {
   chmodSync,
+  chownSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -15,6 +17,7 @@ import { afterEach, beforeEach, expect, it } from 'vitest';
 import { BundleError } from '../../../shared/bundle/bundle_error.js';
 import { archiveOf } from '../../../shared/bundle/pack.js';
 import { CodeFolders } from '../../../worker/io/code_folders.js';
+import { ensureBuilt, repository } from '../built_threads.js';
 
 let parent = '';
 let root = '';
@@ -68,4 +71,32 @@ it('a link that somebody put in its place is refused', () => {
   mkdirSync(join(parent, 'elsewhere'));
   symlinkSync('elsewhere', root);
   expect(() => new CodeFolders(root)).toThrow(/is not a folder of this user.*code_dir/);
+});
+
+it('what the users code has closed to its owner is removed, by this daemon and by the next', async () => {
+  await ensureBuilt();
+  // Root may do everything, so it is another user who tries.
+  const other = process.getuid?.() === 0 ? { uid: 65_534, gid: 65_534 } : {};
+  if (other.uid !== undefined) chownSync(parent, other.uid, other.gid);
+  const script = `
+    import { chmodSync, mkdirSync, writeFileSync, readdirSync } from 'node:fs';
+    const { CodeFolders } = await import('${repository}dist/worker/io/code_folders.js');
+    const { gid, uid } = ${JSON.stringify(other)};
+    if (uid !== undefined) { process.setgid(gid); process.setuid(uid); }
+    const root = '${root}';
+    const leave = (start) => {
+      const closed = root + '/code-' + start + '/closed';
+      mkdirSync(closed, { recursive: true });
+      writeFileSync(closed + '/file', '');
+      chmodSync(closed, 0o500);
+      chmodSync(root + '/code-' + start, 0);
+    };
+    const folders = new CodeFolders(root);
+    leave(1);
+    await folders.remove(1);
+    console.log(readdirSync(root).length);
+    leave(2);
+    new CodeFolders(root);
+    console.log(readdirSync(root).length);`;
+  expect(execFileSync(process.execPath, ['--input-type=module', '-e', script], { encoding: 'utf8' })).toBe('0\n0\n');
 });

@@ -127,3 +127,19 @@ it('code that has come is gone again with its engine', async () => {
   expect(sent).toMatchObject([{ kind: 'engineFailed', phase: 'exit', failure: 'engine' }]);
   await vi.waitFor(() => expect(readdirSync(root)).toEqual([]));
 });
+
+it('a shared folder that is not there is named', async () => {
+  driver.dispatch({ kind: 'coordinator_message', message: { kind: 'unload', term: 1, job: 'j', reason: 'cancelled' } });
+  await untilSaid();
+  sent.length = 0;
+  const load = { kind: 'load', term: 1, job: 'k', spec, bundle: '/no/such/folder', output: '/o', attempt: 1 } as const;
+  driver.dispatch({ kind: 'coordinator_message', message: load });
+  await untilSaid();
+  expect(sent).toMatchObject([
+    {
+      kind: 'engineFailed',
+      phase: 'exit',
+      message: expect.stringContaining('/no/such/folder, is not on this machine'),
+    },
+  ]);
+});

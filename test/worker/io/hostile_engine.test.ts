@@ -123,3 +123,15 @@ it.each<[string, string, string | RegExp]>([
   await vi.waitFor(() => expect(sent).toHaveLength(2), { timeout: 10_000, interval: 5 });
   expect(sent[1]).toMatchObject({ kind: 'engineFailed', message: 'the next one', engineStart: 2 });
 });
+
+it('what was printed without the end of a line just before a failure is not lost', async () => {
+  driver.dispatch({
+    kind: 'coordinator_message',
+    message: { kind: 'welcome', term: 1, coordinator: 'c1', heartbeatMs: 500 },
+  });
+  const fail = 'say("failed", id=1, phase="loss", kind="user", message="m", traceback="")';
+  run(`start()\nos.write(1, b"whole\\nhalf")\nos.write(2, b"other half")\n${fail}\ntime.sleep(60)`, 1);
+  await vi.waitFor(() => expect(sent.map(({ kind }) => kind)).toContain('engineFailed'), { timeout: 10_000 });
+  const printed = sent.flatMap((message) => (message.kind === 'logLines' ? message.lines.map(({ text }) => text) : []));
+  expect(printed.toSorted()).toEqual(['half', 'other half', 'whole']);
+});

@@ -19,6 +19,7 @@ it.each<[string, readonly (string | Buffer)[], readonly string[]]>([
   ['lines in several chunks', ['a', 'b', '\nc', '\n'], ['ab', 'c']],
   ['a line of the greatest length', ['12345\n12345', '\n'], ['12345', '12345']],
   ['a longer one in pieces', ['1234567890123\n', '1'], ['12345', '67890', '123', '1']],
+  ['none with half a character', ['1234😀6789😀\n'], ['1234', '😀678', '9😀']],
   ['a character in two chunks', [Buffer.from([0xc3]), Buffer.from([0xa4, 0x0a])], ['ä']],
   ['what is not UTF-8', [Buffer.from([0xff, 0x0a])], ['\ufffd']],
 ])('%s', async (_, chunks, lines) => {
