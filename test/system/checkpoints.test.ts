@@ -63,6 +63,7 @@ it('verify says that a checkpoint is whole, and names the file of one that is no
   writeFileSync(shard, bytes);
   expect(damaged.end.code).toBe(1);
   expect(damaged.end.stderr).toContain(shard);
+  expect((await runToEnd(['verify', dirname(path)])).end.code).toBe(3);
 });
 
 it(
