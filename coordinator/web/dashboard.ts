@@ -209,10 +209,11 @@ export class Dashboard {
     return this.#visitors.askingOf(headers, plainAddress(socket.remoteAddress ?? ''));
   }
 
-  /** Whether who asks is let in; a wrong token is noted. */
+  /** Whether who asks is let in; a wrong token is noted, of which each client has only so many. */
   #admit(asking: Asking): Admission {
     const admission = this.#visitors.of(asking);
-    if ('refusal' in admission && admission.refusal.status === 401 && asking.headers.authorization !== undefined) {
+    const showedToken = this.#visitors.takesTokens && asking.headers.authorization !== undefined;
+    if ('refusal' in admission && admission.refusal.status === 401 && showedToken) {
       this.#audit({ act: 'log in', who: '', role: '', from: asking.client, outcome: admission.refusal.reason });
     }
     return admission;
