@@ -69,6 +69,10 @@ if [ -n "$root" ]; then
   exit 0
 fi
 
+if [ -n "$etcd" ] && runs_here && systemctl is-active --quiet etcd.service; then
+  fail 'etcd.service runs here already, on the ports of lockstep-etcd: somebody may need it; stop it, or leave --etcd away and name it in the configuration'
+fi
+
 # What a role needs besides: PyTorch on a worker, etcd beside a coordinator that has one. apt takes them from Debian.
 wanted=("$package")
 if [ "$action" = worker ] && ! python3 -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("torch") is None)'; then

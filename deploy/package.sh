@@ -3,8 +3,7 @@
 # Usage: deploy/package.sh [FOLDER]; prints the package's path.
 set -euo pipefail
 from=$PWD
-# Without links, as npm names it.
-cd -P "$(dirname "$0")/.."
+cd "$(dirname "$0")/.."
 if [ $# -gt 0 ]; then out=$(cd "$from" && realpath -m "$1"); else out=$PWD/dist-package; fi
 
 fail() {
