@@ -4,7 +4,7 @@ import { type ClientReadableStream, Metadata, type StatusObject, status } from '
 import type { Credentials } from '../shared/identity/credential_files.js';
 import { channelCredentials, TLS_CHANNEL_OPTIONS } from '../shared/identity/grpc_credentials.js';
 import { bundleReference, bundleState } from '../shared/wire/bundles.js';
-import type { Infer, MessageCodec } from '../shared/wire/codec.js';
+import { type Infer, type MessageCodec, WireError } from '../shared/wire/codec.js';
 import { createTokenRequest, type JoinToken, joinToken } from '../shared/wire/identity.js';
 import {
   type AuditReport,
@@ -307,13 +307,13 @@ export class JobsClient {
         method.path,
         method.requestSerialize,
         method.responseDeserialize,
-        call.request.encode(request, call.method),
+        requestOf(call, request),
         new Metadata(),
         { deadline: Date.now() + timeoutMs },
         (error, answer) => {
           this.#underWay.delete(cancel);
           if (error !== null) reject(error);
-          else resolve(call.answer.decode(answer, call.method));
+          else settle(() => answerOf(call, answer), resolve, reject);
         },
       );
       const cancel = (): void => running.cancel();
@@ -328,7 +328,7 @@ export class JobsClient {
       method.path,
       method.requestSerialize,
       method.responseDeserialize,
-      call.request.encode(request, call.method),
+      requestOf(call, request),
       new Metadata(),
       { deadline: Date.now() + STREAM_MS },
     );
@@ -339,7 +339,7 @@ export class JobsClient {
     this.#underWay.add(cancel);
     if (this.#signal.aborted) cancel();
     try {
-      for await (const answer of stream) yield call.answer.decode(answer, call.method);
+      for await (const answer of stream) yield answerOf(call, answer);
       const how = await ended;
       if (how.code !== status.OK) throw Object.assign(new Error(how.details), how);
     } finally {
@@ -414,6 +414,35 @@ function userOfProcess(): string {
     .username.replace(/[^A-Za-z0-9._-]/g, '_')
     .slice(0, 63);
   return /^[A-Za-z0-9]/.test(name) ? name : `u${name.slice(1)}`;
+}
+
+/** Throws a CliError for what cannot be asked, such as a name that is too long. */
+function requestOf<Q, A>({ method, request }: Call<Q, A>, value: Q): unknown {
+  try {
+    return request.encode(value, method);
+  } catch (error) {
+    throw error instanceof WireError ? new CliError(exitCodes.usage, error.message) : error;
+  }
+}
+
+/** Throws a CliError for what cannot be understood, such as what a coordinator of another version says. */
+function answerOf<Q, A>({ method, answer }: Call<Q, A>, value: unknown): A {
+  try {
+    return answer.decode(value, method);
+  } catch (error) {
+    if (!(error instanceof WireError)) throw error;
+    const message = `the coordinator's answer cannot be understood (${error.message}); is it of another version?`;
+    throw new CliError(exitCodes.jobFailed, message);
+  }
+}
+
+/** Where an error that is thrown would be nobody's. */
+function settle<A>(make: () => A, resolve: (made: A) => void, reject: (error: unknown) => void): void {
+  try {
+    resolve(make());
+  } catch (error) {
+    reject(error);
+  }
 }
 
 function methodOf(name: MethodName) {

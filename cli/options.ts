@@ -14,6 +14,7 @@ import { JobsClient } from './jobs_client.js';
 export const MAX_WORKERS = 256;
 export const MAX_COORDINATORS = 9;
 const MAX_SERVERS = 16;
+const MAX_PORT = 65_535;
 const MAX_SECONDS = 1_000_000;
 
 export interface JsonOption {
@@ -108,10 +109,15 @@ export function serversOf(text: string | undefined): readonly string[] {
     throw new CliError(exitCodes.usage, 'no server is named; give --server host:port or set LOCKSTEP_SERVER');
   }
   const servers = text.split(',');
-  const bad = servers.find((one) => !/^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):\d{1,5}$/.test(one));
+  const bad = servers.find((one) => !isHostAndPort(one));
   if (bad !== undefined) throw new CliError(exitCodes.usage, `--server: ${JSON.stringify(bad)} is not host:port`);
   if (servers.length > MAX_SERVERS) throw new CliError(exitCodes.usage, `--server: at most ${MAX_SERVERS} servers`);
   return servers;
+}
+
+function isHostAndPort(text: string): boolean {
+  const [, port] = /^(?:\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):(\d{1,5})$/.exec(text) ?? [];
+  return port !== undefined && Number(port) <= MAX_PORT;
 }
 
 /** Runs `use` with a signal that ends it after `seconds`; running out of time is then an error of its own. */

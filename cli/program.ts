@@ -62,13 +62,22 @@ export async function runProgram(
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
     if (error instanceof JobSpecError || error instanceof BundleError || error instanceof CertificateError) {
-      fail(error.message);
+      fail(printable(error.message));
+      return exitCodes.usage;
+    }
+    if (isFileError(error)) {
+      fail(printable(error.message));
       return exitCodes.usage;
     }
     if (!(error instanceof CliError)) throw error;
-    fail(error.message);
+    fail(printable(error.message));
     return error.exitCode;
   }
+}
+
+/** A file or folder that somebody has named, or that is made where he is, and that the system refuses. The message names it. */
+function isFileError(error: unknown): error is Error {
+  return error instanceof Error && 'syscall' in error && 'path' in error;
 }
 
 function commands(

@@ -43,6 +43,7 @@ import { sessionService } from './io/session_wire.js';
 import { Store } from './io/store.js';
 import { TokensService } from './io/tokens_service.js';
 import { Dashboard, type DashboardOptions } from './web/dashboard.js';
+import { checkTokensFile } from './web/tokens_file.js';
 
 const ETCD_CALL_TIMEOUT_MS = 2_000;
 const CLOSE_MS = 2_000;
@@ -255,7 +256,7 @@ try {
   const place = { configPath: path, credentialsDirectory: process.env['CREDENTIALS_DIRECTORY'] };
   if (checkOnly) {
     const unseen = checkCredentials(config, 'coordinator', place) ?? checkAuthorityKey(config.tls, place);
-    process.stdout.write(rightText(path, unseen));
+    process.stdout.write(rightText(path, { certificates: unseen, tokens: await checkTokensFile(config, path) }));
   } else await run(config, place, config.dieWithParent ? dieWithParent() : () => false);
 } catch (error) {
   process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);

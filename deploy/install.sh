@@ -8,6 +8,8 @@
 #
 # With --root DIR the files go into another root, and nothing is started. Without --package the package is built from this checkout.
 set -euo pipefail
+# Where whoever calls is: relative paths on the command line begin there.
+from=$PWD
 cd "$(dirname "$0")/.."
 
 say() { echo "install: $*"; }
@@ -26,7 +28,9 @@ while [ $# -gt 0 ]; do
   --purge) purge=1 ;;
   --package | --root)
     [ $# -ge 2 ] || fail "$1 needs a value"
-    if [ "$1" = --package ]; then package=$(realpath -m "$2"); else root=$(realpath -m "$2"); fi
+    [ -n "$2" ] || fail "$1 needs a value"
+    path=$(cd "$from" && realpath -m "$2")
+    if [ "$1" = --package ]; then package=$path; else root=$path; fi
     shift
     ;;
   *) usage ;;
@@ -65,6 +69,10 @@ if [ -n "$root" ]; then
   exit 0
 fi
 
+if [ -n "$etcd" ] && runs_here && systemctl is-active --quiet etcd.service; then
+  fail 'etcd.service runs here already, on the ports of lockstep-etcd: somebody may need it; stop it, or leave --etcd away and name it in the configuration'
+fi
+
 # What a role needs besides: PyTorch on a worker, etcd beside a coordinator that has one. apt takes them from Debian.
 wanted=("$package")
 if [ "$action" = worker ] && ! python3 -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("torch") is None)'; then
@@ -72,7 +80,9 @@ if [ "$action" = worker ] && ! python3 -c 'import importlib.util, sys; sys.exit(
 fi
 [ -z "$etcd" ] || wanted+=(etcd-server etcd-client)
 export DEBIAN_FRONTEND=noninteractive
-if ! apt-get install -y -qq --no-install-recommends --reinstall --allow-downgrades "${wanted[@]}"; then
+# dpkg must not ask: a configuration that was changed here stays, and the new one lies beside it as .dpkg-dist.
+keep=(-o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold)
+if ! apt-get install -y -qq --no-install-recommends --reinstall --allow-downgrades "${keep[@]}" "${wanted[@]}"; then
   fail "apt-get could not install ${wanted[*]}; does it know a nodejs of version 20.15 or later?"
 fi
 if [ -n "$etcd" ] && runs_here; then

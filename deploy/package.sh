@@ -2,8 +2,9 @@
 # Builds the Debian package from what is built in dist/ and installed in node_modules/: the same bytes whenever the same is packed.
 # Usage: deploy/package.sh [FOLDER]; prints the package's path.
 set -euo pipefail
+from=$PWD
 cd "$(dirname "$0")/.."
-out=$(realpath -m "${1:-dist-package}")
+if [ $# -gt 0 ]; then out=$(cd "$from" && realpath -m "$1"); else out=$PWD/dist-package; fi
 
 fail() {
   echo "package: $*" >&2

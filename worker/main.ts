@@ -229,7 +229,7 @@ try {
   const { config: path, checkOnly } = daemonArguments('worker', process.argv.slice(2));
   const config = readWorkerConfig(path);
   const place = { configPath: path, credentialsDirectory: process.env['CREDENTIALS_DIRECTORY'] };
-  if (checkOnly) process.stdout.write(rightText(path, checkCredentials(config, 'worker', place)));
+  if (checkOnly) process.stdout.write(rightText(path, { certificates: checkCredentials(config, 'worker', place) }));
   else await run(config, place, config.dieWithParent ? dieWithParent() : () => false);
 } catch (error) {
   process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);

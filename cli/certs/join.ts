@@ -62,7 +62,8 @@ async function certificatesOf(server: string): Promise<readonly Buffer[]> {
     await Promise.race([once(socket, 'secureConnect'), tooLate]);
     return rawChain(socket.getPeerCertificate(true));
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
+    // OpenSSL ends what it says with a line feed.
+    const reason = (error instanceof Error ? error.message : String(error)).trim();
     throw new CliError(exitCodes.unreachable, `${server}: ${reason}; check --server: it is the address in join_listen`);
   } finally {
     given.abort();

@@ -11,7 +11,14 @@ import {
   type Subject,
   validForDays,
 } from '../../shared/certificates/authority.js';
-import { readAuthority, replaceCertificate, writeAuthority, writeIdentity } from '../../shared/certificates/folder.js';
+import {
+  mustTakeCertificate,
+  mustTakeIdentity,
+  readAuthority,
+  replaceCertificate,
+  writeAuthority,
+  writeIdentity,
+} from '../../shared/certificates/folder.js';
 import { makeCertificate } from '../../shared/certificates/make.js';
 import { credentialFilesOf } from '../../shared/identity/credential_files.js';
 import { identityIn, type Role } from '../../shared/identity/identity.js';
@@ -20,7 +27,7 @@ import { ETCD_NAME } from '../../shared/identity/tls_options.js';
 import { join } from '../certs/join.js';
 import type { Context } from '../context.js';
 import { CliError, type ExitCode, exitCodes } from '../exit_codes.js';
-import { type JsonOption, type ServerOption, withClient } from '../options.js';
+import { type JsonOption, type ServerOption, serversOf, withClient } from '../options.js';
 import { print } from '../output/print.js';
 import { tableOf } from '../output/table.js';
 
@@ -142,9 +149,13 @@ export interface JoinOptions extends JsonOption {
 }
 
 export async function joinCluster(context: Context, options: JoinOptions): Promise<ExitCode> {
+  serversOf(options.server);
   const files = credentialFilesOf(options.dir);
   const renewed = existsSync(files.certificate);
   if (renewed) mustBeOf(files.certificate, options.token);
+  // Before the token is used up.
+  if (renewed) mustTakeCertificate(options.dir);
+  else mustTakeIdentity(options.dir);
   const joined = await join(options.server, options.token, renewed ? textOf(files.key) : undefined);
   if (renewed) replaceCertificate(options.dir, joined.certificate);
   else writeIdentity(options.dir, joined);

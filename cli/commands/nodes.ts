@@ -1,5 +1,6 @@
 /** The commands about machines: nodes, cordon, uncordon, drain. */
 import { setTimeout as delay } from 'node:timers/promises';
+import { printable } from '../../shared/text/printable.js';
 import type { Node } from '../../shared/wire/jobs.js';
 import type { Context } from '../context.js';
 import { CliError, type ExitCode, exitCodes } from '../exit_codes.js';
@@ -37,7 +38,7 @@ export async function listNodes(context: Context, options: Options): Promise<Exi
 
 export async function cordon(context: Context, worker: string, options: ReasonOptions): Promise<ExitCode> {
   const node = await withClient(context, options, (client) => client.cordon(worker, options.reason ?? ''));
-  print(context, options, [nodeJson(node)], () => `${worker} gets no new work: ${node.cordoned}`);
+  print(context, options, [nodeJson(node)], () => `${worker} gets no new work: ${printable(node.cordoned)}`);
   return exitCodes.ok;
 }
 
@@ -54,7 +55,7 @@ export async function drain(context: Context, worker: string, options: DrainOpti
     await client.drain(worker, options.reason ?? '', deadlineMs);
     return untilIdle(context, client, worker, deadlineMs + GRACE_MS);
   });
-  print(context, options, [nodeJson(node)], () => `${worker} has no job and gets none: ${node.cordoned}`);
+  print(context, options, [nodeJson(node)], () => printable(`${worker} has no job and gets none: ${node.cordoned}`));
   return exitCodes.ok;
 }
 
@@ -64,7 +65,9 @@ async function untilIdle(context: Context, client: JobsClient, worker: string, l
     const node = (await client.nodes()).find((one) => one.worker === worker);
     if (node === undefined) throw new CliError(exitCodes.notFound, `${worker} is gone; it stays cordoned`);
     if (node.job === '') return node;
-    await delay(LOOK_MS, undefined, { signal: context.signal });
+    await delay(LOOK_MS, undefined, { signal: context.signal }).catch(() => {
+      throw new CliError(exitCodes.interrupted, `interrupted; ${worker} is drained all the same`);
+    });
   }
   throw new CliError(exitCodes.timedOut, `${worker} still has a job; look at its log, and at that of its engine`);
 }

@@ -45,5 +45,7 @@ const STATUS_LINES = {
 } as const;
 
 export function refuseUpgrade(socket: Duplex, status: keyof typeof STATUS_LINES): void {
+  // Whoever is refused does not have to end the connection.
+  socket.once('finish', () => socket.destroy());
   socket.end(`HTTP/1.1 ${STATUS_LINES[status]}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
 }

@@ -42,7 +42,12 @@ export class ClusterSource implements ChannelSource {
 
   /** The core has said that there is something new of this job. */
   jobChanged(job: string): void {
-    this.#changed.add(job);
+    if (!this.#looksAtAll(this.#options.nowMs())) this.#changed.add(job);
+  }
+
+  /** Then nothing has to be remembered, as while nobody asks for deltas. */
+  #looksAtAll(nowMs: number): boolean {
+    return nowMs - this.#jobsLookedMs >= LOOK_MS;
   }
 
   takeDelta(): ClusterDelta | undefined {
@@ -65,7 +70,7 @@ export class ClusterSource implements ChannelSource {
     const { jobs } = this.#options.state;
     const changed = [...this.#changed].flatMap((job) => jobs.get(job) ?? []);
     this.#changed.clear();
-    if (nowMs - this.#jobsLookedMs < LOOK_MS) return this.#jobs.ofSome(changed.map((run) => this.#jobRow(run)));
+    if (!this.#looksAtAll(nowMs)) return this.#jobs.ofSome(changed.map((run) => this.#jobRow(run)));
     this.#jobsLookedMs = nowMs;
     return this.#jobs.ofAll(this.#shownJobs().map((run) => this.#jobRow(run)));
   }

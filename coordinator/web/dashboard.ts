@@ -39,6 +39,8 @@ const MAX_HEADER_BYTES = 16_384;
 const CONNECTIONS: ConnectionLimits = { inAll: 256, perAddress: 160 };
 const HEADERS_MS = 5_000;
 const REQUEST_MS = 10_000;
+/** Of a connection on which nothing moves: whoever asks has to read the answer. Live connections are asked for signs of life instead. */
+const STILL_MS = 30_000;
 /** So often it is looked for connections that are over those two times. */
 const OVERDUE_LOOK_MS = 1_000;
 const LIVE_PATH = '/live';
@@ -55,6 +57,8 @@ export interface DashboardOptions {
   readonly etcdAnswers: () => Promise<boolean>;
   readonly audit: AuditTrail;
   readonly log: Logger;
+  /** A parameter for tests only. */
+  readonly stillMs?: number;
 }
 
 export class Dashboard {
@@ -133,6 +137,7 @@ export class Dashboard {
           response.destroy();
         }),
     );
+    this.#server.timeout = options.stillMs ?? STILL_MS;
     limitConnections(this.#server, CONNECTIONS);
     this.#server.on('upgrade', (request, socket, head) => this.#upgrade(request, socket, head));
     this.#loopDelay.enable();
@@ -204,10 +209,11 @@ export class Dashboard {
     return this.#visitors.askingOf(headers, plainAddress(socket.remoteAddress ?? ''));
   }
 
-  /** Whether who asks is let in; a wrong token is noted. */
+  /** Whether who asks is let in; a wrong token is noted, of which each client has only so many. */
   #admit(asking: Asking): Admission {
     const admission = this.#visitors.of(asking);
-    if ('refusal' in admission && admission.refusal.status === 401 && asking.headers.authorization !== undefined) {
+    const showedToken = this.#visitors.takesTokens && asking.headers.authorization !== undefined;
+    if ('refusal' in admission && admission.refusal.status === 401 && showedToken) {
       this.#audit({ act: 'log in', who: '', role: '', from: asking.client, outcome: admission.refusal.reason });
     }
     return admission;

@@ -1,7 +1,7 @@
 /** The file of tokens, read again when it has changed: whoever is taken out of it is out at once. */
 import { timingSafeEqual } from 'node:crypto';
 import { constants } from 'node:fs';
-import { type FileHandle, open } from 'node:fs/promises';
+import { access, type FileHandle, open, stat } from 'node:fs/promises';
 import {
   MAX_TOKENS_FILE_BYTES,
   parseTokensFile,
@@ -10,10 +10,13 @@ import {
   TokensFileError,
 } from '../../shared/bearer_token.js';
 import { ChangedFiles, LOOK_MS } from '../../shared/changed_files.js';
+import { ConfigError } from '../../shared/config.js';
 import type { Logger } from '../../shared/logger.js';
+import type { DashboardConfig } from './dashboard_config.js';
 
 /** Whoever may write the file may let anybody in. */
 const WRITABLE_BY_ALL = 0o002;
+const READABLE_BY_ALL = 0o004;
 
 type Holders = ReadonlyMap<string, TokenHolder>;
 
@@ -65,6 +68,34 @@ export class TokensFile {
   holderOfSha256(sha256: string): TokenHolder | undefined {
     return this.#holders.get(sha256);
   }
+}
+
+/**
+ * Of a coordinator that does not run. Returns the reason if the file cannot be looked at from here. Throws a ConfigError if with it there would be
+ * no dashboard.
+ */
+export async function checkTokensFile(
+  { dashboard }: { readonly dashboard: DashboardConfig | undefined },
+  configPath: string,
+): Promise<string | undefined> {
+  const path = dashboard?.tokens;
+  if (path === undefined) return undefined;
+  if (await isOutOfReach(path)) return `${path} may not be read`;
+  try {
+    await read(path);
+  } catch (error) {
+    throw new ConfigError(`${configPath}: dashboard.tokens: ${error instanceof Error ? error.message : String(error)}`);
+  }
+  // Root reads what the user of the unit, who is made when it starts, may not.
+  const isForAll = ((await stat(path)).mode & READABLE_BY_ALL) !== 0;
+  return isForAll || process.getuid?.() !== 0 ? undefined : `${path} may be read by root, but not by everybody`;
+}
+
+function isOutOfReach(path: string): Promise<boolean> {
+  return access(path, constants.R_OK).then(
+    () => false,
+    (error: unknown) => error instanceof Error && 'code' in error && error.code === 'EACCES',
+  );
 }
 
 async function read(path: string): Promise<Holders> {

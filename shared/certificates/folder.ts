@@ -4,7 +4,19 @@
  *     ca.pem  ca.key                            the authority
  *     worker-w1/ca.pem  cert.pem  key.pem       all that one machine or person needs: this folder, and nothing else, is carried to it
  */
-import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
+import {
+  accessSync,
+  closeSync,
+  constants,
+  existsSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { credentialFilesOf } from '../identity/credential_files.js';
 import type { Authority } from './authority.js';
@@ -41,6 +53,20 @@ export function writeAuthority(folder: string, { certificate, key }: Authority):
   writeNew(files.certificate, certificate, PUBLIC);
 }
 
+/** Makes the folder. Throws if nothing could be written there: for whoever wants to know before he asks for a certificate. */
+export function mustTakeIdentity(folder: string): void {
+  mkdirSync(folder, { recursive: true, mode: PRIVATE_FOLDER });
+  const { ca, certificate, key } = credentialFilesOf(folder);
+  const there = [key, certificate, ca].find((path) => existsSync(path));
+  if (there !== undefined) throw isInUse(there);
+  mustTakeCertificate(folder);
+}
+
+/** The same of a folder whose certificate is to be replaced. */
+export function mustTakeCertificate(folder: string): void {
+  accessSync(folder, constants.W_OK);
+}
+
 /** Refuses a folder that is there: what is in it may be in use. */
 export function writeIdentity(
   folder: string,
@@ -62,13 +88,17 @@ export function replaceCertificate(folder: string, certificate: string): void {
   renameSync(next, path);
 }
 
+function isInUse(path: string): CertificateError {
+  return new CertificateError(`${path} is there already, and may be in use; renew it, or name another folder`);
+}
+
 function writeNew(path: string, text: string, mode: number): void {
   let fd: number;
   try {
     fd = openSync(path, 'wx', mode);
   } catch (error) {
     if (error instanceof Error && 'code' in error && error.code === 'EEXIST') {
-      throw new CertificateError(`${path} is there already, and may be in use; renew it, or name another folder`);
+      throw isInUse(path);
     }
     throw new CertificateError(`${path}: ${error instanceof Error ? error.message : String(error)}`);
   }

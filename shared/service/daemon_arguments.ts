@@ -22,7 +22,8 @@ export function daemonArguments(daemon: 'coordinator' | 'worker', args: readonly
   }
 }
 
-/** What --check-config says of a configuration that is right; `unchecked` is why its certificates could not be looked at. */
-export function rightText(configPath: string, unchecked: string | undefined): string {
-  return `${configPath}: ok${unchecked === undefined ? '' : `; certificates not checked: ${unchecked}`}\n`;
+/** What --check-config says of a configuration that is right; `unchecked`: what could not be looked at, and why. */
+export function rightText(configPath: string, unchecked: Readonly<Record<string, string | undefined>>): string {
+  const unseen = Object.entries(unchecked).filter(([, reason]) => reason !== undefined);
+  return `${configPath}: ok${unseen.map(([what, reason]) => `; ${what} not checked: ${reason}`).join('')}\n`;
 }

@@ -270,6 +270,10 @@ describe('what there is to see', () => {
     ]);
     expect(await ask(['uncordon', 'w2'])).toMatchObject({ code: 0, out: 'w2 gets work again\n' });
     expect(objects((await ask(['nodes', '--json'])).out)).toMatchObject([{ cordoned: '' }, { cordoned: '' }]);
+    expect((await ask(['cordon', 'w2', '--reason', 'a \u001b[31mred fan'])).out).toBe(
+      'w2 gets no new work: a red fan\n',
+    );
+    expect((await ask(['uncordon', 'w2'])).code).toBe(0);
     const missing = await ask(['cordon', 'w9']);
     expect(missing).toMatchObject({ code: 3, errors: [expect.stringContaining('there is no worker w9')] });
     expect((await ask(['drain', 'w2', '--deadline', 'soon'])).code).toBe(2);

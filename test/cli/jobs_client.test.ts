@@ -15,11 +15,22 @@ import {
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js';
 import { afterEach, describe, expect, it, vi } from 'vitest';
+import { drain } from '../../cli/commands/nodes.js';
 import { JobsClient } from '../../cli/jobs_client.js';
 import { sha256Of } from '../../shared/bundle/pack.js';
 import { parseJobSpec } from '../../shared/job_spec.js';
 import { uploadMessage } from '../../shared/wire/bundles.js';
-import { type JobEvent, jobEvent, jobReference, logEntry, logsRequest, watchRequest } from '../../shared/wire/jobs.js';
+import {
+  type JobEvent,
+  jobEvent,
+  jobReference,
+  logEntry,
+  logsRequest,
+  type Node,
+  node,
+  nodeList,
+  watchRequest,
+} from '../../shared/wire/jobs.js';
 import { BundlesClient, JobsClient as WireClient } from '../../shared/wire/services.js';
 
 const closing: (() => void)[] = [];
@@ -33,6 +44,8 @@ type Stream = (call: ServerWritableStream<unknown, unknown>) => void;
 async function serve(methods: {
   readonly Cancel?: Unary;
   readonly Audit?: Unary;
+  readonly Drain?: Unary;
+  readonly Nodes?: Unary;
   readonly Watch?: Stream;
   readonly Logs?: Stream;
 }) {
@@ -150,6 +163,14 @@ describe('a request', () => {
     await expect(clientOf([server]).cancel('j1')).rejects.toMatchObject({ exitCode: 3, message: 'there is no job j1' });
   });
 
+  it('whose answer cannot be understood ends with one line, not with the process', async () => {
+    const server = await serve({ Audit: (_, answer) => answer(null, { ...report, job: 'x'.repeat(10_000) }) });
+    await expect(clientOf([server]).audit('j1')).rejects.toMatchObject({
+      exitCode: 1,
+      message: expect.stringMatching(/^the coordinator's answer cannot be understood \(Audit\.job: is longer/),
+    });
+  });
+
   it('ends with 130 when it is interrupted', async () => {
     const interrupted = new AbortController();
     const server = await serve({ Audit: () => interrupted.abort() });
@@ -167,6 +188,31 @@ describe('a request', () => {
     });
     await clientOf([server]).audit('some job');
     expect(reference).toBe('some job');
+  });
+});
+
+const busy: Node = {
+  ...{ worker: 'w1', host: 'box', pid: 1, enginePid: 2, loopDelayMs: 1, state: 'training', job: 'j1', committed: 40 },
+  ...{ engine: '', engineUsage: undefined, hostUsedBytes: undefined, cordoned: 'new fan', quarantined: '', marked: '' },
+  machine: { labels: new Map(), cpus: 1, gpus: 0, memoryBytes: 1 },
+};
+
+it('a drain that is interrupted while it waits says so in one line, with 130', async () => {
+  const interrupted = new AbortController();
+  const server = await serve({
+    Drain: (_, answer) => answer(null, node.encode(busy, 'Node')),
+    Nodes: (_, answer) => {
+      answer(null, nodeList.encode({ nodes: [busy], timeMs: 1 }, 'NodeList'));
+      setTimeout(() => interrupted.abort(), 50);
+    },
+  });
+  const context = {
+    ...{ stdout: process.stdout, write: () => {}, signal: interrupted.signal, onKill: () => {}, environment: {} },
+    ...{ user: undefined, defaultServer: server, tlsFolder: undefined, python: '', repository: '' },
+  };
+  await expect(drain(context, 'w1', { deadline: 60 })).rejects.toMatchObject({
+    exitCode: 130,
+    message: 'interrupted; w1 is drained all the same',
   });
 });
 

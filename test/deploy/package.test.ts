@@ -2,7 +2,7 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { sha256Of } from '../../shared/bundle/pack.js';
 import { repository } from '../system/run_lockstep.js';
@@ -128,4 +128,10 @@ it.each([
   expect(status).toBe(2);
   expect(text).toMatch(expected);
   expect(text.trim().split('\n')).toHaveLength(1);
+});
+
+it('a package is looked for where whoever calls install.sh is', () => {
+  const args = ['worker', '--package', relative(folder, deb), '--root', '/no/such'];
+  const { stderr } = spawnSync(join(repository, 'deploy/install.sh'), args, { encoding: 'utf8', cwd: folder });
+  expect(stderr).toBe('install: there is no folder /no/such\n');
 });

@@ -7,6 +7,7 @@ import { promisify } from 'node:util';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { parse } from 'yaml';
 import { z } from 'zod';
+import { verify } from '../../cli/commands/verify.js';
 import { findPython } from '../../worker/io/python.js';
 import { startCluster, submit, watchToEnd } from './cluster.js';
 import { exampleTask, jobFolder, ownTask } from './job_folder.js';
@@ -63,6 +64,15 @@ it('verify says that a checkpoint is whole, and names the file of one that is no
   writeFileSync(shard, bytes);
   expect(damaged.end.code).toBe(1);
   expect(damaged.end.stderr).toContain(shard);
+  expect((await runToEnd(['verify', dirname(path)])).end.code).toBe(3);
+});
+
+it('verify ends when it is interrupted, however much there is to read', async () => {
+  const context = {
+    ...{ stdout: process.stdout, write: () => {}, signal: AbortSignal.abort(), onKill: () => {}, environment: {} },
+    ...{ user: undefined, defaultServer: undefined, tlsFolder: undefined, python: '', repository: '' },
+  };
+  await expect(verify(context, path, {})).rejects.toMatchObject({ exitCode: 130, message: 'interrupted' });
 });
 
 it(

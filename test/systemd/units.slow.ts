@@ -180,7 +180,9 @@ it('an upgrade restarts what runs; the package removed leaves no process, no uni
   const [deb = ''] = readdirSync(join(shared, 'package'));
   await install(machine, join(shared, 'package', deb));
   await untilAgain({ machine }, 'lockstep-worker', before);
+  await machine.must('systemctl', 'enable', 'lockstep-worker', 'lockstep-worker@2');
   await machine.must('dpkg', '--purge', 'lockstep');
+  expect(await machine.must('find', '/etc/systemd/system', '-type', 'l', '-name', 'lockstep-*')).toBe('');
   expect((await machine.run('pgrep', '-f', 'lockstep-(worker|coordinator)|lockstep.engine|bin/etcd')).code).toBe(1);
   for (const path of ['/etc/lockstep', '/usr/lib/lockstep', '/var/cache/lockstep-worker', '/run/lockstep-worker']) {
     expect((await machine.run('ls', path)).code, path).not.toBe(0);

@@ -1,5 +1,5 @@
 /** A new machine's way to its first certificate: a real coordinator's port, real tokens in a real etcd, and the command that uses them. */
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join as joinPath } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
@@ -122,6 +122,20 @@ describe('a token', () => {
       code: 2,
       errors: [`${files.certificate}: is there already, and is not that of worker w5`],
     });
+  });
+
+  it('is not used up where its certificate could not be kept', async () => {
+    const text = joinTokenText(await tokenFor('w5'));
+    const taken = joinPath(folder, 'taken');
+    mkdirSync(taken);
+    writeFileSync(joinPath(taken, 'key.pem'), '');
+    writeFileSync(joinPath(folder, 'file'), '');
+    for (const dir of [taken, joinPath(folder, 'file', 'w5')]) {
+      const args = ['--server', server(), '--token', text, '--dir', dir];
+      expect(await runProgram(context, ['certs', 'join', ...args], () => undefined)).toBe(2);
+    }
+    expect(audited).toEqual([]);
+    expect(await join(server(), text)).toMatchObject({ worker: 'w5' });
   });
 
   it('is used by one of those who try it at the same time', async () => {

@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
@@ -18,13 +19,10 @@ let leader: KnownLeader | null;
 let etcdAnswers = true;
 let dashboard: Dashboard;
 
-beforeEach(async () => {
-  pages = mkdtempSync(join(tmpdir(), 'lockstep-pages-'));
-  for (const name of ['index.html', 'main.js', 'style.css', 'favicon.svg']) writeFileSync(join(pages, name), name);
-  state = leadingState();
-  leader = null;
-  etcdAnswers = true;
-  dashboard = await Dashboard.start({
+const STILL_MS = 500;
+
+function start(): Promise<Dashboard> {
+  return Dashboard.start({
     name: 'c1',
     config: { listen: '127.0.0.1:0', hosts: [], origins: [], tokens: undefined, proxy: undefined },
     pages,
@@ -34,7 +32,17 @@ beforeEach(async () => {
     etcdAnswers: async () => etcdAnswers,
     audit: { record: () => undefined, objection: undefined },
     log: createLogger('coordinator', 'c1', 'error'),
+    stillMs: STILL_MS,
   });
+}
+
+beforeEach(async () => {
+  pages = mkdtempSync(join(tmpdir(), 'lockstep-pages-'));
+  for (const name of ['index.html', 'main.js', 'style.css', 'favicon.svg']) writeFileSync(join(pages, name), name);
+  state = leadingState();
+  leader = null;
+  etcdAnswers = true;
+  dashboard = await start();
 });
 
 afterEach(() => {
@@ -126,6 +134,33 @@ it('a live connection is refused for another host, a foreign page, and one that 
   const own = live();
   await once(own, 'open');
   own.close();
+});
+
+/** Somebody who sends this and never ends the connection. Resolves when the dashboard has closed it, in both directions. */
+async function untilClosed(asked: string, reads: boolean): Promise<void> {
+  const { hostname, port, host } = new URL(dashboard.url);
+  const socket = connect({ host: hostname, port: Number(port), allowHalfOpen: true });
+  socket.on('error', () => undefined);
+  if (reads) socket.resume();
+  socket.write(asked.replaceAll('HOST', host));
+  // Its own end is open, so what is written here is refused as soon as nobody is there any more.
+  const writer = setInterval(() => socket.write('x'), 50);
+  try {
+    await new Promise((resolve) => socket.once('close', resolve));
+  } finally {
+    clearInterval(writer);
+  }
+}
+
+it('a live connection that was refused is closed, though the other end keeps it open', async () => {
+  await untilClosed('GET /live HTTP/1.1\r\nHost: HOST\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n', true);
+});
+
+it('whoever asks again and again and reads no answer is sent away', async () => {
+  writeFileSync(join(pages, 'main.js'), Buffer.alloc(1_000_000));
+  dashboard.close();
+  dashboard = await start();
+  await untilClosed('GET /main.js HTTP/1.1\r\nHost: HOST\r\n\r\n'.repeat(50), false);
 });
 
 it('there is a limit of pages', async () => {

@@ -243,6 +243,14 @@ describe('behind a proxy that lets people in', () => {
     }
   });
 
+  it('what is no token here fills no audit log, however often it is shown', async () => {
+    await start({ proxy: { ...proxy, from: ['10.0.0.0/8'] } });
+    for (let tries = 0; tries < 20; tries++) {
+      expect((await ask('/metrics', { headers: bearer('wrong') })).status).toBe(401);
+    }
+    expect(logged).toEqual([]);
+  });
+
   it('the same headers from elsewhere are nothing', async () => {
     await start({ proxy: { ...proxy, from: ['10.0.0.0/8', 'fd00::/8'] } });
     expect(await visitor({ 'x-forwarded-user': 'ada', 'x-forwarded-role': 'admin' })).toBeNull();

@@ -1,0 +1,24 @@
+import { expect, it } from 'vitest';
+import { ClusterSource } from '../../../coordinator/web/cluster_source.js';
+import { Histories } from '../../../coordinator/web/histories.js';
+import { addJob, leadingState } from './known_jobs.js';
+
+it('while nobody asks, what has changed is not remembered, and yet the next delta says it', () => {
+  const state = leadingState();
+  const run = addJob(state, 'a');
+  let nowMs = 1_000_000;
+  const source = new ClusterSource({ state, histories: new Histories(), nowMs: () => nowMs, wallMs: () => nowMs });
+  source.takeDelta();
+  nowMs += 10_000;
+  for (let job = 0; job < 1_000; job++) source.jobChanged(`job-${job}`);
+  source.jobChanged('a');
+  run.record = { ...run.record, state: 'finished' };
+  let looked = 0;
+  const get = state.jobs.get.bind(state.jobs);
+  state.jobs.get = (job) => {
+    looked += 1;
+    return get(job);
+  };
+  expect(source.takeDelta()?.jobs?.changed).toMatchObject([{ job: 'a', state: 'finished' }]);
+  expect(looked).toBeLessThan(10);
+});
