@@ -110,6 +110,11 @@ it.each<[string, string, string | RegExp]>([
     'start()\nsay("evaluated", id=1, metrics={str(i): 1 for i in range(257)})\ntime.sleep(60)',
     /metrics: more than 256 metrics/,
   ],
+  [
+    'that it took longer than there is time',
+    'start()\nsay("snapshot_taken", id=1, bytes=0, copy_ms=1e300)\ntime.sleep(60)',
+    /copy_ms: Too big/,
+  ],
   ['nothing more', 'start()\nos.close(4)\ntime.sleep(60)', 'the engine has closed its control pipe'],
   [
     'that the memory cannot be cut off',
