@@ -63,6 +63,8 @@ export interface CheckpointRecord {
 export interface CheckpointsRecord {
   readonly job: string;
   readonly checkpoints: readonly CheckpointRecord[];
+  /** Paths of those that were to be removed: some may be there still. */
+  readonly removing: readonly string[];
 }
 
 /** What etcd keeps of a worker, whether it is there or not. */

@@ -1,6 +1,7 @@
 /** Saves, and those who fail at what is not theirs any more. */
 import { expect, it } from 'vitest';
-import { FACTS, holdingOf, jobRecord, LoneLeader, sent } from './lone_leader.js';
+import { fromStore, toStore } from '../../../coordinator/io/records.js';
+import { checkpointRecord, FACTS, holdingOf, jobRecord, LoneLeader, sent } from './lone_leader.js';
 
 const SAVE = '1-1';
 
@@ -61,4 +62,40 @@ it('the writer of a shard that is missing, and the publisher, do', () => {
   publishing.say('w1', { kind: 'shardWritten', job: 'j', save: SAVE, shard: shardFacts(1) });
   publishing.say('w1', failure());
   expect(publishing.run.saving.save).toBeUndefined();
+});
+
+/** The only worker saves step `committed`, and etcd has it. */
+function save(leader: LoneLeader, committed: number, id: string): void {
+  leader.say('w1', { kind: 'snapshotTaken', job: 'j', snapshot: { committed, bytes: 100 }, copyMs: 1 });
+  const shard = { ...shardFacts(0), file: 'shard-00000-of-00001.safetensors' };
+  leader.say('w1', { kind: 'shardWritten', job: 'j', save: id, shard });
+  const published = { path: `/c/j/step-${committed}`, manifestSha256: 'm', stateSha256: 's', bytes: 9 };
+  leader.say('w1', { kind: 'checkpointPublished', job: 'j', save: id, ...published });
+  leader.stored();
+}
+
+function removals(leader: LoneLeader): readonly string[] {
+  return leader.commands.flatMap((one) =>
+    one.kind === 'send' && one.message.kind === 'removeCheckpoint' ? [one.message.path] : [],
+  );
+}
+
+it('what a leader that is gone had not heard to be removed is removed by the next one', () => {
+  const record = jobRecord(['checkpoint: {every: 2, keep: 1}', 'workers: {min: 1}'], { facts: FACTS });
+  const first = new LoneLeader(record, [checkpointRecord({ committed: 2 })]);
+  first.begin('w1');
+  save(first, 4, '1-1');
+  expect(removals(first)).toEqual(['/c/j/step-2']);
+  const puts = first.commands.flatMap((one) => (one.kind === 'write' ? one.puts.map(toStore) : []));
+  const [stored] = fromStore(new Map(puts.map(({ key, value }) => [key, value]))).checkpoints;
+  const next = new LoneLeader(record, stored?.checkpoints, stored?.removing);
+  next.begin('w1');
+  save(next, 6, '1-1');
+  expect(removals(next)).toEqual(['/c/j/step-2', '/c/j/step-4']);
+});
+
+it('a checkpoint that counts is not removed, whatever was to become of its place before', () => {
+  const record = jobRecord(['checkpoint: {every: 2, keep: 1}', 'workers: {min: 1}'], { facts: FACTS });
+  const leader = new LoneLeader(record, [checkpointRecord({ committed: 2 })], ['/c/j/step-2', '/c/j/step-1']);
+  expect([...leader.run.saving.removing]).toEqual(['/c/j/step-1']);
 });
