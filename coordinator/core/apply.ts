@@ -53,7 +53,7 @@ function elected(
   state.accountedMs = nowMs;
   state.cluster = noClusterSpent(wallMs);
   const generations = new Map(event.generations.map((record) => [record.job, record]));
-  const checkpoints = new Map(event.checkpoints.map((record) => [record.job, record.checkpoints]));
+  const checkpoints = new Map(event.checkpoints.map((record) => [record.job, record]));
   const deadlineMs = nowMs + state.settings.adoptMs;
   state.collectsUntilMs = deadlineMs;
   for (const record of event.jobs) {
@@ -66,7 +66,9 @@ function elected(
     );
     run.lastCommitMs = nowMs;
     run.logs.collects = true;
-    run.checkpoints = checkpoints.get(record.job) ?? [];
+    const { checkpoints: saved = [], removing = [] } = checkpoints.get(record.job) ?? {};
+    run.checkpoints = saved;
+    for (const path of removing) if (!saved.some((one) => one.path === path)) run.saving.removing.add(path);
     run.saving.lastMs = saving.savedMs({ nowMs, wallMs }, run);
     state.jobs.set(record.job, run);
   }

@@ -11,6 +11,8 @@ export function noteFailure(turn: Turn, worker: string, what: string): void {
   const before = quarantineOf(turn.state, worker, turn.nowMs);
   const recent = recentOf(turn.state, worker, turn.nowMs);
   failures.set(worker, [...recent, turn.nowMs].slice(-MOST_REMEMBERED));
+  // Workers come and go under ever new names.
+  for (const name of failures.keys()) if (recentOf(turn.state, name, turn.nowMs).length === 0) failures.delete(name);
   const reason = quarantineOf(turn.state, worker, turn.nowMs);
   if (before === '' && reason !== '') log(turn, 'warn', 'worker quarantined', { worker, reason, last: what });
 }

@@ -4,15 +4,29 @@ import { interruptMeasuring } from './preflights.js';
 import type { JobRun, Worker } from './state.js';
 import { send, type Turn } from './turn.js';
 
+/** Their names are stored with each generation, whose record has a bound. */
+export const MOST_ATTEMPTS_KEPT = 4_096;
+
 export function assign(turn: Turn, run: JobRun, worker: Worker): void {
   const { job, spec, bundle, output } = run.record;
   interruptMeasuring(worker);
   move(turn.state, worker, job);
   worker.facts = undefined;
   worker.holding = undefined;
-  const attempt = (run.attempts.get(worker.worker) ?? 0) + 1;
-  run.attempts.set(worker.worker, attempt);
+  const attempt = countAttempt(turn, run, worker.worker);
   send(turn, worker, { kind: 'load', job, spec, bundle, output, attempt });
+}
+
+/** The workers that had the job first, and do not have it now, are forgotten first. */
+function countAttempt({ state }: Turn, { attempts, record }: JobRun, name: string): number {
+  const attempt = (attempts.get(name) ?? 0) + 1;
+  attempts.delete(name);
+  attempts.set(name, attempt);
+  for (const known of attempts.keys()) {
+    if (attempts.size <= MOST_ATTEMPTS_KEPT) break;
+    if (state.workers.get(known)?.job !== record.job) attempts.delete(known);
+  }
+  return attempt;
 }
 
 /** It leaves its job in good order, see departure.ts. */

@@ -249,8 +249,15 @@ export function shardWritten(run: JobRun, { save: id, shard: facts }: Message<'s
   if (shard !== undefined) shard.facts ??= facts;
 }
 
-export function saveFailed(turn: Turn, run: JobRun, worker: Worker, message: Message<'saveFailed'>): void {
-  if (run.saving.save?.save === message.save) failSave(turn, run, `${worker.worker}: ${message.reason}`);
+/** What one fails at that others do by now, or have done, is no failure of the save: it may meet a folder that has its final name already. */
+export function saveFailed(turn: Turn, run: JobRun, { worker }: Worker, message: Message<'saveFailed'>): void {
+  const { save } = run.saving;
+  if (save?.save === message.save && isNeeded(save, worker)) failSave(turn, run, `${worker}: ${message.reason}`);
+}
+
+function isNeeded({ stage, shards, publisher }: Save, worker: string): boolean {
+  if (stage === 'writing') return shards.some(({ writer, facts }) => writer === worker && facts === undefined);
+  return stage === 'publishing' && publisher === worker;
 }
 
 /** It is whole and visible: what is left is to record it. */

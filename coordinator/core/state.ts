@@ -63,6 +63,8 @@ export interface CheckpointRecord {
 export interface CheckpointsRecord {
   readonly job: string;
   readonly checkpoints: readonly CheckpointRecord[];
+  /** Paths of those that were to be removed: some may be there still. */
+  readonly removing: readonly string[];
 }
 
 /** What etcd keeps of a worker, whether it is there or not. */
@@ -87,7 +89,7 @@ export interface GenerationRecord {
   readonly term: number;
   readonly committed: number;
   readonly roster: readonly Member[];
-  /** Engines that each worker has started for the job until then. */
+  /** Engines that each worker has started for the job until then; of the newest workers. */
   readonly attempts: Readonly<Record<string, number>>;
 }
 
@@ -269,7 +271,7 @@ export interface JobRun {
   readonly events: EventLog;
   /** Changed by job_logs.ts only. */
   readonly logs: JobLogs;
-  /** Engines that each worker was told to start for the job. */
+  /** Engines that each worker was told to start for the job; of the newest workers. */
   readonly attempts: Map<string, number>;
   /** Requests that wait for the end of the job to be stored. */
   readonly cancelRequests: string[];

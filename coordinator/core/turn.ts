@@ -10,6 +10,8 @@ type MessageBody = DistributiveOmit<CoordinatorMessage, 'term'>;
 
 /** Sequence numbers of a term begin at term * 2^26: later terms continue above whatever an earlier one has given out. */
 const EVENTS_PER_TERM = 2 ** 26;
+/** Checkpoints of a job whose removal the next leader sees to. */
+const MOST_REMOVING = 100;
 
 export interface Turn {
   readonly state: CoordinatorState;
@@ -98,8 +100,13 @@ function putRun(run: JobRun | undefined): readonly Put[] {
   return run === undefined ? [] : [{ kind: 'job', record: { ...run.record, spent: run.spent } }];
 }
 
-function putCheckpoints(job: string, checkpoints: readonly CheckpointRecord[]): readonly Put[] {
-  return checkpoints.length === 0 ? [] : [{ kind: 'checkpoints', record: { job, checkpoints } }];
+function putCheckpoints(
+  job: string,
+  checkpoints: readonly CheckpointRecord[],
+  removing: Iterable<string> = [],
+): readonly Put[] {
+  if (checkpoints.length === 0) return [];
+  return [{ kind: 'checkpoints', record: { job, checkpoints, removing: [...removing].slice(-MOST_REMOVING) } }];
 }
 
 function putsOf(state: CoordinatorState, pending: Pending): readonly Put[] {
@@ -119,7 +126,9 @@ function putsOf(state: CoordinatorState, pending: Pending): readonly Put[] {
     case 'progress':
     case 'facts':
       return putRun(state.jobs.get(pending.job));
-    case 'checkpoints':
-      return putCheckpoints(pending.job, state.jobs.get(pending.job)?.checkpoints ?? []);
+    case 'checkpoints': {
+      const run = state.jobs.get(pending.job);
+      return putCheckpoints(pending.job, run?.checkpoints ?? [], run?.saving.removing);
+    }
   }
 }

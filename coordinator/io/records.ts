@@ -72,6 +72,7 @@ const generationRecord = z.object({
 
 const checkpointsRecord = z.object({
   job: z.string(),
+  removing: z.array(z.string()).default([]),
   checkpoints: z.array(
     z.object({
       job: z.string(),

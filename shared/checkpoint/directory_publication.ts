@@ -3,6 +3,7 @@
  * a second one was told to take over. Each step is one rename, which either happens or is refused, and each looks at what is there
  * rather than at what it did before.
  */
+import { dirname } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { DamagedCheckpoint, StorageFailure } from './errors.js';
 import type { FileOperations } from './file_operations.js';
@@ -79,13 +80,19 @@ export class DirectoryPublication {
   }
 
   async #takeName(): Promise<void> {
-    const { draft, final, folder } = this.paths;
+    const { draft, final } = this.paths;
     if (this.#won || !(await this.#isReady())) return;
     if (!(await renamed(this.files, draft, final))) return;
     this.#won = true;
     this.#unsynced = true;
-    await syncFolder(this.files, folder);
+    await this.#syncName();
     this.#unsynced = false;
+  }
+
+  /** Whoever made the folder may have died before that was durable. */
+  async #syncName(): Promise<void> {
+    await syncFolder(this.files, this.paths.folder);
+    await syncFolder(this.files, dirname(this.paths.folder));
   }
 
   async #isReady(): Promise<boolean> {
@@ -111,7 +118,7 @@ export class DirectoryPublication {
 
   async #finish(checkpoint: VerifiedCheckpoint): Promise<VerifiedCheckpoint> {
     // Whoever gave it its name may have died before that was durable.
-    if (!this.#won) await syncFolder(this.files, this.paths.folder);
+    if (!this.#won) await this.#syncName();
     if (this.#aside !== undefined) await deleteFolder(this.files, this.#aside).catch(() => undefined);
     return checkpoint;
   }

@@ -112,6 +112,8 @@ export interface ListOptions {
 
 const pageEntries = 128;
 const maxMessageBytes = 64 * 1024 * 1024;
+/** So many fit a message however long they are: etcd takes requests of 1.5 MiB. */
+const longEntries = 40;
 const readAttempts = 3;
 const readRetryMs = 50;
 
@@ -369,9 +371,16 @@ export class EtcdClient {
     };
   }
 
-  #page(bytes: { key: Buffer; range_end?: Buffer }, revision: number | undefined, what: string) {
-    const request = { ...bytes, limit: pageEntries, ...(revision === undefined ? {} : { revision }) };
-    return this.#read(`read ${what}`, () => this.#etcd.kv.range(request, deadline(this.callTimeoutMs)));
+  async #page(bytes: { key: Buffer; range_end?: Buffer }, revision: number | undefined, what: string) {
+    const request = { ...bytes, ...(revision === undefined ? {} : { revision }) };
+    const read = (limit: number) =>
+      this.#read(`read ${what}`, () => this.#etcd.kv.range({ ...request, limit }, deadline(this.callTimeoutMs)));
+    try {
+      return await read(pageEntries);
+    } catch (error) {
+      if (!(error instanceof EtcdTooLarge)) throw error;
+      return read(longEntries);
+    }
   }
 
   /** Reads are safe to repeat, and the first after etcd restarted often meets the broken connection. */

@@ -65,6 +65,21 @@ export const double: Codec<number> = same((value, path) => {
   return value;
 });
 
+/** What can be added up and stored: JSON has no NaN and no infinities, and nobody could lead over a record that has null for them. */
+export const finite: Codec<number> = same((value, path) => {
+  const number = double.decode(value, path);
+  if (!Number.isFinite(number)) throw new WireError(path, 'must be finite');
+  return number;
+});
+
+const MOST_MS = 1e12;
+
+export const milliseconds: Codec<number> = same((value, path) => {
+  const ms = finite.decode(value, path);
+  if (ms < 0 || ms > MOST_MS) throw new WireError(path, `must be from 0 to ${MOST_MS}`);
+  return ms;
+});
+
 function checkedUint(value: unknown, max: number, path: string): number {
   const number = typeof value === 'string' && /^\d{1,20}$/.test(value) ? Number(value) : value;
   if (typeof number !== 'number' || !Number.isInteger(number) || number < 0) {

@@ -3,6 +3,7 @@ import {
   bool,
   choice,
   double,
+  finite,
   type Infer,
   int32,
   list,
@@ -227,7 +228,7 @@ export const nodeList = message({ nodes: list(node), timeMs: uint53 });
 export const auditReport = message({ job: id, steps: uint53, samplesLost: uint53, samplesRepeated: uint53 });
 export type AuditReport = Infer<typeof auditReport>;
 
-export const metrics = mapOf(double, 256);
+export const metrics = mapOf(finite, 256);
 
 export const jobEvent = union(
   'event',

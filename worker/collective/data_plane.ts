@@ -49,7 +49,7 @@ export type DataPlaneCommand =
       readonly bf16Bytes: number;
       readonly microbatches: number;
     }
-  /** Forget the job, its maps and its streams. The descriptors stay open; they are the daemon's. */
+  /** Forget the job, its maps and its streams. The descriptors stay open; they are the daemon's, which closes them when this is done. */
   | { readonly kind: 'close_job'; readonly job: string }
   /** From here on requests of this generation are served and made. `rank` is the own place in the roster. */
   | {
@@ -170,6 +170,8 @@ export interface DataPlane {
   /** Port of the Peer service. */
   readonly port: number;
   tell(command: DataPlaneCommand): void;
+  /** Resolves when everything that was told before is done, or the thread has ended: what it was told to forget it uses no more. */
+  obeyed(): Promise<void>;
   /** Ends the thread, its server and its streams; waits a bounded time. */
   close(): Promise<void>;
 }

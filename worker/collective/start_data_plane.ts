@@ -38,17 +38,20 @@ export function startDataPlane(options: DataPlaneOptions): Promise<DataPlane> {
   const workerData: ThreadOptions = { host, port, worker: name, incarnation, sameHost, credentials };
   // Without the daemon's own flags: some of them (--input-type) forbid a file to be run. Descriptors are closed by those who opened them.
   const worker = new Worker(threadFile(), { workerData, execArgv: [], trackUnmanagedFds: false });
+  let plane: ThreadedDataPlane | undefined;
   return new Promise((resolve, reject) => {
     worker.once('error', reject);
     worker.on('message', (message: FromThread) => {
       if (message.kind === 'log') options.log(message.level, message.line);
+      if (message.kind === 'obeyed') plane?.hasObeyed();
       if (message.kind !== 'event') return;
       if (message.event.kind === 'listening') {
         worker.off('error', reject);
         worker.on('error', options.onFailed ?? throwUncaught);
-        const plane = new ThreadedDataPlane(worker, message.event.port);
-        options.credentials?.onChange((next) => plane.replaceCredentials(next));
-        resolve(plane);
+        const started = new ThreadedDataPlane(worker, message.event.port);
+        plane = started;
+        options.credentials?.onChange((next) => started.replaceCredentials(next));
+        resolve(started);
       }
       options.onEvent(message.event);
     });
@@ -63,6 +66,9 @@ function throwUncaught(error: Error): void {
 
 class ThreadedDataPlane implements DataPlane {
   readonly #exited: Promise<void>;
+  #hasExited = false;
+  /** Those who wait until what they have told is done, in the order in which they are answered. */
+  #waiting: (() => void)[] = [];
 
   constructor(
     private readonly worker: Worker,
@@ -70,10 +76,24 @@ class ThreadedDataPlane implements DataPlane {
   ) {
     // From the beginning, because a thread that has died says so once.
     this.#exited = new Promise((resolve) => this.worker.once('exit', () => resolve()));
+    void this.#exited.then(() => {
+      this.#hasExited = true;
+      for (const resolve of this.#waiting.splice(0)) resolve();
+    });
   }
 
   tell(command: DataPlaneCommand): void {
     this.#post({ kind: 'command', command });
+  }
+
+  obeyed(): Promise<void> {
+    if (this.#hasExited) return Promise.resolve();
+    this.#post({ kind: 'say_when_obeyed' });
+    return new Promise((resolve) => this.#waiting.push(resolve));
+  }
+
+  hasObeyed(): void {
+    this.#waiting.shift()?.();
   }
 
   replaceCredentials(credentials: Credentials): void {

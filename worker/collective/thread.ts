@@ -152,6 +152,7 @@ const thread = new DataThread(options, (message) => port.postMessage(message));
 port.on('message', (message: ToThread) => {
   if (message.kind === 'command') thread.obey(message.command);
   else if (message.kind === 'credentials') thread.replaceCredentials(message.credentials);
+  else if (message.kind === 'say_when_obeyed') port.postMessage({ kind: 'obeyed' } satisfies FromThread);
   else {
     thread.shutDown();
     port.close();

@@ -17,9 +17,12 @@ export type ToThread =
   | { readonly kind: 'command'; readonly command: DataPlaneCommand }
   /** In the place of those before, for connections from now on. */
   | { readonly kind: 'credentials'; readonly credentials: Credentials }
+  /** Answered with `obeyed` when all that was posted before it is done. */
+  | { readonly kind: 'say_when_obeyed' }
   | { readonly kind: 'shut_down' };
 
 export type FromThread =
   | { readonly kind: 'event'; readonly event: DataPlaneEvent }
   | { readonly kind: 'log'; readonly level: 'info' | 'warn'; readonly line: string }
+  | { readonly kind: 'obeyed' }
   | { readonly kind: 'closed' };

@@ -253,6 +253,7 @@ export class Driver {
         for (const ms of SWEEPS_MS) setTimeout(() => this.#orphans.sweep(), ms).unref();
         this.dispatch({ kind: 'engine_exited', start, reason });
       },
+      unused: () => this.#options.dataPlane.obeyed(),
     });
     this.#engines.set(start, engine);
     const unwatch = bounds.watch(start, (message) => {

@@ -3,7 +3,9 @@ import { z } from 'zod';
 import type { EngineEvent } from '../core/engine_protocol.js';
 
 const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
-const ms = z.number().min(0);
+/** A third of a year: no time that is computed from such ones leaves the numbers. */
+const MOST_MS = 1e10;
+const ms = z.number().min(0).max(MOST_MS);
 /** More than any machine has; so that nothing that is computed from a length leaves the whole numbers. */
 const MOST_BYTES = 2 ** 44;
 const bytes = z.number().int().min(0).max(MOST_BYTES);

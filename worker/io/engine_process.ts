@@ -39,6 +39,11 @@ export interface EngineOptions {
   readonly onLines: (lines: readonly PrintedLine[]) => void;
   /** Called once, when the engine and all that it started are gone. */
   readonly onExit: (reason: string) => void;
+  /**
+   * Called after that. Resolves when no thread of the daemon uses the engine's memory any more: a descriptor that is closed before may be another file's
+   * by the time it is read or written.
+   */
+  readonly unused: () => Promise<void>;
 }
 
 function environmentOf({ environment, threads, place }: EngineOptions): Record<string, string> {
@@ -159,9 +164,9 @@ export class EngineProcess {
     this.#flush();
     this.#tellHeld();
     this.#options.onExit(reason);
-    this.exchange.close();
-    this.state.close();
-    this.snapshot.close();
+    void this.#options.unused().then(() => {
+      for (const memory of [this.exchange, this.state, this.snapshot]) memory.close();
+    });
   }
 
   #eventIn(line: string): EngineEvent {

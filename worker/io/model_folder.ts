@@ -27,7 +27,7 @@ export async function takeModel(from: string, path: string, sha256: string): Pro
     try {
       for await (const piece of source.createReadStream({ highWaterMark: PIECE_BYTES, autoClose: false })) {
         hash.update(piece);
-        await target.write(piece);
+        await target.writeFile(piece);
       }
       await target.sync();
     } finally {

@@ -73,8 +73,9 @@ export class LoneLeader {
   constructor(
     readonly record: JobRecord,
     saved: readonly CheckpointRecord[] = [],
+    removing: readonly string[] = [],
   ) {
-    const checkpoints = [{ job: record.job, checkpoints: saved }];
+    const checkpoints = [{ job: record.job, checkpoints: saved, removing }];
     const found = { jobs: [record], generations: [], checkpoints, nodes: [], accounts: undefined };
     this.happen({ kind: 'elected', term: 1, ...found });
   }

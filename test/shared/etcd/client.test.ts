@@ -67,6 +67,16 @@ test('two prefixes do not see each other', async () => {
   ]);
 });
 
+test('entries whose page would be longer than a message may be come in shorter pages', async () => {
+  const etcd3 = connectEtcd({ endpoints: [etcd.endpoint], prefix: '/large/', callTimeoutMs: 5000 });
+  open.push(etcd3);
+  const value = 'x'.repeat(1_200_000);
+  const names = Array.from({ length: 57 }, (_, index) => `k${String(index).padStart(3, '0')}`);
+  for (const name of names) await etcd3.put(name, value);
+  const { entries } = await etcd3.list({ kind: 'prefix', prefix: '' });
+  expect(entries.map(({ key }) => key)).toEqual(names);
+}, 20_000);
+
 test('a long list is read in pages at one revision, and one that is too long is an error', async () => {
   const etcd3 = client(etcd.endpoint, '/list/');
   const names = Array.from({ length: 300 }, (_, index) => `k${String(index).padStart(3, '0')}`);

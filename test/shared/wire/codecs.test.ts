@@ -155,6 +155,23 @@ describe('the wire', () => {
     expect(() => codec.decode({ message: 'constructor', term: '3' }, 'M')).toThrow('M: has no known message');
   });
 
+  it('refuses from a worker whatever cannot be added up and stored', () => {
+    const bad = [Number.NaN, Number.POSITIVE_INFINITY, 1e300, -1];
+    const step = { job: 'j', generation: 1, step: 0, loss: Number.NaN, weight: 0, consumed: Buffer.alloc(0) };
+    const times = { stepMs: 1, computeMs: 1, reduceMs: 1, applyMs: 1, dataMs: 1, gatherMs: 1 };
+    const decode = (change: object) => {
+      const stepCommitted = { ...step, ...times, pulledBytes: 0, skipped: false, ...change };
+      return session.workerMessage.decode({ message: 'stepCommitted', stepCommitted }, 'M');
+    };
+    expect(decode({})).toMatchObject({ kind: 'stepCommitted', loss: Number.NaN });
+    for (const time of Object.keys(times))
+      for (const ms of bad) expect(() => decode({ [time]: ms })).toThrow(WireError);
+    const evaluated = { job: 'j', committed: 1, metrics: { accuracy: Number.NaN } };
+    expect(() => session.workerMessage.decode({ message: 'evaluated', evaluated }, 'M')).toThrow(
+      'M.evaluated.metrics.accuracy: must be finite',
+    );
+  });
+
   it('leaves an absent optional field out', () => {
     const codec = message({ loss: optional(uint32) });
     expect(codec.encode({}, 'M')).toEqual({});

@@ -5,6 +5,9 @@ import { packageDefinition } from '../../../shared/wire/services.js';
 /** Characters of the shortest of the texts that the codecs bound. */
 const LEAST_BOUND = 16;
 
+/** Of the doubles. */
+const MAY_BE_INFINITE: ReadonlySet<string> = new Set(['loss', 'weight', 'gradNorm', 'grad_norm']);
+
 interface Field {
   readonly name: string;
   readonly label: string;
@@ -55,7 +58,7 @@ function scalar(type: string): fc.Arbitrary<unknown> {
     case 'TYPE_UINT64':
       return fc.oneof(fc.maxSafeNat(), fc.constant(Number.MAX_SAFE_INTEGER));
     case 'TYPE_DOUBLE':
-      return fc.double({ noNaN: true });
+      return fc.double({ noNaN: true, min: 0, max: 1e12 });
     case 'TYPE_BYTES':
       return fc.uint8Array({ maxLength: 32 }).map((bytes) => Buffer.from(bytes));
     default:
@@ -69,7 +72,7 @@ function oneValue(field: Field, owner: string): fc.Arbitrary<unknown> {
     return fc.constantFrom(...names.filter((name) => !name.endsWith('_UNSPECIFIED')));
   }
   if (field.type === 'TYPE_MESSAGE') return wireValues(resolve(field.typeName, owner));
-  return scalar(field.type);
+  return MAY_BE_INFINITE.has(field.name) ? fc.double({ noNaN: true }) : scalar(field.type);
 }
 
 function fieldValues(field: Field, owner: string): fc.Arbitrary<unknown> {

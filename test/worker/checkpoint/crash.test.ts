@@ -118,6 +118,24 @@ describe('a save whose process is killed at any file operation', () => {
     expect(published).toBe(1);
   });
 
+  it('leaves a folder in which what is saved next is safe from a loss of power, were it only just made', async () => {
+    const prepare = async (): Promise<MemoryDisk> => {
+      const disk = new MemoryDisk();
+      await disk.mkdir('/disk');
+      await disk.mkdir('/disk/checkpoints');
+      return disk.after(LOSSES['nothing is lost'] ?? randomLoss(Math.random));
+    };
+    for await (const { files, died } of deaths(prepare, save(FOLDER))) {
+      if (!(files instanceof MemoryDisk)) throw new Error('prepare makes a disk');
+      await newer.save(new Directory(FOLDER, files), { step: 200, save: 'again', shards: 3 });
+      const found = new Directory(
+        FOLDER,
+        files.after(LOSSES['all that was not synced is lost'] ?? randomLoss(Math.random)),
+      );
+      expect(await found.list(), died).toEqual(['step-000000200']);
+    }
+  });
+
   it('leaves a damaged checkpoint of the same step, the new one or none, and never the last good one lost', async () => {
     let first: VerifiedCheckpoint | undefined;
     const prepare = async (): Promise<MemoryDisk> => {

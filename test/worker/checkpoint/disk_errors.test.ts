@@ -18,15 +18,17 @@ afterAll(() => {
   newer.close();
 });
 
+let root: string;
 let folder: string;
 let storage: Directory;
 let first: VerifiedCheckpoint;
 beforeEach(async () => {
-  folder = mkdtempSync(join(tmpdir(), 'lockstep-errors-'));
+  root = mkdtempSync(join(tmpdir(), 'lockstep-errors-'));
+  folder = join(root, 'job-1');
   storage = new Directory(folder, realFiles);
   first = await older.save(storage, { step: 100, save: 'older', shards: 2 });
 });
-afterEach(() => rmSync(folder, { recursive: true }));
+afterEach(() => rmSync(root, { recursive: true }));
 
 function openDescriptors(): number {
   return readdirSync('/proc/self/fd').length;
@@ -53,7 +55,7 @@ describe('an error at any file operation of a save', () => {
       const failed = operations[at];
       if (outcome instanceof Error) {
         expect(outcome, failed).toBeInstanceOf(StorageFailure);
-        expect(outcome.message, failed).toMatch(new RegExp(`^cannot .*${folder}.*\\(${code}\\)$`));
+        expect(outcome.message, failed).toMatch(new RegExp(`^cannot .*${root}.*\\(${code}\\)$`));
         expect(outcome.message).not.toContain('\n');
         failures++;
       } else if (failed !== undefined && !failed.startsWith('close ')) {

@@ -1,3 +1,4 @@
+import { closeSync } from 'node:fs';
 import { setTimeout } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { ByteRange } from '../../../worker/checkpoint/checkpoints.js';
@@ -5,7 +6,7 @@ import type { DataPlaneEvent } from '../../../worker/collective/data_plane.js';
 import { MemoryFile } from '../../../worker/io/memory_file.js';
 import { FaultyProxy } from './faulty_proxy.js';
 import { partsOf, Restorer, stateImage } from './state_image.js';
-import { Cluster, type TestWorker } from './test_worker.js';
+import { Cluster, TestWorker } from './test_worker.js';
 
 const SHAPE = { elements: 1000, microbatches: 2 };
 /** Thirds of it are more than one piece of 4 MiB and end in odd places. */
@@ -39,6 +40,28 @@ function restorers(): readonly [Restorer, Restorer, Restorer] {
 function ownOf(rank: number): readonly ByteRange[] {
   return THIRDS.slice(rank, rank + 1);
 }
+
+it('a worker whose engine dies while a peer pulls its state lives on', async () => {
+  for (let round = 0; round < 5; round++) {
+    const [first, second] = cluster.begin(2, SHAPE);
+    if (first === undefined || second === undefined) throw new Error('two are needed');
+    const serving = MemoryFile.borrow(image.file.reopen());
+    const pulling = MemoryFile.create('pulled');
+    const named = { committed: 7, bytes: BYTES, sha256: image.sha256 };
+    first.tell({ kind: 'publish_state', job: first.job, ...named, fd: serving.fd });
+    second.tell({ kind: 'fetch_state', job: second.job, committed: 7, ranks: [0], fd: pulling.fd });
+    await expect.poll(() => pulling.size(), { interval: 1 }).toBe(BYTES);
+    for (const [worker, fd] of [[first, serving.fd] as const, [second, pulling.fd] as const]) {
+      worker.tell({ kind: 'close_job', job: worker.job });
+      await worker.plane.obeyed();
+      closeSync(fd);
+    }
+  }
+  await Promise.all(cluster.workers.map(({ plane }) => plane.obeyed()));
+  const alone = await TestWorker.start('alone', false);
+  await alone.close();
+  await alone.plane.obeyed();
+});
 
 describe('three workers that restore', () => {
   it('each get the thirds of the others, although one of them is late', async () => {

@@ -62,7 +62,7 @@ beforeEach(() => {
     python: '/no/such/python',
     gpu: 0,
     environment: {},
-    dataPlane: { port: 0, tell: () => {}, close: async () => {} },
+    dataPlane: { port: 0, tell: () => {}, obeyed: async () => {}, close: async () => {} },
     checkpoints: { tell: () => {}, close: async () => {} },
     bounds: new EngineBounds({ launch, scratch, groups: undefined }),
     code: new JobCode({ folders: new CodeFolders(root), fetch, log }),

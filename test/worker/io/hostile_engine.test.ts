@@ -1,5 +1,5 @@
 /** A real driver and real processes that are engines in nothing but name. */
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdtempSync, readdirSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
@@ -27,6 +27,8 @@ const log = createLogger('worker', 'w1', 'error');
 const sent: WorkerMessage[] = [];
 let root = '';
 let driver: Driver;
+/** The data plane has done what it was told. */
+let obeyed = Promise.resolve();
 
 class RecordingSession extends SessionClient {
   override send(message: WorkerMessage): void {
@@ -36,6 +38,7 @@ class RecordingSession extends SessionClient {
 
 beforeEach(() => {
   sent.length = 0;
+  obeyed = Promise.resolve();
   root = mkdtempSync(join(tmpdir(), 'lockstep-engine-'));
   const launch = { user: undefined, fileMaxBytes: undefined };
   const scratch = new ScratchFolders({ root: `${root}-scratch`, launch, maxBytes: undefined, alsoCleared: [], log });
@@ -46,7 +49,7 @@ beforeEach(() => {
     python: join(root, 'python'),
     gpu: 0,
     environment: {},
-    dataPlane: { port: 0, tell: () => {}, close: async () => {} },
+    dataPlane: { port: 0, tell: () => {}, obeyed: () => obeyed, close: async () => {} },
     checkpoints: { tell: () => {}, close: async () => {} },
     bounds: new EngineBounds({ launch, scratch, groups: undefined }),
     code: new JobCode({ folders: new CodeFolders(root), fetch: () => Promise.reject(new Error('no code')), log }),
@@ -107,6 +110,11 @@ it.each<[string, string, string | RegExp]>([
     'start()\nsay("evaluated", id=1, metrics={str(i): 1 for i in range(257)})\ntime.sleep(60)',
     /metrics: more than 256 metrics/,
   ],
+  [
+    'that it took longer than there is time',
+    'start()\nsay("snapshot_taken", id=1, bytes=0, copy_ms=1e300)\ntime.sleep(60)',
+    /copy_ms: Too big/,
+  ],
   ['nothing more', 'start()\nos.close(4)\ntime.sleep(60)', 'the engine has closed its control pipe'],
   [
     'that the memory cannot be cut off',
@@ -134,4 +142,31 @@ it('what was printed without the end of a line just before a failure is not lost
   await vi.waitFor(() => expect(sent.map(({ kind }) => kind)).toContain('engineFailed'), { timeout: 10_000 });
   const printed = sent.flatMap((message) => (message.kind === 'logLines' ? message.lines.map(({ text }) => text) : []));
   expect(printed.toSorted()).toEqual(['half', 'other half', 'whole']);
+});
+
+/** Of the memory of engines that this process has open. */
+function openMemories(): number {
+  const targets = readdirSync('/proc/self/fd').map((fd) => {
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`);
+    } catch {
+      return ''; // That of the listing itself.
+    }
+  });
+  return targets.filter((target) => /^\/memfd:lockstep-(exchange|state|snapshot) /.test(target)).length;
+}
+
+it('the memory of an engine that has died is closed when the data plane uses it no more, and not before', async () => {
+  const before = openMemories();
+  let letGo: () => void = () => {};
+  obeyed = new Promise((resolve) => {
+    letGo = resolve;
+  });
+  run('start()\nos.kill(os.getpid(), 9)', 1);
+  await vi.waitFor(() => expect(sent).not.toEqual([]), { timeout: 10_000, interval: 5 });
+  expect(driver.hasEngine(1)).toBe(false);
+  await new Promise((resolve) => setImmediate(resolve));
+  expect(openMemories()).toBe(before + 3);
+  letGo();
+  await vi.waitFor(() => expect(openMemories()).toBe(before), { timeout: 5_000, interval: 5 });
 });
