@@ -8,6 +8,7 @@ import { jobKey, leaderKey } from '../../../shared/etcd/keys.js';
 import { readLeader } from '../../../shared/etcd/leader_watch.js';
 import { type EtcdServer, startEtcd } from '../../etcd_server.js';
 import { FaultProxy } from '../../shared/etcd/fault_proxy.js';
+import { timed } from '../../timed.js';
 
 const ttlSeconds = 2;
 const stepDownMs = (ttlSeconds * 1000 * 2) / 3;
@@ -127,7 +128,7 @@ test('a leader cut off from etcd steps down by itself before another leads, and 
   expect(a.term()).toBeUndefined();
 });
 
-test('a leader that dies is followed within the TTL and a second', async () => {
+test('a leader that dies is followed within the TTL and a second', timed, async () => {
   const a = candidate('a', { client: proxied });
   await leads(a);
   const b = candidate('b');
@@ -224,7 +225,7 @@ test('a campaign whose answer was lost finds its own key and leads once', async 
   deaf.close();
 });
 
-test('news of a holder that is gone already do not keep a candidate from leading', async () => {
+test('news of a holder that is gone already do not keep a candidate from leading', timed, async () => {
   class SlowClient extends EtcdClient {
     transactions = 0;
     override async transact(transaction: Transaction, timeoutMs?: number) {
@@ -286,7 +287,7 @@ test('after etcd was gone for long one leads again, without waiting for the old 
   expect(pair.filter((election) => election.term() !== undefined)).toHaveLength(1);
 });
 
-test('resigning ends within a bound when etcd is gone', async () => {
+test('resigning ends within a bound when etcd is gone', timed, async () => {
   const a = candidate('a', { client: proxied });
   await leads(a);
   proxy.loseAll();

@@ -8,6 +8,7 @@ import { listObjects, listUploads } from '../../../shared/checkpoint/s3_objects.
 import type { S3Options } from '../../../shared/checkpoint/s3_options.js';
 import type { Storage } from '../../../shared/checkpoint/storage.js';
 import { verifyCheckpoint, verifyIn } from '../../../shared/checkpoint/verify.js';
+import { timed } from '../../timed.js';
 import { restored, StateMemory } from '../../worker/checkpoint/saving.js';
 import { FaultyStore, type StoreRequest } from './faulty_store.js';
 import { imageOf, SOME_TENSORS } from './images.js';
@@ -249,7 +250,7 @@ describe('a store that is faulty', () => {
     await expect(newer.save(storage(), SAVE)).resolves.toBeDefined();
   });
 
-  it('and never answers fails the save in bounded time', async () => {
+  it('and never answers fails the save in bounded time', timed, async () => {
     store.faultWith(() => ({ kind: 'hang' }));
     const startMs = performance.now();
     await expect(newer.save(storage({ requestTimeoutMs: 100, attempts: 2 }), SAVE)).rejects.toThrow(
@@ -258,7 +259,7 @@ describe('a store that is faulty', () => {
     expect(performance.now() - startMs).toBeLessThan(5000);
   });
 
-  it('and never answers does not hold up an act that is stopped', async () => {
+  it('and never answers does not hold up an act that is stopped', timed, async () => {
     store.faultWith(() => ({ kind: 'hang' }));
     const controller = new AbortController();
     const act = verifyIn(storage({}, controller.signal), 'step-000000200');

@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { headerBytes, parseImageHeader } from '../../../shared/checkpoint/image_header.js';
 import { cutIntoRuns, shardHeader, tensorsOf } from '../../../shared/checkpoint/shard_plan.js';
 import { readSafetensors } from '../../system/safetensors_file.js';
+import { timed } from '../../timed.js';
 import { headerOf, imageOf, SOME_TENSORS } from './images.js';
 
 const sized = (elements: readonly number[]) =>
@@ -100,7 +101,7 @@ describe('cutting an image into shards', () => {
     expect(parsed.bytes - parsed.dataAt).toBe(runs[1]?.length);
   });
 
-  it('is quick with 20,000 tensors', () => {
+  it('is quick with 20,000 tensors', timed, () => {
     const header = sized(Array.from({ length: 20_000 }, (_, index) => (index * 7919) % 1000));
     const startMs = performance.now();
     cutIntoRuns(header, 64);

@@ -12,6 +12,7 @@ import {
   EtcdUnexpected,
 } from '../../../shared/etcd/errors.js';
 import { type EtcdServer, startEtcd } from '../../etcd_server.js';
+import { timed } from '../../timed.js';
 import { FaultProxy } from './fault_proxy.js';
 
 let etcd: EtcdServer;
@@ -98,20 +99,24 @@ test('a host that refuses connections is unavailable', async () => {
   await proxy.stop();
 });
 
-test('a host that says nothing times out at the deadline, and the next call takes a new connection', async () => {
-  const proxy = await FaultProxy.start(etcd.port);
-  const etcd3 = client(proxy.endpoint);
-  await etcd3.put('a', '1');
-  // Another client of the same process must not keep the dead connection in use.
-  await client(proxy.endpoint).get('a');
-  proxy.loseAll();
-  const startedMs = performance.now();
-  await expect(etcd3.put('a', '2')).rejects.toThrow(EtcdTimedOut);
-  expect(performance.now() - startedMs).toBeLessThan(1500);
-  proxy.pass();
-  await etcd3.put('a', '3');
-  await proxy.stop();
-});
+test(
+  'a host that says nothing times out at the deadline, and the next call takes a new connection',
+  timed,
+  async () => {
+    const proxy = await FaultProxy.start(etcd.port);
+    const etcd3 = client(proxy.endpoint);
+    await etcd3.put('a', '1');
+    // Another client of the same process must not keep the dead connection in use.
+    await client(proxy.endpoint).get('a');
+    proxy.loseAll();
+    const startedMs = performance.now();
+    await expect(etcd3.put('a', '2')).rejects.toThrow(EtcdTimedOut);
+    expect(performance.now() - startedMs).toBeLessThan(1500);
+    proxy.pass();
+    await etcd3.put('a', '3');
+    await proxy.stop();
+  },
+);
 
 test('what etcd refuses has a class of its own', async () => {
   const etcd3 = client();
@@ -141,7 +146,7 @@ test('a watch from a compacted revision says so', async () => {
   await expect(etcd3.list({ kind: 'key', key: 'watched' }, { revision: 1 })).rejects.toThrow(EtcdCompacted);
 });
 
-test('a restarted etcd is used again at once, not after an open circuit', async () => {
+test('a restarted etcd is used again at once, not after an open circuit', timed, async () => {
   const etcd3 = client();
   await etcd3.put('kept', 'yes');
   await etcd.kill();

@@ -11,6 +11,7 @@ import type { CheckpointCommand } from '../../../worker/checkpoint/checkpoints.j
 import type { MemoryFile } from '../../../worker/io/memory_file.js';
 import { FaultyStore } from '../../shared/checkpoint/faulty_store.js';
 import { type Image, imageOf, SOME_TENSORS } from '../../shared/checkpoint/images.js';
+import { timed } from '../../timed.js';
 import { ensureBuilt } from '../built_threads.js';
 import { DESCRIPTION, memoryOf, reopened, TestThread } from './test_thread.js';
 
@@ -213,7 +214,7 @@ describe('the checkpoint thread', () => {
     memory.close();
   });
 
-  it('reports that a restore goes on, while a slow store answers', async () => {
+  it('reports that a restore goes on, while a slow store answers', timed, async () => {
     const store = await FaultyStore.start();
     const own = new TestThread({ s3: store.options() });
     const published = await new Saving(image, 's3://bucket/job-1', own).save(2);

@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { createInterface } from 'node:readline';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { MemoryFile } from '../../../worker/io/memory_file.js';
+import { timed } from '../../timed.js';
 import { repository } from '../built_threads.js';
 import { FaultyProxy } from './faulty_proxy.js';
 import { stateImage } from './state_image.js';
@@ -62,7 +63,7 @@ describe('a faulty link', () => {
 });
 
 describe('a dead peer', () => {
-  it('is reported within 500 ms of its SIGKILL, once', async () => {
+  it('is reported within 500 ms of its SIGKILL, once', timed, async () => {
     const shape = { elements: 100_000, microbatches: 2 };
     const [first] = three(cluster.open(3, shape));
     const child = spawn('node', ['--input-type=module', '-e', CHILD], { stdio: ['ignore', 'pipe', 'inherit'] });

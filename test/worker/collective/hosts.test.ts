@@ -2,6 +2,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { BUCKET_BYTES } from '../../../worker/collective/segments.js';
+import { timed } from '../../timed.js';
 import { FaultyProxy } from './faulty_proxy.js';
 import { bitsOf, Cluster, Gradients, type Placement, placementsFor, reduceOn, type TestWorker } from './test_worker.js';
 
@@ -157,7 +158,7 @@ describe('two workers on each of two hosts', () => {
       into: 3 / 2,
       out: 3 / 2,
     },
-  ])('send $name once over the network', async ({ placements, into, out }) => {
+  ])('send $name once over the network', timed, async ({ placements, into, out }) => {
     const microbatches = placements.reduce((sum, { node }) => sum + node.length, 0);
     const shape = { elements: 2_500_000, microbatches };
     const all = cluster.open(4, shape);

@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { probePeer } from '../../../worker/collective/probe_peer.js';
 import { engineProblemOf, probeEngine } from '../../../worker/io/engine_probe.js';
 import { measure } from '../../../worker/io/preflight.js';
+import { timed } from '../../timed.js';
 import { repository } from '../built_threads.js';
 import { TestWorker } from '../collective/test_worker.js';
 
@@ -103,7 +104,7 @@ describe('a measurement', () => {
     expect(found.startMs).toBe(0);
   });
 
-  it('of a peer that accepts and never answers ends after five seconds', async () => {
+  it('of a peer that accepts and never answers ends after five seconds', timed, async () => {
     const mute = createServer().listen(0, '127.0.0.1');
     await new Promise((listening) => mute.once('listening', listening));
     const address = mute.address();
