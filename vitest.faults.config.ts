@@ -7,6 +7,7 @@ export default defineConfig({
     testTimeout: 600_000,
     env: { CUDA_VISIBLE_DEVICES: '' },
     hookTimeout: 300_000,
+    setupFiles: ['test/patience.ts'],
     // One at a time: clusters that share two cores would measure each other.
     fileParallelism: false,
   },

@@ -217,9 +217,9 @@ it('a page gets what happens', async () => {
   const socket = await watching('a', messages);
   addStep(run, 0);
   dashboard.publish('a');
-  await vi.waitFor(() =>
-    expect(messages.at(-1)).toMatchObject({ kind: 'job_delta', data: { series: { columns: { step: [0] } } } }),
-  );
+  const ofStep = { kind: 'job_delta', data: { series: { columns: { step: [0] } } } };
+  await vi.waitFor(() => expect(messages).toContainEqual(expect.objectContaining({ kind: 'job_delta' })), 10_000);
+  expect(messages.find(({ kind }) => kind === 'job_delta')).toMatchObject(ofStep);
   socket.terminate();
 });
 
