@@ -22,8 +22,15 @@ type Message<K extends WorkerMessage['kind']> = Extract<WorkerMessage, { kind: K
 
 const CRASH_BACKOFF_MS = 500;
 
+/** So many restarts of one worker are remembered. */
+const MOST_DISPLACED = 16;
+
 export function hello(turn: Turn, session: string, message: Message<'hello'>): void {
   const known = turn.state.workers.get(message.worker);
+  if (known?.displaced.includes(message.incarnation)) {
+    refuseNamesake(turn, session, known);
+    return;
+  }
   if (known !== undefined && known.session !== session) {
     const reason = known.incarnation === message.incarnation ? 'it opened a new session' : 'it was restarted';
     dropSession(turn, known, reason);
@@ -56,6 +63,7 @@ export function hello(turn: Turn, session: string, message: Message<'hello'>): v
     measureDue: false,
     measuringUntilMs: undefined,
     peersTold: 0,
+    displaced: displacedBy(known, message.incarnation),
   };
   enter(turn.state, worker);
   turn.state.sessions.set(session, worker.worker);
@@ -74,6 +82,18 @@ export function hello(turn: Turn, session: string, message: Message<'hello'>): v
   measureIdle(turn);
   if (known !== undefined) settleJobOf(turn, known);
   settleJobOf(turn, worker);
+}
+
+function displacedBy(known: Worker | undefined, incarnation: string): readonly string[] {
+  if (known === undefined) return [];
+  if (known.incarnation === incarnation) return known.displaced;
+  return [...known.displaced, known.incarnation].slice(-MOST_DISPLACED);
+}
+
+/** Two daemons with one name would take it from each other for ever, and the job with it: the newer one keeps it. */
+function refuseNamesake(turn: Turn, session: string, { worker, host, pid }: Worker): void {
+  const reason = `another daemon with the name ${worker} runs on ${host} (process ${pid}): give each its own`;
+  turn.commands.push({ kind: 'close_session', session, reason });
 }
 
 /** What a returning worker holds is compared with what the jobs are now. */

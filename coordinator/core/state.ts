@@ -135,6 +135,8 @@ export interface Worker {
   measuringUntilMs: number | undefined;
   /** How many peers it was told to pull test bytes from. */
   peersTold: number;
+  /** Incarnations of the same name whose place it has taken, the newest last. One that says hello after that is another daemon. */
+  readonly displaced: readonly string[];
 }
 
 /** What is known of a worker's pre-flight. Changed by preflights.ts only. */

@@ -29,6 +29,6 @@ export function knownWorker(name: string, job: string | undefined): Worker {
     measures: false,
     measureDue: false,
     measuringUntilMs: undefined,
-    peersTold: 0,
+    ...{ peersTold: 0, displaced: [] },
   };
 }
