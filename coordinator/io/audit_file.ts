@@ -95,10 +95,11 @@ export class AuditFile {
   /** The file that is full becomes <name>.1. If this fails it is tried again, and what is open stays so. */
   async #beginAnother(): Promise<void> {
     await renameFile(this.path, `${this.path}.1`).catch(ifNotMissing);
-    const next = await openFile(this.path, 'a', OWNER_ONLY);
-    await closeFile(this.#fd);
-    this.#fd = next;
+    const full = this.#fd;
+    this.#fd = await openFile(this.path, 'a', OWNER_ONLY);
     this.#bytes = 0;
+    // Last: a disk that fails at it must not have the new file take the place of the full one.
+    await closeFile(full);
   }
 
   #fails(reason: string): void {

@@ -7,6 +7,7 @@ import { type AnyCall, type AnyHandler, handlersOf, implementationOf } from '../
 import type { AuditTrail } from './audit_log.js';
 import { PERMISSIONS, type Permission } from './permissions.js';
 import { type Refusal, refusal } from './refusal.js';
+import { RefusalNotes } from './refusal_notes.js';
 
 /** Of each thing that an audit entry names. */
 const MOST_CHARACTERS = 256;
@@ -24,12 +25,13 @@ export function guarded(
   options: GuardOptions,
 ): UntypedServiceImplementation {
   const handlers = new Map(handlersOf(implementation));
+  const notes = new RefusalNotes(options.audit);
   for (const { path, originalName = '' } of Object.values(service)) {
     const call = nameOf(path);
     const permission = PERMISSIONS[call];
     const handle = handlers.get(originalName);
     if (permission === undefined || handle === undefined) throw new Error(`${call} is not in the table of permissions`);
-    handlers.set(originalName, guardedHandler(call, permission, handle, options));
+    handlers.set(originalName, guardedHandler(call, permission, handle, { ...options, notes }));
   }
   return implementationOf(handlers);
 }
@@ -43,13 +45,13 @@ function guardedHandler(
   name: string,
   permission: Permission,
   handle: AnyHandler,
-  { secured, audit }: GuardOptions,
+  { secured, audit, notes }: GuardOptions & { readonly notes: RefusalNotes },
 ): AnyHandler {
   return (call, reply) => {
     const caller = callerOf(call);
     const who = caller === undefined ? (secured ? 'nobody' : 'local') : described(caller);
     const note = (outcome: string, reason?: string, answer?: unknown): void =>
-      audit.record({
+      (outcome === 'OK' ? audit : notes).record({
         who,
         from: call.getPeer(),
         call: name,

@@ -14,6 +14,7 @@ import type { Logger } from '../../shared/logger.js';
 import { WireError } from '../../shared/wire/codec.js';
 import * as wire from '../../shared/wire/identity.js';
 import { JoinClient } from '../../shared/wire/services.js';
+import { Allowance, type Allowed } from './allowance.js';
 import type { AuditEntry, AuditTrail } from './audit_log.js';
 import type { JoinTokens } from './join_tokens.js';
 import { type Refusal, Refused, refusal, refused } from './refusal.js';
@@ -27,9 +28,8 @@ const REQUEST_MS = 10_000;
 /** Of a connection; whoever had it opens another one. */
 const MOST_AGE_MS = 30_000;
 const IDLE_MS = 10_000;
-/** Attempts, of everybody together: so many at once, and then one in each such time. */
-const MOST_AT_ONCE = 10;
-const NEXT_MS = 1_000;
+/** Attempts, of everybody together. */
+const ALLOWED: Allowed = { atOnce: 10, everyMs: 1_000 };
 const CERTIFICATE_DAYS = 90;
 
 export interface JoinServiceOptions {
@@ -63,21 +63,18 @@ interface Attempt {
 }
 
 export class JoinService {
-  readonly #nowMs: () => number;
-  #attempts = MOST_AT_ONCE;
-  #countedMs: number;
+  readonly #attempts: Allowance;
   /** Attempts that were not looked at, and of which no entry says so yet. */
   #unseen = 0;
 
   constructor(private readonly options: JoinServiceOptions) {
-    this.#nowMs = options.nowMs ?? (() => performance.now());
-    this.#countedMs = this.#nowMs();
+    this.#attempts = new Allowance(ALLOWED, options.nowMs ?? (() => performance.now()));
   }
 
   get implementation(): UntypedServiceImplementation {
     return {
       join: (call: ServerUnaryCall<unknown, unknown>, reply: sendUnaryData<unknown>) => {
-        if (!this.#mayTry()) {
+        if (!this.#attempts.take()) {
           const refused = refusal(status.RESOURCE_EXHAUSTED, 'too many attempts to join; try again in a while');
           this.#noteUnseen(call, refused);
           reply(refused, null);
@@ -126,15 +123,6 @@ export class JoinService {
     }
   }
 
-  #mayTry(): boolean {
-    const passed = Math.floor((this.#nowMs() - this.#countedMs) / NEXT_MS);
-    this.#countedMs += passed * NEXT_MS;
-    this.#attempts = Math.min(MOST_AT_ONCE, this.#attempts + passed);
-    if (this.#attempts === 0) return false;
-    this.#attempts -= 1;
-    return true;
-  }
-
   /** One entry for all of them in such a time: a flood must not fill the log. */
   #noteUnseen(call: ServerUnaryCall<unknown, unknown>, refused: Refusal): void {
     this.#unseen += 1;
@@ -143,7 +131,7 @@ export class JoinService {
       this.#record(call, { attempts: String(this.#unseen) }, refused);
       this.#unseen = 0;
     };
-    setTimeout(note, NEXT_MS).unref();
+    setTimeout(note, ALLOWED.everyMs).unref();
   }
 
   #note(call: ServerUnaryCall<unknown, unknown>, { worker, certificate }: Attempt, refused?: Refusal): void {
