@@ -189,7 +189,9 @@ afterEach(async ({ task }) => {
 
 async function showJournals(): Promise<void> {
   for (const machine of machines.values()) {
-    console.error((await machine.run('journalctl', '--no-pager', '-o', 'short-precise')).out.slice(-10_000));
+    // etcd says so much of a member that is cut off that nothing else would be seen.
+    const units = ROLES.filter((role) => role !== 'etcd').flatMap((role) => ['-u', `lockstep-${role}`]);
+    console.error((await machine.run('journalctl', '--no-pager', '-o', 'short-precise', ...units)).out.slice(-40_000));
   }
 }
 
