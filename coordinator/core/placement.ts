@@ -28,7 +28,7 @@ export interface PlacedJob {
   readonly submittedMs: number;
   readonly workersMin: number;
   readonly workersMax: number;
-  /** Workers that it has, or that are on their way to it. */
+  /** Workers that it has, or that are on their way to it; those that came last are the last. */
   readonly held: readonly string[];
   /** It was running, and what it lacks it has lost. */
   readonly short: boolean;
@@ -134,6 +134,7 @@ class Placing {
   }
 
   place(): Placement {
+    for (const job of this.#running()) this.#trim(job);
     const queues = this.#queues();
     for (let next = this.#next(queues); next !== undefined; next = this.#next(queues)) {
       if (!this.#sentAway.has(next.job)) this.#serve(next);
@@ -143,6 +144,13 @@ class Placing {
     for (const { job } of queues.flat()) this.#waits.set(job, `waits behind ${MOST_TRIED} jobs that cannot start`);
     this.#grow();
     return { decisions: this.#decisions, waits: this.#waits };
+  }
+
+  /** A worker that was lost has come back, and another one has its place. */
+  #trim(job: PlacedJob): void {
+    for (const worker of job.held.slice(job.workersMax)) {
+      this.#take(job, worker, `the job has its ${plural(job.workersMax, 'worker')} without it`);
+    }
   }
 
   /** Jobs without their minimum, those of each user in order: what one user has got lately decides between users only. */
@@ -334,9 +342,12 @@ class Placing {
   }
 
   #withdraw(from: PlacedJob, worker: string, forWhom: PlacedJob): void {
+    this.#take(from, worker, `job ${forWhom.job} waits for it`);
+  }
+
+  #take(from: PlacedJob, worker: string, reason: string): void {
     this.#held.get(from.job)?.delete(worker);
     this.#count(from.user, -1);
-    const reason = `job ${forWhom.job} waits for it`;
     this.#decisions.push({ kind: 'withdraw', job: from.job, worker, reason });
   }
 

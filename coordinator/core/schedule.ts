@@ -25,6 +25,8 @@ export function scheduleByTime(turn: Turn): void {
 export function schedule(turn: Turn): void {
   turn.state.scheduledMs = turn.nowMs;
   const open = [...turn.state.jobs.values()].filter((run) => !isTerminal(run.record.state) && !run.ending);
+  // Whose workers are about to say that they are there is given no others in their place, and nobody's share is known yet.
+  if (open.some(({ formation }) => formation.kind === 'adopting')) return;
   const { scheduling } = turn.state.settings;
   for (const run of open) if (hasReturned(turn, run)) run.sentAway = undefined;
   const jobless = assignedTo(turn.state, undefined).map((worker) => ({ worker, bar: barOf(turn, worker) }));
