@@ -129,6 +129,9 @@ function requirementOf({ record, refused, crashes }: JobRun): string {
 function misfit(turn: Turn, run: JobRun, name: string): string | undefined {
   const worker = turn.state.workers.get(name);
   if (worker === undefined) return 'it is gone';
+  // Of one that has a job: taken away from there it would be of no use to another.
+  const bar = barOf(turn, worker);
+  if (bar !== undefined) return bar;
   const refused = run.refused.get(name);
   if (refused !== undefined) return refused;
   const crash = run.crashes.get(name);

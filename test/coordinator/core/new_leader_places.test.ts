@@ -9,7 +9,15 @@ const HEALTH = { enginePid: 7, microbatchMs: 0, restoredPieces: 0, loopDelayMs: 
 const SPEC = ['workers: {min: 2, max: 2}'];
 
 function member(worker: string, lo: number): Member {
-  return { worker, incarnation: `${worker}#1`, peerAddress: `${worker}:1`, lo, length: 2, heals: false, engineStart: 1 };
+  return {
+    worker,
+    incarnation: `${worker}#1`,
+    peerAddress: `${worker}:1`,
+    lo,
+    length: 2,
+    heals: false,
+    engineStart: 1,
+  };
 }
 
 /** The job has two workers by what etcd says; the leader is new, and has heard of nobody yet. */
