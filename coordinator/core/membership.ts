@@ -160,8 +160,11 @@ function differenceOf(run: JobRun, facts: EngineFacts): string | undefined {
 function isWelcome(turn: Turn, run: JobRun, worker: Worker, facts: EngineFacts): boolean {
   if (run.record.facts === null) adoptFacts(turn, run, facts);
   const difference = differenceOf(run, facts);
-  if (difference === undefined) return true;
-  run.refused.set(worker.worker, difference);
+  if (difference === undefined) {
+    run.refused.delete(worker.worker);
+    return true;
+  }
+  run.refused.set(worker.worker, { incarnation: worker.incarnation, reason: difference });
   emit(turn, run, { kind: 'workerRefused', worker: worker.worker, reason: difference });
   release(turn, worker, difference);
   return false;

@@ -133,7 +133,7 @@ function misfit(turn: Turn, run: JobRun, name: string): string | undefined {
   const bar = barOf(turn, worker);
   if (bar !== undefined) return bar;
   const refused = run.refused.get(name);
-  if (refused !== undefined) return refused;
+  if (refused?.incarnation === worker.incarnation) return refused.reason;
   const crash = run.crashes.get(name);
   if (crash !== undefined && turn.nowMs < crash.retryMs) return 'its engine has crashed, and is tried again soon';
   return lackOf(run.record.spec, worker.machine);
