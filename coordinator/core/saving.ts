@@ -418,7 +418,7 @@ function keepWithdrawn(turn: Turn, run: JobRun): void {
 export function saveBeforeLeaving(turn: Turn, run: JobRun, worker: Worker): boolean {
   const { spec, progress } = run.record;
   const wanted = spec.checkpointEvery > 0 || spec.checkpointMinutes > 0;
-  if (!wanted || run.ending || worker.facts === undefined || progress.committed >= totalSteps(run)) return false;
+  if (!wanted || run.ending || worker.facts === undefined) return false;
   if (progress.committed === 0 || worker.committed === 0 || worker.healing) return false;
   if (run.saving.save !== undefined && run.saving.save.stage !== 'collecting') return true;
   run.saving.asked = { at: 0, deadlineMs: turn.nowMs + turn.state.settings.askMs };

@@ -140,3 +140,25 @@ it('and goes at its deadline, or has gone when it comes back without its job', (
   gone.later(100);
   expect(gone.state.drains.size).toBe(0);
 });
+
+it('the state after the last step is saved, too, when the worker has to go before the model is written', () => {
+  const leader = new LoneLeader(jobRecord(['checkpoint: {every: 5}', 'workers: {min: 1}'], { facts: FACTS }));
+  leader.begin('w1');
+  for (let step = 0; step < 9; step++) leader.say('w1', stepReport(step));
+  leader.say('w1', { kind: 'heartbeat', committed: 9, ...HEALTH });
+  leader.say('w1', { kind: 'digestReported', job: 'j', committed: 9, weights: 'w', state: 's' });
+  expect(leader.run.finishing).toBeDefined();
+  const told = sent(leader.say('w1', { kind: 'leaving' }));
+  expect(told).toContain('w1 takeSnapshot');
+  expect(told).not.toContain('w1 unload');
+  snapshot(leader, 9);
+  expect(saved(leader, '1-1', 9)).toContain('w1 unload');
+  leader.happen({ kind: 'session_closed', session: 'w1', reason: 'gone' });
+  leader.hello('w2');
+  leader.loaded('w2');
+  leader.prepared('w2', leader.run.generation);
+  leader.stored();
+  expect(leader.run.formation).toMatchObject({ kind: 'started', record: { committed: 9 }, restores: { committed: 9 } });
+  const digest = { kind: 'digestReported', job: 'j', committed: 9, weights: 'w', state: 's' } as const;
+  expect(sent(leader.say('w2', digest))).toContain('w2 finish');
+});
