@@ -178,11 +178,12 @@ class Placing {
   }
 
   #next(queues: PlacedJob[][]): PlacedJob | undefined {
-    const heads = queues.flatMap((queue) => queue[0] ?? []);
-    if (heads.length === 0) return undefined;
-    const first = heads.reduce((best, job) => (this.#compare(job, best) < 0 ? job : best));
-    queues.find((queue) => queue[0] === first)?.shift();
-    return first;
+    let first: PlacedJob[] | undefined;
+    for (const queue of queues) {
+      const [best, job] = [first?.[0], queue[0]];
+      if (job !== undefined && (best === undefined || this.#compare(job, best) < 0)) first = queue;
+    }
+    return first?.shift();
   }
 
   #count(user: string, workers: number): void {
