@@ -139,6 +139,9 @@ function askIfDue(turn: Turn, run: JobRun): void {
     failed(turn, run, asked.at, `no snapshot was taken: ${why}`, saving.cancels.splice(0));
     return;
   }
+  // As whoever asks for it now is told: it may be long until there is something to save.
+  if (run.formation.kind === 'gathering')
+    refuseCancels(turn, saving.cancels.splice(0), 'the job is not training any more');
   if (run.formation.kind !== 'started' || run.formation.restores !== undefined) return;
   const periodMs = record.spec.checkpointMinutes * MINUTE_MS;
   const due = saving.cancels.length > 0 || (periodMs > 0 && turn.nowMs - saving.lastMs >= periodMs);

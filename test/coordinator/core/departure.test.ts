@@ -162,3 +162,17 @@ it('the state after the last step is saved, too, when the worker has to go befor
   const digest = { kind: 'digestReported', job: 'j', committed: 9, weights: 'w', state: 's' } as const;
   expect(sent(leader.say('w2', digest))).toContain('w2 finish');
 });
+
+it('a cancel that waits for the save after this one is refused when nobody is left to save anything', () => {
+  const leader = new LoneLeader(jobRecord(['checkpoint: {every: 5}', 'workers: {min: 1}'], { facts: FACTS }));
+  leader.begin('w1');
+  for (let step = 0; step < 6; step++) leader.say('w1', stepReport(step));
+  snapshot(leader, 5);
+  leader.happen({ kind: 'cancel', request: 'c', job: 'j', checkpoint: true });
+  leader.happen({ kind: 'session_closed', session: 'w1', reason: 'gone' });
+  leader.later(200);
+  const message = 'the checkpoint failed, so the job was not cancelled: the job is not training any more';
+  const refusal = { kind: 'reply_error', request: 'c', code: 'save_failed', message };
+  expect(leader.commands).toContainEqual(refusal);
+  expect(leader.run.saving.cancels).toEqual([]);
+});
