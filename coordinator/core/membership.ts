@@ -8,6 +8,7 @@ import { endJob } from './ending.js';
 import { finishIfDone } from './finishing.js';
 import { goAbove, isPlausible, overdue, reconcile, repeatWhatIsLost } from './formation.js';
 import { noteLoss } from './loss.js';
+import { drainOn } from './nodes.js';
 import { greet, measureIdle, noteGone } from './preflights.js';
 import { planShapeOf } from './progress.js';
 import { noteFailure } from './quarantine.js';
@@ -112,6 +113,7 @@ function takeBack(turn: Turn, worker: Worker): void {
   forgetDigests(run, worker); // It sends its last one again.
   takeBackSnapshot(turn, run, worker);
   repeatWhatIsLost(turn, run, worker);
+  drainOn(turn, worker);
 }
 
 /** Forgets a session without looking at what follows from it. */
@@ -158,8 +160,11 @@ function differenceOf(run: JobRun, facts: EngineFacts): string | undefined {
 function isWelcome(turn: Turn, run: JobRun, worker: Worker, facts: EngineFacts): boolean {
   if (run.record.facts === null) adoptFacts(turn, run, facts);
   const difference = differenceOf(run, facts);
-  if (difference === undefined) return true;
-  run.refused.set(worker.worker, difference);
+  if (difference === undefined) {
+    run.refused.delete(worker.worker);
+    return true;
+  }
+  run.refused.set(worker.worker, { incarnation: worker.incarnation, reason: difference });
   emit(turn, run, { kind: 'workerRefused', worker: worker.worker, reason: difference });
   release(turn, worker, difference);
   return false;

@@ -45,25 +45,26 @@ export function nodeStored(turn: Turn, { record, request, drainMs }: Extract<Pen
     takeBackMarked(turn, record.worker);
   }
   const worker = state.workers.get(record.worker);
-  if (drainMs !== undefined && worker !== undefined) drain(turn, worker, record.cordoned, drainMs);
+  if (drainMs !== undefined) state.drains.set(record.worker, turn.nowMs + drainMs);
+  if (drainMs !== undefined && worker !== undefined) drainOn(turn, worker);
   turn.commands.push({ kind: 'reply_node', request, worker: record.worker });
 }
 
-function drain(turn: Turn, worker: Worker, reason: string, deadlineMs: number): void {
+/** Takes it away from its job if it is to be drained: also when its session has begun anew, and it does not know that it was to go. */
+export function drainOn(turn: Turn, worker: Worker): void {
   const run = worker.job === undefined ? undefined : turn.state.jobs.get(worker.job);
-  if (run === undefined || isTerminal(run.record.state)) return;
-  turn.state.drains.set(worker.worker, turn.nowMs + deadlineMs);
-  withdraw(turn, run, worker, `it is drained: ${reason}`);
+  if (run === undefined || isTerminal(run.record.state) || !turn.state.drains.has(worker.worker)) return;
+  withdraw(turn, run, worker, `it is drained: ${cordonedOf(turn.state, worker.worker)}`);
 }
 
-/** Those that have not gone in time go now. */
+/** Those that have not gone in time go now. Of one that is not there it is not known whether it has gone. */
 export function endDrains(turn: Turn): void {
   for (const [name, deadlineMs] of turn.state.drains) {
     const worker = turn.state.workers.get(name);
+    const isGone = worker !== undefined && worker.job === undefined;
     // One whose state could not be saved is in its job again until then.
-    const isGone = worker?.job === undefined || worker.unloading;
     if (!isGone && turn.nowMs < deadlineMs) continue;
     turn.state.drains.delete(name);
-    if (worker !== undefined && !isGone) release(turn, worker, 'it was to be drained by now');
+    if (worker !== undefined && !isGone && !worker.unloading) release(turn, worker, 'it was to be drained by now');
   }
 }

@@ -28,7 +28,7 @@ export interface PlacedJob {
   readonly submittedMs: number;
   readonly workersMin: number;
   readonly workersMax: number;
-  /** Workers that it has, or that are on their way to it. */
+  /** Workers that it has, or that are on their way to it; those that came last are the last. */
   readonly held: readonly string[];
   /** It was running, and what it lacks it has lost. */
   readonly short: boolean;
@@ -94,11 +94,21 @@ export interface Placement {
 
 /** A worker that somebody has now counts like so many seconds of one that he had before. */
 const HELD_COUNTS_SECONDS = 3600;
-/** So many jobs that cannot start are looked at in vain, before all others only wait behind them. */
+/** So many jobs that cannot start and need different things are looked at in vain, before all others only wait behind them. */
 const MOST_TRIED = 64;
+/** And so many of all. */
+const MOST_WAITING = 1_000;
 
 export function placeJobs(input: PlacementInput): Placement {
   return new Placing(input).place();
+}
+
+/** A job that could not start. Another one like it cannot either while nothing has been given or taken since. */
+interface Vain {
+  readonly job: PlacedJob;
+  readonly reason: string;
+  readonly decisions: number;
+  readonly there: number;
 }
 
 class Placing {
@@ -116,6 +126,7 @@ class Placing {
   readonly #stuck: readonly PlacedJob[];
   readonly #everybody: ReadonlySet<string>;
   readonly #sentAway = new Set<string>();
+  readonly #inVain: Vain[] = [];
   /** The first job that waits and cannot start: whoever comes after it is let by. */
   #blocked: PlacedJob | undefined;
 
@@ -134,15 +145,24 @@ class Placing {
   }
 
   place(): Placement {
+    for (const job of this.#running()) this.#trim(job);
     const queues = this.#queues();
     for (let next = this.#next(queues); next !== undefined; next = this.#next(queues)) {
       if (!this.#sentAway.has(next.job)) this.#serve(next);
-      if (this.#waits.size >= MOST_TRIED) break;
+      if (this.#inVain.length >= MOST_TRIED || this.#waits.size >= MOST_WAITING) break;
     }
     // What is left of the queues has no order.
-    for (const { job } of queues.flat()) this.#waits.set(job, `waits behind ${MOST_TRIED} jobs that cannot start`);
+    const behind = `waits behind ${this.#waits.size} jobs that cannot start`;
+    for (const { job } of queues.flat()) this.#waits.set(job, behind);
     this.#grow();
     return { decisions: this.#decisions, waits: this.#waits };
+  }
+
+  /** A worker that was lost has come back, and another one has its place. */
+  #trim(job: PlacedJob): void {
+    for (const worker of job.held.slice(job.workersMax)) {
+      this.#take(job, worker, `the job has its ${plural(job.workersMax, 'worker')} without it`);
+    }
   }
 
   /** Jobs without their minimum, those of each user in order: what one user has got lately decides between users only. */
@@ -158,11 +178,12 @@ class Placing {
   }
 
   #next(queues: PlacedJob[][]): PlacedJob | undefined {
-    const heads = queues.flatMap((queue) => queue[0] ?? []);
-    if (heads.length === 0) return undefined;
-    const first = heads.reduce((best, job) => (this.#compare(job, best) < 0 ? job : best));
-    queues.find((queue) => queue[0] === first)?.shift();
-    return first;
+    let first: PlacedJob[] | undefined;
+    for (const queue of queues) {
+      const [best, job] = [first?.[0], queue[0]];
+      if (job !== undefined && (best === undefined || this.#compare(job, best) < 0)) first = queue;
+    }
+    return first?.shift();
   }
 
   #count(user: string, workers: number): void {
@@ -203,7 +224,7 @@ class Placing {
   }
 
   #serve(job: PlacedJob): void {
-    const reason = this.#quotaReason(job) ?? this.#tryToServe(job);
+    const reason = this.#quotaReason(job) ?? this.#reasonOfAnother(job) ?? this.#tryToServe(job);
     if (reason === undefined) return;
     this.#waits.set(job.job, reason);
     this.#blocked ??= job;
@@ -212,8 +233,24 @@ class Placing {
   #quotaReason(job: PlacedJob): string | undefined {
     const quota = this.input.quotaOf(job.user);
     const held = this.#heldByUser.get(job.user) ?? 0;
-    if (held + this.#lacks(job) <= quota) return undefined;
+    const surplus = held + this.#lacks(job) - quota;
+    if (surplus <= 0) return undefined;
+    const room = this.#makeRoom(job, surplus);
+    if (room !== undefined) return room;
     return `waits for the quota of ${job.user}: ${held} of ${quota} workers are in use, and it needs ${this.#lacks(job)} more`;
+  }
+
+  /** What was lent to jobs of the same user does not keep another one of his from starting. Undefined if that is not enough. */
+  #makeRoom(job: PlacedJob, surplus: number): string | undefined {
+    const lent = this.#lentTo(job);
+    const own = lent.filter(({ from }) => from.user === job.user);
+    const there = [...this.#fitting(this.#idle.values(), job), ...this.#fitting(this.#coming.values(), job)];
+    const missing = Math.max(surplus, this.#lacks(job) - there.length);
+    if (own.length < surplus || lent.length < missing) return undefined;
+    const taken = [...own, ...lent.filter(({ from }) => from.user !== job.user)].slice(0, missing);
+    this.#reserve(job, there.slice(0, Math.max(0, this.#lacks(job) - missing)));
+    for (const { from, worker } of taken) this.#withdraw(from, worker, job);
+    return `waits for ${plural(missing, 'worker')} that smaller jobs are giving up`;
   }
 
   /** Undefined if the job has got its minimum, or why not. */
@@ -221,16 +258,42 @@ class Placing {
     const lacks = this.#lacks(job);
     const idle = this.#fitting(this.#idle.values(), job);
     if (idle.length >= lacks) {
-      const backfilled = this.#blocked !== undefined && !job.short;
+      // One that has lost a worker goes on as it was.
+      const backfilled = job.short ? job.backfilled : this.#blocked !== undefined;
       for (const worker of idle.slice(0, lacks)) this.#assign(job, worker, backfilled);
       return undefined;
     }
     const coming = this.#fitting(this.#coming.values(), job);
     if (idle.length + coming.length >= lacks) {
-      this.#reserve([...idle, ...coming].slice(0, lacks));
+      this.#reserve(job, [...idle, ...coming].slice(0, lacks));
       return `waits for ${plural(lacks - idle.length, 'worker')} that others are giving up`;
     }
-    return this.#takeFromOthers(job, [...idle, ...coming]) ?? this.#lackReason(job, idle.length);
+    return this.#takeFromOthers(job, [...idle, ...coming]) ?? this.#failInVain(job, idle.length);
+  }
+
+  #there(): number {
+    return this.#idle.size + this.#coming.size;
+  }
+
+  #failInVain(job: PlacedJob, idle: number): string {
+    const reason = this.#lackReason(job, idle);
+    this.#inVain.push({ job, reason, decisions: this.#decisions.length, there: this.#there() });
+    return reason;
+  }
+
+  /** Why one that needs the same, and could have taken no less from others, has just not started. */
+  #reasonOfAnother(job: PlacedJob): string | undefined {
+    if (this.#heldBy(job).size > 0) return undefined;
+    return this.#inVain.find(
+      ({ job: other, decisions, there }) =>
+        other.requirement === job.requirement &&
+        other.workersMin === job.workersMin &&
+        other.priority >= job.priority &&
+        other.submittedMs <= job.submittedMs &&
+        this.#heldBy(other).size === 0 &&
+        decisions === this.#decisions.length &&
+        there === this.#there(),
+    )?.reason;
   }
 
   #assign(job: PlacedJob, { worker }: PlacedWorker, backfilled: boolean): void {
@@ -240,8 +303,9 @@ class Placing {
     this.#decisions.push({ kind: 'assign', job: job.job, worker, backfilled });
   }
 
-  /** Nobody who comes later may have them. */
-  #reserve(workers: readonly PlacedWorker[]): void {
+  /** The job starts with them when the others are there: nobody who comes later may have them, nor what its user may still have. */
+  #reserve(job: PlacedJob, workers: readonly PlacedWorker[]): void {
+    this.#count(job.user, this.#lacks(job));
     for (const { worker } of workers) {
       this.#idle.delete(worker);
       this.#coming.delete(worker);
@@ -265,13 +329,13 @@ class Placing {
     const missing = this.#lacks(job) - there.length;
     const lent = this.#lentTo(job);
     if (lent.length >= missing) {
-      this.#reserve(there);
+      this.#reserve(job, there);
       for (const { from, worker } of lent.slice(0, missing)) this.#withdraw(from, worker, job);
       return `waits for ${plural(missing, 'worker')} that smaller jobs are giving up`;
     }
     const victims = this.#victims(job, missing - lent.length);
     if (victims === undefined) return undefined;
-    this.#reserve(there);
+    this.#reserve(job, there);
     const gone = new Set(victims);
     for (const { from, worker } of lent) if (!gone.has(from)) this.#withdraw(from, worker, job);
     for (const victim of victims) this.#preempt(victim, job);
@@ -310,15 +374,15 @@ class Placing {
         Number(right.yields) - Number(left.yields) ||
         right.submittedMs - left.submittedMs,
     );
-    const victims: PlacedJob[] = [];
+    const victims: { readonly victim: PlacedJob; readonly more: number }[] = [];
     let rest = missing;
     for (const victim of candidates) {
       const fitting = [...this.#heldBy(victim)].filter((worker) => this.#misfit(job, worker) === undefined).length;
       const more = Math.max(0, fitting - this.#surplus(victim));
       if (more === 0) continue;
-      victims.push(victim);
+      victims.push({ victim, more });
       rest -= more;
-      if (rest <= 0) return victims;
+      if (rest <= 0) return withoutNeedless(victims, -rest);
     }
     return undefined;
   }
@@ -334,9 +398,12 @@ class Placing {
   }
 
   #withdraw(from: PlacedJob, worker: string, forWhom: PlacedJob): void {
+    this.#take(from, worker, `job ${forWhom.job} waits for it`);
+  }
+
+  #take(from: PlacedJob, worker: string, reason: string): void {
     this.#held.get(from.job)?.delete(worker);
     this.#count(from.user, -1);
-    const reason = `job ${forWhom.job} waits for it`;
     this.#decisions.push({ kind: 'withdraw', job: from.job, worker, reason });
   }
 
@@ -398,6 +465,20 @@ class Placing {
       return order < 0 ? job : best;
     }, first);
   }
+}
+
+/** One that was found last may be enough without some of those before it. Of these the most important, which come last, are spared first. */
+function withoutNeedless(
+  victims: readonly { readonly victim: PlacedJob; readonly more: number }[],
+  surplus: number,
+): readonly PlacedJob[] {
+  let left = surplus;
+  const needed = victims.toReversed().filter(({ more }) => {
+    if (more > left) return true;
+    left -= more;
+    return false;
+  });
+  return needed.reverse().map(({ victim }) => victim);
 }
 
 /** Whether a job that makes steps is sent away for another one. */

@@ -139,6 +139,9 @@ function askIfDue(turn: Turn, run: JobRun): void {
     failed(turn, run, asked.at, `no snapshot was taken: ${why}`, saving.cancels.splice(0));
     return;
   }
+  // As whoever asks for it now is told: it may be long until there is something to save.
+  if (run.formation.kind === 'gathering')
+    refuseCancels(turn, saving.cancels.splice(0), 'the job is not training any more');
   if (run.formation.kind !== 'started' || run.formation.restores !== undefined) return;
   const periodMs = record.spec.checkpointMinutes * MINUTE_MS;
   const due = saving.cancels.length > 0 || (periodMs > 0 && turn.nowMs - saving.lastMs >= periodMs);
@@ -418,7 +421,7 @@ function keepWithdrawn(turn: Turn, run: JobRun): void {
 export function saveBeforeLeaving(turn: Turn, run: JobRun, worker: Worker): boolean {
   const { spec, progress } = run.record;
   const wanted = spec.checkpointEvery > 0 || spec.checkpointMinutes > 0;
-  if (!wanted || run.ending || worker.facts === undefined || progress.committed >= totalSteps(run)) return false;
+  if (!wanted || run.ending || worker.facts === undefined) return false;
   if (progress.committed === 0 || worker.committed === 0 || worker.healing) return false;
   if (run.saving.save !== undefined && run.saving.save.stage !== 'collecting') return true;
   run.saving.asked = { at: 0, deadlineMs: turn.nowMs + turn.state.settings.askMs };

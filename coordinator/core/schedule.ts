@@ -25,6 +25,8 @@ export function scheduleByTime(turn: Turn): void {
 export function schedule(turn: Turn): void {
   turn.state.scheduledMs = turn.nowMs;
   const open = [...turn.state.jobs.values()].filter((run) => !isTerminal(run.record.state) && !run.ending);
+  // Whose workers are about to say that they are there is given no others in their place, and nobody's share is known yet.
+  if (open.some(({ formation }) => formation.kind === 'adopting')) return;
   const { scheduling } = turn.state.settings;
   for (const run of open) if (hasReturned(turn, run)) run.sentAway = undefined;
   const jobless = assignedTo(turn.state, undefined).map((worker) => ({ worker, bar: barOf(turn, worker) }));
@@ -127,8 +129,11 @@ function requirementOf({ record, refused, crashes }: JobRun): string {
 function misfit(turn: Turn, run: JobRun, name: string): string | undefined {
   const worker = turn.state.workers.get(name);
   if (worker === undefined) return 'it is gone';
+  // Of one that has a job: taken away from there it would be of no use to another.
+  const bar = barOf(turn, worker);
+  if (bar !== undefined) return bar;
   const refused = run.refused.get(name);
-  if (refused !== undefined) return refused;
+  if (refused?.incarnation === worker.incarnation) return refused.reason;
   const crash = run.crashes.get(name);
   if (crash !== undefined && turn.nowMs < crash.retryMs) return 'its engine has crashed, and is tried again soon';
   return lackOf(run.record.spec, worker.machine);

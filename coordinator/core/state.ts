@@ -252,8 +252,8 @@ export interface JobRun {
   lastRecord: GenerationRecord | undefined;
   /** Failures of engines since the last committed step, by worker. */
   readonly crashes: Map<string, { readonly count: number; readonly retryMs: number; readonly reason: string }>;
-  /** Workers that may not take part, and why. */
-  readonly refused: Map<string, string>;
+  /** Workers that may not take part, and why, until they are started anew: what was wrong may have been mended. */
+  readonly refused: Map<string, { readonly incarnation: string; readonly reason: string }>;
   /** Workers that a peer could not reach, kept out of the roster for a while. */
   readonly benched: Map<string, Bench>;
   /** Pulls that failed between workers whose sessions are alive, until it is judged who of them is left out. */

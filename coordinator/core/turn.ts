@@ -8,8 +8,12 @@ type DistributiveOmit<T, K extends PropertyKey> = T extends unknown ? Omit<T, K>
 type EventBody = DistributiveOmit<JobEvent, 'sequence' | 'timeMs' | 'job'>;
 type MessageBody = DistributiveOmit<CoordinatorMessage, 'term'>;
 
-/** Sequence numbers of a term begin at term * 2^26: later terms continue above whatever an earlier one has given out. */
-const EVENTS_PER_TERM = 2 ** 26;
+/**
+ * Sequence numbers of a term begin at term * 2^18: later terms continue above whatever an earlier one has given out, for a term is a revision
+ * of etcd, and steps are stored far more often than once in so many events. They stay whole numbers for 2^35 revisions: a hundred a second
+ * for ten years.
+ */
+const EVENTS_PER_TERM = 2 ** 18;
 /** Checkpoints of a job whose removal the next leader sees to. */
 const MOST_REMOVING = 100;
 

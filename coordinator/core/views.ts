@@ -22,7 +22,7 @@ export function reasonOf(state: CoordinatorState, run: JobRun): string {
   const assigned = assignedTo(state, job);
   if (run.sentAway !== undefined) return `is being saved: ${run.sentAway}`;
   const ready = assigned.filter((worker) => worker.facts !== undefined).length;
-  const refused = [...run.refused].map(([worker, why]) => `; ${worker} is refused: ${why}`).join('');
+  const refused = [...run.refused].map(([worker, { reason: why }]) => `; ${worker} is refused: ${why}`).join('');
   if (assigned.length < spec.workersMin) {
     return `waits for workers: ${assigned.length} of at least ${spec.workersMin} are there${refused}`;
   }

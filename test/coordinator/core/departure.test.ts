@@ -103,3 +103,76 @@ it('what a worker has computed since a save began is saved after it, and only th
 it('a save that was under way is enough where nothing has been computed since', () => {
   expect(saved(toldToStopWhileSaving(5), '1-1', 5)).toContain('w1 unload');
 });
+
+/** The only worker of a job is to go, and is being saved, when its session breaks. */
+function drainedWhenItsSessionBroke(): LoneLeader {
+  const leader = new LoneLeader(jobRecord(['checkpoint: {every: 5}', 'workers: {min: 1}'], { facts: FACTS }));
+  leader.begin('w1');
+  for (let step = 0; step < 3; step++) leader.say('w1', stepReport(step));
+  leader.say('w1', { kind: 'heartbeat', committed: 3, ...HEALTH });
+  leader.happen({ kind: 'drain', request: 'r', worker: 'w1', reason: 'new fan', deadlineMs: 60_000 });
+  expect(sent(leader.stored())).toContain('w1 takeSnapshot');
+  leader.happen({ kind: 'session_closed', session: 'w1', reason: 'reset' });
+  leader.later(100);
+  return leader;
+}
+
+const HELD = holdingOf({ generation: 1, started: true, committed: 3 });
+
+it('a worker that is drained is still to go when its session has begun anew', () => {
+  const leader = drainedWhenItsSessionBroke();
+  expect(sent(leader.hello('w1', HELD, 'again'))).toContain('again takeSnapshot');
+  const snapshot = { committed: 3, bytes: 100 };
+  leader.say('again', { kind: 'snapshotTaken', job: 'j', snapshot, copyMs: 1 });
+  const shard = { shard: 0, file: 'shard-00000-of-00001.safetensors', bytes: 8, sha256: 'a'.repeat(64) };
+  leader.say('again', { kind: 'shardWritten', job: 'j', save: '1-1', shard });
+  const published = { path: '/c/j/step-3', manifestSha256: 'm', stateSha256: 's', bytes: 9 };
+  leader.say('again', { kind: 'checkpointPublished', job: 'j', save: '1-1', ...published });
+  expect(sent(leader.stored())).toContain('again unload');
+});
+
+it('and goes at its deadline, or has gone when it comes back without its job', () => {
+  const late = drainedWhenItsSessionBroke();
+  late.hello('w1', HELD, 'again');
+  expect(sent(late.later(60_000))).toContain('again unload');
+  const gone = drainedWhenItsSessionBroke();
+  gone.hello('w1', undefined, 'again');
+  gone.later(100);
+  expect(gone.state.drains.size).toBe(0);
+});
+
+it('the state after the last step is saved, too, when the worker has to go before the model is written', () => {
+  const leader = new LoneLeader(jobRecord(['checkpoint: {every: 5}', 'workers: {min: 1}'], { facts: FACTS }));
+  leader.begin('w1');
+  for (let step = 0; step < 9; step++) leader.say('w1', stepReport(step));
+  leader.say('w1', { kind: 'heartbeat', committed: 9, ...HEALTH });
+  leader.say('w1', { kind: 'digestReported', job: 'j', committed: 9, weights: 'w', state: 's' });
+  expect(leader.run.finishing).toBeDefined();
+  const told = sent(leader.say('w1', { kind: 'leaving' }));
+  expect(told).toContain('w1 takeSnapshot');
+  expect(told).not.toContain('w1 unload');
+  snapshot(leader, 9);
+  expect(saved(leader, '1-1', 9)).toContain('w1 unload');
+  leader.happen({ kind: 'session_closed', session: 'w1', reason: 'gone' });
+  leader.hello('w2');
+  leader.loaded('w2');
+  leader.prepared('w2', leader.run.generation);
+  leader.stored();
+  expect(leader.run.formation).toMatchObject({ kind: 'started', record: { committed: 9 }, restores: { committed: 9 } });
+  const digest = { kind: 'digestReported', job: 'j', committed: 9, weights: 'w', state: 's' } as const;
+  expect(sent(leader.say('w2', digest))).toContain('w2 finish');
+});
+
+it('a cancel that waits for the save after this one is refused when nobody is left to save anything', () => {
+  const leader = new LoneLeader(jobRecord(['checkpoint: {every: 5}', 'workers: {min: 1}'], { facts: FACTS }));
+  leader.begin('w1');
+  for (let step = 0; step < 6; step++) leader.say('w1', stepReport(step));
+  snapshot(leader, 5);
+  leader.happen({ kind: 'cancel', request: 'c', job: 'j', checkpoint: true });
+  leader.happen({ kind: 'session_closed', session: 'w1', reason: 'gone' });
+  leader.later(200);
+  const message = 'the checkpoint failed, so the job was not cancelled: the job is not training any more';
+  const refusal = { kind: 'reply_error', request: 'c', code: 'save_failed', message };
+  expect(leader.commands).toContainEqual(refusal);
+  expect(leader.run.saving.cancels).toEqual([]);
+});

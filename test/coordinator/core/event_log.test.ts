@@ -1,8 +1,9 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { EventLog } from '../../../coordinator/core/event_log.js';
+import { emit } from '../../../coordinator/core/turn.js';
 import type { JobEvent } from '../../../shared/wire/jobs.js';
-import { stepEvent } from '../web/known_jobs.js';
+import { addJob, leadingState, stepEvent } from '../web/known_jobs.js';
 
 function eventOf(sequence: number, isStep: boolean): JobEvent {
   const loss = sequence % 3 === 0 ? Number.NaN : 1 / sequence;
@@ -45,4 +46,16 @@ it('takes no event whose number does not follow', () => {
   const log = new EventLog();
   log.add(eventOf(5, true));
   expect(() => log.add(eventOf(5, false))).toThrow('event 5 comes after 5');
+});
+
+it('events are numbered one by one however many revisions etcd has had', () => {
+  const state = leadingState(10_000_000_000);
+  const run = addJob(state, 'a');
+  const { leading } = state;
+  if (leading === undefined) throw new Error('it leads');
+  const turn = { state, leading, nowMs: 0, wallMs: 0, commands: [] };
+  for (let count = 0; count < 9; count++) emit(turn, run, { kind: 'leaderChanged', term: leading.term });
+  const numbers = [...run.events].map(({ sequence }) => sequence);
+  expect(numbers.every(Number.isSafeInteger)).toBe(true);
+  expect(new Set(numbers).size).toBe(9);
 });

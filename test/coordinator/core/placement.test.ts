@@ -156,6 +156,32 @@ describe('of two jobs', () => {
     expect(told(place({ jobs: [large, { ...small, canBeSaved: false }], idle: ['w2', 'w3'] }))).toEqual([]);
     expect(told(place({ jobs: [large, { ...small, yields: false }], idle: ['w2', 'w3'] }))).toEqual([]);
   });
+
+  it('one that was let by is still so when it has got another worker for one that it lost', () => {
+    const large = { ...old, workersMin: 3, workersMax: 3 };
+    const lost = { ...young, held: ['w1'], workersMin: 2, workersMax: 2, short: true, backfilled: true };
+    const { decisions } = place({ jobs: [large, lost], idle: ['w2'] });
+    expect(decisions).toEqual([{ kind: 'assign', job: 'young', worker: 'w2', backfilled: true }]);
+  });
+});
+
+describe('many jobs that cannot start', () => {
+  it('do not hold up one that can', () => {
+    const large = Array.from({ length: 100 }, (_, submittedMs) => {
+      return { ...JOB, job: `large-${submittedMs}`, submittedMs, priority: 1, workersMin: 9, workersMax: 9 };
+    });
+    const { decisions, waits } = place({ jobs: [...large, { ...JOB, job: 'small', user: 'bob' }], idle: ['w1'] });
+    expect(decisions).toEqual([{ kind: 'assign', job: 'small', worker: 'w1', backfilled: true }]);
+    expect(waits.get('large-99')).toBe('waits for 9 workers, of which 1 is idle');
+  });
+
+  it('for the sake of a quota do not either', () => {
+    const many = Array.from({ length: 100 }, (_, submittedMs) => {
+      return { ...JOB, job: `large-${submittedMs}`, submittedMs, priority: 1, workersMin: 3, workersMax: 3 };
+    });
+    const jobs = [...many, { ...JOB, job: 'small', user: 'bob' }];
+    expect(told(place({ jobs, idle: ['w1', 'w2', 'w3', 'w4'], quota: 2 }))).toEqual(['small<w1']);
+  });
 });
 
 describe('a job that waits', () => {
@@ -235,6 +261,25 @@ describe('a job that waits', () => {
     const jobs = [waiting, running({ job: 'a', held: ['w1'] })];
     const { waits } = place({ jobs, idle: ['w2', 'w3'], quota: 2 });
     expect(waits.get('new')).toBe('waits for the quota of ann: 1 of 2 workers are in use, and it needs 2 more');
+  });
+
+  it('gets back what was lent to others of its user where the quota allows no more', () => {
+    const grown = running({ job: 'a', held: ['w1', 'w2', 'w3'], workersMax: 4 });
+    const placement = place({ jobs: [waiting, grown], idle: ['w4', 'w5', 'w6'], quota: 3 });
+    expect(told(placement)).toEqual(['a>w3', 'a>w2']);
+    expect(placement.waits.get('new')).toBe('waits for 2 workers that smaller jobs are giving up');
+    const next = { jobs: [waiting, { ...grown, held: ['w1'] }], coming: ['w2', 'w3'], idle: ['w4'], quota: 3 };
+    expect(told(place(next))).toEqual([]);
+    expect(told(place({ jobs: [waiting, { ...grown, priority: 1 }], idle: ['w4', 'w5'], quota: 3 }))).toEqual([]);
+  });
+
+  it('has nobody sent away whose workers it does not need', () => {
+    const jobs = [
+      { ...waiting, priority: 5, workersMin: 3, workersMax: 3 },
+      running({ job: 'small', held: ['w1'], submittedMs: 2 }),
+      running({ job: 'large', held: ['w2', 'w3', 'w4'], workersMin: 3, workersMax: 3, submittedMs: 1 }),
+    ];
+    expect(told(place({ jobs }))).toEqual(['large!']);
   });
 });
 

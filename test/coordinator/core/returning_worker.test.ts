@@ -19,7 +19,25 @@ describe('a worker that comes back in a new session', () => {
     const leader = new LoneLeader(jobRecord([], { facts: FACTS }));
     const again = leader.hello('w2', holdingOf({ facts: { ...FACTS, datasetDigest: 'e' } }));
     expect(sent(again)).toEqual(['w2 welcome', 'w2 unload']);
-    expect(leader.run.refused.get('w2')).toMatch(/its data set has other content/);
+    expect(leader.run.refused.get('w2')?.reason).toMatch(/its data set has other content/);
+  });
+
+  it('is tried again when it was started anew: what it was refused for may have been mended', () => {
+    const leader = new LoneLeader(jobRecord(PAIR));
+    leader.hello('w1');
+    leader.hello('w2');
+    leader.loaded('w1');
+    expect(sent(leader.loaded('w2', { ...FACTS, datasetDigest: 'e' }))).toContain('w2 unload');
+    leader.say('w2', { kind: 'unloaded', job: 'j' });
+    expect(sent(leader.later(1_000))).toEqual([]);
+    expect(sent(leader.hello('w2', undefined, 's2'))).not.toContain('s2 load');
+    const identity = { worker: 'w2', incarnation: 'w2#2', host: 'h', pid: 2, peerAddress: 'w2:1' };
+    const machine = { labels: new Map(), cpus: 1, gpus: 0, memoryBytes: 2 ** 30 };
+    const rest = { protocol: 1, term: 0, measures: false, holding: undefined };
+    expect(sent(leader.say('s3', { kind: 'hello', ...identity, machine, ...rest }))).toContain('s3 load');
+    leader.loaded('s3');
+    expect(leader.run.refused.size).toBe(0);
+    expect(leader.run.formation.kind).toBe('preparing');
   });
 
   it('begins a generation at once if it has not heard of the start of the last one', () => {

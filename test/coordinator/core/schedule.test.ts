@@ -54,3 +54,29 @@ it('a job that is stuck is saved and sent away for one that can start with its w
   expect(sent(leader.later(2_000))).toEqual(['w1 takeSnapshot']);
   expect(leader.run.sentAway).toBe('sent away for job k (it lacked workers itself)');
 });
+
+/** Three workers train, the last of them is cordoned, and another job waits for so many. */
+function cordonedWhileLent(lines: readonly string[], waitsFor: number): { leader: LoneLeader; other: JobRun } {
+  const leader = new LoneLeader(jobRecord(['workers: {min: 2, max: 3}', ...lines], { facts: FACTS }));
+  leader.begin('w1', 'w2', 'w3');
+  expect(leader.run.formation.kind).toBe('started');
+  leader.run.lastCommitMs = 1;
+  for (const worker of leader.state.workers.values()) worker.committed = 1;
+  leader.happen({ kind: 'cordon', request: 'r', worker: 'w3', reason: 'new fan' });
+  leader.stored();
+  const other = addJob(leader.state, 'k');
+  other.record = { ...other.record, spec: { ...other.record.spec, workersMin: waitsFor, workersMax: waitsFor } };
+  return { leader, other };
+}
+
+it('of lent workers one that is cordoned stays where it is: nobody else could have it', () => {
+  const { leader, other } = cordonedWhileLent([], 1);
+  expect(sent(leader.later(300))).toEqual(['w2 unload', 'w1 prepare', 'w3 prepare']);
+  expect(other.waitsFor).toBe('waits for 1 worker that smaller jobs are giving up');
+});
+
+it('no job is sent away for a worker that is cordoned', () => {
+  const { leader, other } = cordonedWhileLent(['priority: -1', 'checkpoint: {every: 1}'], 3);
+  expect(sent(leader.later(300))).toEqual([]);
+  expect(other.waitsFor).toBe('waits for 3 workers, of which 0 are idle; 1 worker: it is cordoned');
+});
