@@ -117,7 +117,7 @@ export class Hub {
       this.readHistories();
       this.#advanceAll(nowMs);
     }
-    for (const viewer of this.#viewers) viewer.catchUp();
+    for (const viewer of this.#viewers) viewer.catchUp(() => Buffer.from(this.#hello()));
     this.#beat(nowMs);
     this.#checkAlive(nowMs);
     this.#dropUnused(nowMs);
