@@ -7,7 +7,7 @@ import type { Histories } from './histories.js';
 import { RowChanges } from './row_changes.js';
 import { jobRow, nodeRows, usageRow } from './rows.js';
 
-/** Jobs that have ended are shown as long as there are no more than these; open ones always. */
+/** Jobs are shown as long as there are no more than these: of those that have ended the newest, of the open ones first those that run. */
 const MAX_ENDED_JOBS = 300;
 const MAX_OPEN_JOBS = 1_000;
 /** What the core does not announce, such as the reason why a job waits, is looked for so often. */
@@ -99,8 +99,9 @@ export class ClusterSource implements ChannelSource {
 
   #shownJobs(): readonly JobRun[] {
     const all = [...this.#options.state.jobs.values()];
-    const open = all.filter((run) => !hasEnded(run)).slice(0, MAX_OPEN_JOBS);
-    return [...newest(all.filter(hasEnded), MAX_ENDED_JOBS), ...open];
+    const running = all.filter((run) => run.record.state === 'running');
+    const queued = all.filter((run) => run.record.state === 'queued');
+    return [...newest(all.filter(hasEnded), MAX_ENDED_JOBS), ...[...running, ...queued].slice(0, MAX_OPEN_JOBS)];
   }
 }
 

@@ -22,3 +22,16 @@ it('while nobody asks, what has changed is not remembered, and yet the next delt
   expect(source.takeDelta()?.jobs?.changed).toMatchObject([{ job: 'a', state: 'finished' }]);
   expect(looked).toBeLessThan(10);
 });
+
+it('of more open jobs than are shown, those that run are', () => {
+  const state = leadingState();
+  for (let number = 0; number < 1_200; number++) {
+    const run = addJob(state, `waits-${number}`);
+    run.record = { ...run.record, state: 'queued' };
+  }
+  addJob(state, 'trains');
+  const source = new ClusterSource({ state, histories: new Histories(), nowMs: () => 0, wallMs: () => 0 });
+  const shown = source.snapshot().jobs.map(({ job }) => job);
+  expect(shown).toHaveLength(1_000);
+  expect(shown).toContain('trains');
+});
