@@ -19,6 +19,8 @@ const MAX_NODES_MS = 1_000;
 export interface ClusterSourceOptions {
   readonly state: CoordinatorState;
   readonly histories: Histories;
+  /** Jobs at which pages look: they are shown, however long ago they ended. */
+  readonly watched: () => Iterable<string>;
   /** Milliseconds that never go back. */
   readonly nowMs: () => number;
   /** Milliseconds since 1970, as in the times of events. */
@@ -101,7 +103,12 @@ export class ClusterSource implements ChannelSource {
     const all = [...this.#options.state.jobs.values()];
     const running = all.filter((run) => run.record.state === 'running');
     const queued = all.filter((run) => run.record.state === 'queued');
-    return [...newest(all.filter(hasEnded), MAX_ENDED_JOBS), ...[...running, ...queued].slice(0, MAX_OPEN_JOBS)];
+    const listed = [
+      ...newest(all.filter(hasEnded), MAX_ENDED_JOBS),
+      ...[...running, ...queued].slice(0, MAX_OPEN_JOBS),
+    ];
+    const watched = [...this.#options.watched()].flatMap((job) => this.#options.state.jobs.get(job) ?? []);
+    return [...new Set([...listed, ...watched])];
   }
 }
 

@@ -141,7 +141,8 @@ export class Hub {
 
   #newCluster() {
     const { state, nowMs, wallMs } = this.#options;
-    const source = new ClusterSource({ state, histories: this.histories, nowMs, wallMs });
+    const watched = () => this.#jobChannels.keys();
+    const source = new ClusterSource({ state, histories: this.histories, watched, nowMs, wallMs });
     return { source, channel: new Channel({ source, label: {}, kind: 'cluster' }) };
   }
 

@@ -7,7 +7,13 @@ it('while nobody asks, what has changed is not remembered, and yet the next delt
   const state = leadingState();
   const run = addJob(state, 'a');
   let nowMs = 1_000_000;
-  const source = new ClusterSource({ state, histories: new Histories(), nowMs: () => nowMs, wallMs: () => nowMs });
+  const source = new ClusterSource({
+    state,
+    histories: new Histories(),
+    watched: () => [],
+    nowMs: () => nowMs,
+    wallMs: () => nowMs,
+  });
   source.takeDelta();
   nowMs += 10_000;
   for (let job = 0; job < 1_000; job++) source.jobChanged(`job-${job}`);
@@ -30,7 +36,13 @@ it('of more open jobs than are shown, those that run are', () => {
     run.record = { ...run.record, state: 'queued' };
   }
   addJob(state, 'trains');
-  const source = new ClusterSource({ state, histories: new Histories(), nowMs: () => 0, wallMs: () => 0 });
+  const source = new ClusterSource({
+    state,
+    histories: new Histories(),
+    watched: () => [],
+    nowMs: () => 0,
+    wallMs: () => 0,
+  });
   const shown = source.snapshot().jobs.map(({ job }) => job);
   expect(shown).toHaveLength(1_000);
   expect(shown).toContain('trains');

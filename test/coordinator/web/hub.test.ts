@@ -256,6 +256,25 @@ it('a job that is not there is said to be missing', () => {
   expect(page.socket.take().at(-1)).toMatchObject({ kind: 'job_missing', job: 'b' });
 });
 
+it('a job that ended before those that are listed has its row while a page looks at it', () => {
+  const all = world();
+  for (let number = 0; number <= 300; number++) {
+    const run = addJob(all.state, `job-${number}`);
+    run.record = { ...run.record, state: 'finished', submittedMs: number };
+  }
+  const page = all.open();
+  page.ask(watch('job-0'));
+  all.tick(20);
+  const rows = page.socket
+    .take()
+    .flatMap((message) =>
+      (message.kind === 'cluster_snapshot' ? message.data.jobs : []).concat(
+        message.kind === 'cluster_delta' ? (message.data.jobs?.changed ?? []) : [],
+      ),
+    );
+  expect(rows.map(({ job }) => job)).toContain('job-0');
+});
+
 it('looking at another job ends the look at the first', () => {
   const all = world();
   for (const job of ['a', 'b']) addJob(all.state, job);
