@@ -73,7 +73,7 @@ export function Timeline({ membership }: { readonly membership: Membership }): J
               width={Math.max(1, x(end) - x(begin) - 1)}
               height={ROW - 9}
             >
-              <title>{`${worker} in generation ${generation}, ${clockText(begin)} to ${clockText(end)}`}</title>
+              <title>{`${worker} in ${generationText(generation)}, ${clockText(begin)} to ${clockText(end)}`}</title>
             </rect>
           ))}
         {pauses.map(({ generation, step, fromMs: begin, toMs: end }) => (
@@ -108,6 +108,10 @@ export function Timeline({ membership }: { readonly membership: Membership }): J
   );
 }
 
+function generationText(generation: number | undefined): string {
+  return generation === undefined ? 'an earlier generation' : `generation ${generation}`;
+}
+
 interface MarksProps {
   readonly membership: Membership;
   readonly x: (ms: number) => number;
@@ -120,11 +124,11 @@ function GenerationMarks({ membership, x, bottom }: MarksProps): JSX.Element {
     <>
       {membership.generations.map(({ generation, step, reason, fromMs }) => {
         const at = x(fromMs);
-        const named = at > textEnds;
+        const named = generation !== undefined && at > textEnds;
         if (named) textEnds = at + 22;
         return (
           <g key={generation} class="generation">
-            <title>{`generation ${generation} from step ${step}${reason === '' ? '' : `: ${reason}`}`}</title>
+            <title>{`${generationText(generation)}${step === undefined ? '' : ` from step ${step}`}${reason === '' ? '' : `: ${reason}`}`}</title>
             <line x1={at} x2={at} y1={TOP - 4} y2={bottom} />
             {named && (
               <text x={at} y={TOP - 7} text-anchor="middle">

@@ -38,6 +38,28 @@ it('after a change of leader the generation that goes on is shown from the first
   expect(generations).toMatchObject([{ generation: 2, workers: ['w1', 'w2'], fromMs: 50, toMs: 300 }]);
 });
 
+const lostAt = (timeMs: number, worker: string): EventRow => ({
+  ...{ ...base, kind: 'workerLost', timeMs, worker, detectedBy: 'x', detectMs: 1, reason: '' },
+});
+
+it('what happens before the first generation that is known lies within what is drawn', () => {
+  const { fromMs } = membershipOf(newest, [lostAt(90, 'w3'), started(1, 100, ['w1', 'w2'])], 100, 300);
+  expect(fromMs).toBe(90);
+});
+
+it('those that took part under the leader before are shown, until the first change under this one', () => {
+  const joined: EventRow = { ...base, kind: 'workerJoined', timeMs: 120, worker: 'w4' };
+  const events = [joined, lostAt(150, 'w3'), started(6, 160, ['w1', 'w4'])];
+  const { generations, presences } = membershipOf({ generation: 6, roster: ['w1', 'w4'] }, events, 50, 300);
+  expect(generations).toMatchObject([{ generation: undefined, fromMs: 50 }, { generation: 6 }]);
+  expect(presences.map(({ worker, fromMs, toMs }) => [worker, fromMs, toMs])).toEqual([
+    ['w1', 50, 160],
+    ['w3', 50, 150],
+    ['w1', 160, 300],
+    ['w4', 160, 300],
+  ]);
+});
+
 it('smoothing keeps gaps, and begins with the first value', () => {
   expect(smoothed([4, null, 4], 0.9)).toEqual([4, null, expect.closeTo(4)]);
   expect(smoothed([1, 2, 3], 0)).toEqual([1, 2, 3]);
