@@ -1,7 +1,8 @@
 import { expect, it } from 'vitest';
+import { axisWidth } from '../../dashboard/charts/axis_width.js';
 import { membershipOf } from '../../dashboard/charts/generations.js';
 import { smoothed } from '../../dashboard/charts/smooth.js';
-import { bytesOfText, bytesText, msText } from '../../dashboard/figures.js';
+import { bytesOfText, bytesText, msText, msTickText, tickText, timeTextIn } from '../../dashboard/figures.js';
 import { routeOf } from '../../dashboard/route.js';
 import type { EventRow } from '../../shared/wire/dashboard.js';
 
@@ -98,6 +99,38 @@ it.each([
   [null, null, '–'],
 ])('%s of %s bytes are shown as %s', (used, all, text) => {
   expect(bytesOfText(used, all)).toBe(text);
+});
+
+it.each([
+  [
+    [2.3, 2.3125, 2.325],
+    ['2.3', '2.3125', '2.325'],
+  ],
+  [
+    [10_000, 10_250, 10_500],
+    ['10000', '10250', '10500'],
+  ],
+  [
+    [0.1 + 0.2, 1.25e-7],
+    ['0.3', '1.25e-7'],
+  ],
+])('the ticks %j are told from each other', (ticks, texts) => {
+  expect(ticks.map(tickText)).toEqual(texts);
+});
+
+it('ticks of a time say what they are', () => {
+  expect([0.25, 10, 12.5, 12_500].map(msTickText)).toEqual(['0.25 ms', '10 ms', '12.5 ms', '12.5 s']);
+});
+
+it('an axis is as wide as its labels', () => {
+  expect(axisWidth(null)).toBe(axisWidth(['100']));
+  expect(axisWidth(['0', '1,000,000'])).toBeGreaterThan(axisWidth(['100']));
+});
+
+it('where a time of day comes again, the day is said', () => {
+  const day = 86_400_000;
+  expect(timeTextIn(0, day)(day)).toMatch(/^\d\d:\d\d:\d\d$/);
+  expect(timeTextIn(0, 2 * day)(day)).toMatch(/^0\d Jan, \d\d:\d\d$/);
 });
 
 it('bytes that are not known are a dash', () => {
