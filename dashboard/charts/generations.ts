@@ -12,7 +12,7 @@ export interface Generation {
   readonly toMs: number;
 }
 
-/** A worker in one generation: it ends before the generation's end if the worker was lost. */
+/** A worker in one generation: it ends before the generation's end if the worker was lost, or let go. */
 export interface Presence {
   readonly worker: string;
   readonly generation: number | undefined;
@@ -54,7 +54,8 @@ export interface Newest {
 export function membershipOf(newest: Newest, events: readonly EventRow[], beganMs: number, toMs: number): Membership {
   const losses = events.flatMap((event) => (event.kind === 'workerLost' ? [lossOf(event)] : []));
   const generations = generationsOf(newest, events, beganMs, toMs);
-  const presences = generations.flatMap((one) => presencesIn(one, losses));
+  const left = events.filter((event) => event.kind === 'workerLost' || event.kind === 'workerReleased');
+  const presences = generations.flatMap((one) => presencesIn(one, left));
   const pauses = events.flatMap((event) => (event.kind === 'recovered' ? [pauseOf(event)] : []));
   const names = new Set([...generations.flatMap((one) => one.workers), ...losses.map((one) => one.worker)]);
   const began = [generations[0]?.fromMs, losses[0]?.timeMs, pauses[0]?.fromMs].map((ms) => ms ?? beganMs);
@@ -121,9 +122,12 @@ function rosterBefore(
   return [...workers];
 }
 
-function presencesIn({ generation, workers, fromMs, toMs }: Generation, losses: readonly Loss[]): readonly Presence[] {
+function presencesIn(
+  { generation, workers, fromMs, toMs }: Generation,
+  left: readonly { readonly worker: string; readonly timeMs: number }[],
+): readonly Presence[] {
   return workers.map((worker) => {
-    const lost = losses.find((one) => one.worker === worker && one.timeMs >= fromMs && one.timeMs < toMs);
-    return { worker, generation, fromMs, toMs: lost?.timeMs ?? toMs };
+    const end = left.find((one) => one.worker === worker && one.timeMs >= fromMs && one.timeMs < toMs);
+    return { worker, generation, fromMs, toMs: end?.timeMs ?? toMs };
   });
 }

@@ -43,6 +43,15 @@ const lostAt = (timeMs: number, worker: string): EventRow => ({
   ...{ ...base, kind: 'workerLost', timeMs, worker, detectedBy: 'x', detectMs: 1, reason: '' },
 });
 
+it('workers that were sent away take part no more, though no other generation has begun', () => {
+  const released: EventRow = { ...base, kind: 'workerReleased', timeMs: 200, worker: 'w1', reason: 'preempted' };
+  const { presences } = membershipOf(newest, [started(2, 100, ['w1', 'w2']), released], 100, 300);
+  expect(presences).toMatchObject([
+    { worker: 'w1', toMs: 200 },
+    { worker: 'w2', toMs: 300 },
+  ]);
+});
+
 it('what happens before the first generation that is known lies within what is drawn', () => {
   const { fromMs } = membershipOf(newest, [lostAt(90, 'w3'), started(1, 100, ['w1', 'w2'])], 100, 300);
   expect(fromMs).toBe(90);
