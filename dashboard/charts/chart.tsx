@@ -59,9 +59,20 @@ export function Chart({ label, height, data, markers = [], shape, options }: Cha
     };
   }, [shape, height]);
 
-  useEffect(() => chart.current?.setData(data), [data]);
+  useEffect(() => {
+    if (chart.current !== undefined) showData(chart.current, data);
+  }, [data]);
 
   return <div class="chart" role="img" aria-label={label} ref={place} />;
+}
+
+/** What somebody has drawn nearer stays where it is while more comes; a double click shows all again. */
+function showData(plot: uPlot, data: uPlot.AlignedData): void {
+  const { min = null, max = null } = plot.scales['x'] ?? {};
+  const [first, last] = [plot.data[0][0], plot.data[0].at(-1)];
+  const isNear = min !== null && max !== null && ((first ?? min) < min || (last ?? max) > max);
+  plot.setData(data, !isNear);
+  if (isNear) plot.setScale('x', { min, max });
 }
 
 function drawMarkers(plot: uPlot, markers: readonly Marker[]): void {
