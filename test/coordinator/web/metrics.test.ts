@@ -124,6 +124,15 @@ it('docs/metrics.md describes exactly the names that are there', () => {
   expect([...namesIn(fileOf('docs/metrics.md'))].sort()).toEqual([...namesIn(scrape())].sort());
 });
 
+it('the Grafana dashboard sees in what it says of an hour that worker-seconds begin anew with a term', () => {
+  const hours = fileOf('deploy/grafana_dashboard.json').match(/"expr": ".*lockstep_cluster_worker_seconds.*\[1h.*"/g);
+  expect(hours).toHaveLength(2);
+  for (const expression of hours ?? []) {
+    expect(expression).not.toContain('delta(');
+    expect(expression).toContain('increase((sum by (instance) (lockstep_cluster_worker_seconds))[1h:])');
+  }
+});
+
 it('the Grafana dashboard uses no other names', () => {
   const known = namesIn(scrape());
   const used = namesIn(fileOf('deploy/grafana_dashboard.json'));
