@@ -61,11 +61,11 @@ export class ClusterSource implements ChannelSource {
   }
 
   snapshot(): ClusterSnapshot {
-    return {
-      jobs: this.#shownJobs().map((run) => this.#jobRow(run)),
-      nodes: nodeRows(this.#options.state, this.#options.nowMs()),
-      usage: usageRow(this.#options.state),
-    };
+    const jobs = this.#shownJobs().map((run) => this.#jobRow(run));
+    const nodes = nodeRows(this.#options.state, this.#options.nowMs());
+    this.#jobs.told(jobs);
+    this.#nodes.told(nodes);
+    return { jobs, nodes, usage: usageRow(this.#options.state) };
   }
 
   #jobsDelta(nowMs: number) {

@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import { ClusterSource } from '../../../coordinator/web/cluster_source.js';
 import { Histories } from '../../../coordinator/web/histories.js';
-import { addJob, leadingState } from './known_jobs.js';
+import { addJob, addWorker, leadingState } from './known_jobs.js';
 
 it('while nobody asks, what has changed is not remembered, and yet the next delta says it', () => {
   const state = leadingState();
@@ -46,4 +46,22 @@ it('of more open jobs than are shown, those that run are', () => {
   const shown = source.snapshot().jobs.map(({ job }) => job);
   expect(shown).toHaveLength(1_000);
   expect(shown).toContain('trains');
+});
+
+it('what a snapshot told and is no more so is taken back, though nobody else was told', () => {
+  const state = leadingState();
+  const run = addJob(state, 'a');
+  let nowMs = 1_000_000;
+  const source = new ClusterSource({
+    ...{ state, histories: new Histories(), watched: () => [], nowMs: () => nowMs, wallMs: () => nowMs },
+  });
+  source.takeDelta();
+  const { record } = run;
+  run.record = { ...record, state: 'queued' };
+  addWorker(state, 'w1');
+  expect(source.snapshot()).toMatchObject({ jobs: [{ job: 'a' }], nodes: [{ worker: 'w1' }] });
+  run.record = record;
+  state.workers.delete('w1');
+  nowMs += 1_000;
+  expect(source.takeDelta()).toMatchObject({ jobs: { changed: [{ job: 'a' }] }, nodes: { gone: ['w1'] } });
 });
