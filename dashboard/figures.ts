@@ -27,6 +27,17 @@ export function msText(ms: number | null | undefined): string {
   return `${ms >= 99.5 ? Math.round(ms) : ms.toPrecision(ms < 1 ? 1 : 2)} ms`;
 }
 
+/** Of a tick, in as many digits as tell it from the next: ticks are round numbers, but for what binary fractions add to them. */
+const TICK_DIGITS = 12;
+
+export function tickText(value: number): string {
+  return String(Number(value.toPrecision(TICK_DIGITS)));
+}
+
+export function msTickText(ms: number): string {
+  return ms >= 10_000 ? `${tickText(ms / 1000)} s` : `${tickText(ms)} ms`;
+}
+
 /** Whole percents, and parts of one at the beginning of what is long. */
 export function shareText(done: number, all: number): string {
   const percent = (100 * done) / all;
@@ -48,14 +59,19 @@ export function countText(count: number): string {
 
 const clock = new Intl.DateTimeFormat('en-GB', { hour: '2-digit', minute: '2-digit', second: '2-digit' });
 const day = new Intl.DateTimeFormat('en-GB', { day: '2-digit', month: 'short', hour: '2-digit', minute: '2-digit' });
-export const DAY_MS = 86_400_000;
+const DAY_MS = 86_400_000;
 
-export function clockText(timeMs: number): string {
+function clockText(timeMs: number): string {
   return clock.format(timeMs);
 }
 
-export function dayText(timeMs: number): string {
+function dayText(timeMs: number): string {
   return day.format(timeMs);
+}
+
+/** As all times of a stretch are said: with the day if it is longer than one, as each time of day comes again then. */
+export function timeTextIn(fromMs: number, toMs: number): (timeMs: number) => string {
+  return toMs - fromMs > DAY_MS ? dayText : clockText;
 }
 
 /** The time of today, the day of what is older. */

@@ -7,9 +7,12 @@ import { type JsonOption, type ServerOption, withClient } from '../options.js';
 import { jobJson, nodeJson, usageJson } from '../output/json.js';
 import { ratesBetween, type Snapshot, topText } from '../output/top_table.js';
 
-/** The alternate screen, without a cursor; what was there before comes back at the end. */
-const ENTER = '\u001b[?1049h\u001b[?25l';
-const LEAVE = '\u001b[?25h\u001b[?1049l';
+/**
+ * The alternate screen, without a cursor, and without wrapping: the terminal cuts lines of wide characters, which take more columns than
+ * they are long. What was there before comes back at the end.
+ */
+const ENTER = '\u001b[?1049h\u001b[?25l\u001b[?7l';
+const LEAVE = '\u001b[?7h\u001b[?25h\u001b[?1049l';
 const HOME = '\u001b[H';
 const CLEAR_LINE = '\u001b[K';
 const CLEAR_BELOW = '\u001b[J';

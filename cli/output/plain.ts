@@ -23,7 +23,8 @@ export class PlainOutput implements Output {
       return;
     }
     const now = this.#progress.step(event);
-    if (event.timeMs - this.#lastStepMs < STEP_INTERVAL_MS && now.done !== now.total) return;
+    // The clock of another leader may be behind.
+    if (Math.abs(event.timeMs - this.#lastStepMs) < STEP_INTERVAL_MS && now.done !== now.total) return;
     this.#lastStepMs = event.timeMs;
     this.note(progressLine(now));
   }

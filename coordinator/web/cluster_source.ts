@@ -7,7 +7,7 @@ import type { Histories } from './histories.js';
 import { RowChanges } from './row_changes.js';
 import { jobRow, nodeRows, usageRow } from './rows.js';
 
-/** Jobs that have ended are shown as long as there are no more than these; open ones always. */
+/** Jobs are shown as long as there are no more than these: of those that have ended the newest, of the open ones first those that run. */
 const MAX_ENDED_JOBS = 300;
 const MAX_OPEN_JOBS = 1_000;
 /** What the core does not announce, such as the reason why a job waits, is looked for so often. */
@@ -19,6 +19,8 @@ const MAX_NODES_MS = 1_000;
 export interface ClusterSourceOptions {
   readonly state: CoordinatorState;
   readonly histories: Histories;
+  /** Jobs at which pages look: they are shown, however long ago they ended. */
+  readonly watched: () => Iterable<string>;
   /** Milliseconds that never go back. */
   readonly nowMs: () => number;
   /** Milliseconds since 1970, as in the times of events. */
@@ -59,11 +61,11 @@ export class ClusterSource implements ChannelSource {
   }
 
   snapshot(): ClusterSnapshot {
-    return {
-      jobs: this.#shownJobs().map((run) => this.#jobRow(run)),
-      nodes: nodeRows(this.#options.state, this.#options.nowMs()),
-      usage: usageRow(this.#options.state),
-    };
+    const jobs = this.#shownJobs().map((run) => this.#jobRow(run));
+    const nodes = nodeRows(this.#options.state, this.#options.nowMs());
+    this.#jobs.told(jobs);
+    this.#nodes.told(nodes);
+    return { jobs, nodes, usage: usageRow(this.#options.state) };
   }
 
   #jobsDelta(nowMs: number) {
@@ -99,8 +101,14 @@ export class ClusterSource implements ChannelSource {
 
   #shownJobs(): readonly JobRun[] {
     const all = [...this.#options.state.jobs.values()];
-    const open = all.filter((run) => !hasEnded(run)).slice(0, MAX_OPEN_JOBS);
-    return [...newest(all.filter(hasEnded), MAX_ENDED_JOBS), ...open];
+    const running = all.filter((run) => run.record.state === 'running');
+    const queued = all.filter((run) => run.record.state === 'queued');
+    const listed = [
+      ...newest(all.filter(hasEnded), MAX_ENDED_JOBS),
+      ...[...running, ...queued].slice(0, MAX_OPEN_JOBS),
+    ];
+    const watched = [...this.#options.watched()].flatMap((job) => this.#options.state.jobs.get(job) ?? []);
+    return [...new Set([...listed, ...watched])];
   }
 }
 

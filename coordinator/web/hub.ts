@@ -117,7 +117,7 @@ export class Hub {
       this.readHistories();
       this.#advanceAll(nowMs);
     }
-    for (const viewer of this.#viewers) viewer.catchUp();
+    for (const viewer of this.#viewers) viewer.catchUp(() => Buffer.from(this.#hello()));
     this.#beat(nowMs);
     this.#checkAlive(nowMs);
     this.#dropUnused(nowMs);
@@ -141,7 +141,8 @@ export class Hub {
 
   #newCluster() {
     const { state, nowMs, wallMs } = this.#options;
-    const source = new ClusterSource({ state, histories: this.histories, nowMs, wallMs });
+    const watched = () => this.#jobChannels.keys();
+    const source = new ClusterSource({ state, histories: this.histories, watched, nowMs, wallMs });
     return { source, channel: new Channel({ source, label: {}, kind: 'cluster' }) };
   }
 

@@ -54,7 +54,7 @@ export class JobHistory {
     addToTotals(this.totals, event);
     if (event.kind === 'stepCommitted') {
       this.series.add(event);
-      this.speed.add(event.timeMs, event.samples);
+      this.speed.add(event.timeMs, event.samples, event.stepMs);
       return;
     }
     this.events.push(eventRow(event));

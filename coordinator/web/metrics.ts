@@ -226,10 +226,11 @@ function lastStep({ histories }: MetricsInput, runs: readonly JobRun[]): Metric 
   return gauge('job_last_step_seconds', 'Time of the newest step.', samples);
 }
 
-/** Open jobs, and those that have ended a moment ago. */
+/** Open jobs, and those that have ended a moment ago; if they are too many, those that wait give way. */
 function shownJobs({ state, histories, wallMs }: MetricsInput): readonly JobRun[] {
   const shown = [...state.jobs.values()].filter(
     (run) => !isTerminal(run.record.state) || wallMs - (histories.of(run.record.job)?.touchedMs ?? 0) < ENDED_JOBS_MS,
   );
-  return shown.slice(-MAX_JOBS);
+  const waits = ({ record }: JobRun): boolean => record.state === 'queued';
+  return [...shown.filter(waits), ...shown.filter((run) => !waits(run))].slice(-MAX_JOBS);
 }

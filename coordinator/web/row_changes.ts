@@ -23,6 +23,14 @@ export class RowChanges<T> {
     return rowsOf(this.#changed(rows), []);
   }
 
+  /** Rows as a snapshot tells them to some: where others were told otherwise the next delta says what is so, even if that is as before. */
+  told(rows: readonly T[]): void {
+    for (const row of rows) {
+      const id = this.#idOf(row);
+      if (this.#sent.get(id) !== JSON.stringify(row)) this.#sent.set(id, '');
+    }
+  }
+
   #changed(rows: readonly T[]): readonly T[] {
     return rows.filter((row) => {
       const id = this.#idOf(row);

@@ -104,10 +104,11 @@ export class Viewer {
     return !this.#lags;
   }
 
-  /** A page that lagged and has read everything goes on with snapshots. */
-  catchUp(): void {
+  /** A page that lagged and has read everything goes on with snapshots. It may have missed who leads, and answers: it hears `hello()` again. */
+  catchUp(hello: () => Buffer): void {
     if (!this.#lags || this.#socket.bufferedAmount > 0) return;
     this.#lags = false;
+    this.#socket.send(hello());
     for (const channel of this.#channels) this.#socket.send(channel.snapshot().bytes);
   }
 

@@ -2,7 +2,8 @@
 import type { JSX } from 'preact';
 import { useEffect, useRef } from 'preact/hooks';
 import uPlot from 'uplot';
-import { clockText, DAY_MS, dayText, UNKNOWN } from '../figures.js';
+import { timeTextIn, UNKNOWN } from '../figures.js';
+import { axisWidth } from './axis_width.js';
 import type { Palette } from './palette.js';
 
 export interface Marker {
@@ -58,9 +59,20 @@ export function Chart({ label, height, data, markers = [], shape, options }: Cha
     };
   }, [shape, height]);
 
-  useEffect(() => chart.current?.setData(data), [data]);
+  useEffect(() => {
+    if (chart.current !== undefined) showData(chart.current, data);
+  }, [data]);
 
   return <div class="chart" role="img" aria-label={label} ref={place} />;
+}
+
+/** What somebody has drawn nearer stays where it is while more comes; a double click shows all again. */
+function showData(plot: uPlot, data: uPlot.AlignedData): void {
+  const { min = null, max = null } = plot.scales['x'] ?? {};
+  const [first, last] = [plot.data[0][0], plot.data[0].at(-1)];
+  const isNear = min !== null && max !== null && ((first ?? min) < min || (last ?? max) > max);
+  plot.setData(data, !isNear);
+  if (isNear) plot.setScale('x', { min, max });
 }
 
 function drawMarkers(plot: uPlot, markers: readonly Marker[]): void {
@@ -104,15 +116,18 @@ export function axes(palette: Palette, byTime: boolean, values: (value: number) 
     : { ...both, size: 28, space: 60, values: (_, splits) => splits.map(stepTick), incrs: WHOLE };
   return [
     x,
-    { ...both, size: 54, space: 34, values: (_, splits) => splits.map((one) => (one === null ? '' : values(one))) },
+    {
+      ...both,
+      size: (_, labels) => axisWidth(labels),
+      space: 34,
+      values: (_, splits) => splits.map((one) => (one === null ? '' : values(one))),
+    },
   ];
 }
 
-/** The time of day, and the day as well where there are several. */
 function timeTicks(seconds: readonly number[]): string[] {
-  const lastMs = (seconds.at(-1) ?? 0) * 1000;
-  const firstMs = (seconds[0] ?? 0) * 1000;
-  return seconds.map((one) => (lastMs - firstMs > DAY_MS ? dayText(one * 1000) : clockText(one * 1000)));
+  const text = timeTextIn((seconds[0] ?? 0) * 1000, (seconds.at(-1) ?? 0) * 1000);
+  return seconds.map((one) => text(one * 1000));
 }
 
 const WHOLE = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 2e5, 5e5, 1e6, 2e6, 5e6, 1e7];
@@ -134,9 +149,11 @@ export function legendValue(
 
 /** The x axis as the first of the series. */
 export function xSeries(byTime: boolean): uPlot.Series {
-  const text = (x: number | null | undefined): string => {
+  const text = (x: number | null | undefined, plot: uPlot): string => {
     if (x === null || x === undefined) return UNKNOWN;
-    return byTime ? clockText(x * 1000) : x.toLocaleString('en');
+    if (!byTime) return x.toLocaleString('en');
+    const all = plot.data[0];
+    return timeTextIn((all[0] ?? x) * 1000, (all.at(-1) ?? x) * 1000)(x * 1000);
   };
   return { label: byTime ? 'time' : 'step', value: legendValue(text) };
 }

@@ -2,19 +2,20 @@
 import type { EventRow } from '../../shared/wire/dashboard.js';
 
 export interface Generation {
-  readonly generation: number;
+  /** Undefined for one that began under another leader, which is known by what came after it. */
+  readonly generation: number | undefined;
   /** The step from which it went on. */
-  readonly step: number;
+  readonly step: number | undefined;
   readonly workers: readonly string[];
   readonly reason: string;
   readonly fromMs: number;
   readonly toMs: number;
 }
 
-/** A worker in one generation: it ends before the generation's end if the worker was lost. */
+/** A worker in one generation: it ends before the generation's end if the worker was lost, or let go. */
 export interface Presence {
   readonly worker: string;
-  readonly generation: number;
+  readonly generation: number | undefined;
   readonly fromMs: number;
   readonly toMs: number;
 }
@@ -53,15 +54,18 @@ export interface Newest {
 export function membershipOf(newest: Newest, events: readonly EventRow[], beganMs: number, toMs: number): Membership {
   const losses = events.flatMap((event) => (event.kind === 'workerLost' ? [lossOf(event)] : []));
   const generations = generationsOf(newest, events, beganMs, toMs);
-  const presences = generations.flatMap((one) => presencesIn(one, losses));
+  const left = events.filter((event) => event.kind === 'workerLost' || event.kind === 'workerReleased');
+  const presences = generations.flatMap((one) => presencesIn(one, left));
+  const pauses = events.flatMap((event) => (event.kind === 'recovered' ? [pauseOf(event)] : []));
   const names = new Set([...generations.flatMap((one) => one.workers), ...losses.map((one) => one.worker)]);
+  const began = [generations[0]?.fromMs, losses[0]?.timeMs, pauses[0]?.fromMs].map((ms) => ms ?? beganMs);
   return {
     workers: [...names].sort((left, right) => left.localeCompare(right, 'en', { numeric: true })),
     generations,
     presences,
     losses,
-    pauses: events.flatMap((event) => (event.kind === 'recovered' ? [pauseOf(event)] : [])),
-    fromMs: Math.min(beganMs, generations[0]?.fromMs ?? beganMs),
+    pauses,
+    fromMs: Math.min(beganMs, ...began),
     toMs,
   };
 }
@@ -81,14 +85,8 @@ function generationsOf(
   toMs: number,
 ): readonly Generation[] {
   const started = events.flatMap((event) => (event.kind === 'generationStarted' ? [event] : []));
-  const first = started[0]?.timeMs ?? toMs;
-  // A new leader knows who takes part, and not since when.
-  const adopted =
-    started.length === 0 && newest.generation > 0
-      ? [{ generation: newest.generation, step: 0, workers: newest.roster, reason: '', fromMs: beganMs, toMs: first }]
-      : [];
   return [
-    ...adopted,
+    ...adoptedOf(newest, events, beganMs, toMs),
     ...started.map(({ generation, step, workers, reason, timeMs }, index) => ({
       generation,
       step,
@@ -100,9 +98,36 @@ function generationsOf(
   ];
 }
 
-function presencesIn({ generation, workers, fromMs, toMs }: Generation, losses: readonly Loss[]): readonly Presence[] {
+/** A new leader knows who takes part, and not since when. */
+function adoptedOf(newest: Newest, events: readonly EventRow[], beganMs: number, toMs: number): readonly Generation[] {
+  const unknown = { step: undefined, reason: '', fromMs: beganMs };
+  const first = events.find((event) => event.kind === 'generationStarted');
+  if (first === undefined) {
+    return newest.generation === 0 ? [] : [{ ...unknown, generation: newest.generation, workers: newest.roster, toMs }];
+  }
+  if (beganMs >= first.timeMs) return [];
+  return [{ ...unknown, generation: undefined, workers: rosterBefore(first, events), toMs: first.timeMs }];
+}
+
+/** Back from a generation, by who came and went before it. */
+function rosterBefore(
+  first: Extract<EventRow, { kind: 'generationStarted' }>,
+  events: readonly EventRow[],
+): readonly string[] {
+  const workers = new Set(first.workers);
+  for (const event of events.slice(0, events.indexOf(first)).reverse()) {
+    if (event.kind === 'workerJoined') workers.delete(event.worker);
+    if (event.kind === 'workerLost' || event.kind === 'workerReleased') workers.add(event.worker);
+  }
+  return [...workers];
+}
+
+function presencesIn(
+  { generation, workers, fromMs, toMs }: Generation,
+  left: readonly { readonly worker: string; readonly timeMs: number }[],
+): readonly Presence[] {
   return workers.map((worker) => {
-    const lost = losses.find((one) => one.worker === worker && one.timeMs >= fromMs && one.timeMs < toMs);
-    return { worker, generation, fromMs, toMs: lost?.timeMs ?? toMs };
+    const end = left.find((one) => one.worker === worker && one.timeMs >= fromMs && one.timeMs < toMs);
+    return { worker, generation, fromMs, toMs: end?.timeMs ?? toMs };
   });
 }

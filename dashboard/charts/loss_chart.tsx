@@ -3,7 +3,7 @@ import type { JSX } from 'preact';
 import { useMemo } from 'preact/hooks';
 import type uPlot from 'uplot';
 import type { SeriesColumns } from '../../shared/wire/dashboard.js';
-import { lossText } from '../figures.js';
+import { lossText, tickText } from '../figures.js';
 import { axes, Chart, legendValue, type Marker, xOf, xSeries } from './chart.js';
 import type { Palette } from './palette.js';
 import { smoothed } from './smooth.js';
@@ -28,6 +28,11 @@ function shownLoss(values: readonly (number | null)[], log: boolean): (number | 
 /** As much as there is, instead of whole powers of ten. */
 function logRange(_: uPlot, min: number | null, max: number | null): uPlot.Range.MinMax {
   return [(min ?? 1) * 0.95, (max ?? 10) * 1.05];
+}
+
+/** The lowest tick is the edge, which is no round number. */
+function logTickText(value: number): string {
+  return String(Number(value.toPrecision(3)));
 }
 
 export function LossChart({ series, stride, byTime, log, smoothing, markers, palette }: LossChartProps): JSX.Element {
@@ -56,7 +61,7 @@ export function LossChart({ series, stride, byTime, log, smoothing, markers, pal
       shape={`${byTime} ${log} ${hasSmooth} ${bandClass} ${palette.text}`}
       options={() => ({
         scales: { x: { time: byTime }, y: log ? { distr: 3, range: logRange } : {} },
-        axes: axes(palette, byTime, (value) => String(Number(value.toPrecision(3)))),
+        axes: axes(palette, byTime, log ? logTickText : tickText),
         cursor: { points: { size: 6 }, y: false },
         legend: { live: true },
         bands: [{ series: [2, 1], fill: palette.accentFaint }],

@@ -3,7 +3,7 @@ import type { JSX } from 'preact';
 import { useMemo } from 'preact/hooks';
 import type uPlot from 'uplot';
 import type { SeriesColumns } from '../../shared/wire/dashboard.js';
-import { msText, UNKNOWN } from '../figures.js';
+import { msText, msTickText, UNKNOWN } from '../figures.js';
 import { axes, Chart, legendValue, type Marker, xOf, xSeries } from './chart.js';
 import type { Palette } from './palette.js';
 
@@ -65,7 +65,7 @@ export function StepTimeChart({ series, byTime, markers, palette }: StepTimeChar
       shape={`${byTime} ${palette.text}`}
       options={() => ({
         scales: { x: { time: byTime }, y: { range: (_, __, max) => [0, max * 1.05 || 1] } },
-        axes: axes(palette, byTime, msText),
+        axes: axes(palette, byTime, msTickText),
         cursor: { points: { show: false }, y: false },
         series: [
           xSeries(byTime),

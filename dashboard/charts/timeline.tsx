@@ -1,7 +1,7 @@
 /** Who took part when: a line for each worker, with losses, pauses and generations. */
 import type { JSX } from 'preact';
 import { useCallback, useEffect, useRef, useState } from 'preact/hooks';
-import { clockText, msText } from '../figures.js';
+import { msText, timeTextIn } from '../figures.js';
 import type { Membership } from './generations.js';
 
 const ROW = 20;
@@ -41,6 +41,7 @@ export function Timeline({ membership }: { readonly membership: Membership }): J
   const x = (ms: number): number => LEFT + ((ms - fromMs) / Math.max(1, toMs - fromMs)) * plotWidth;
   const y = (worker: string): number => TOP + shown.indexOf(worker) * ROW;
   const bottom = height - BOTTOM;
+  const timeText = timeTextIn(fromMs, toMs);
   const ticks = Math.max(2, Math.min(8, Math.floor(plotWidth / TICK_SPACE)));
   return (
     <div class="timeline" ref={place}>
@@ -52,7 +53,7 @@ export function Timeline({ membership }: { readonly membership: Membership }): J
             <g key={index}>
               <line class="grid" x1={x(ms)} x2={x(ms)} y1={TOP} y2={bottom} />
               <text class="tick" x={x(ms)} y={height - 6} text-anchor={anchor}>
-                {clockText(ms)}
+                {timeText(ms)}
               </text>
             </g>
           );
@@ -73,7 +74,7 @@ export function Timeline({ membership }: { readonly membership: Membership }): J
               width={Math.max(1, x(end) - x(begin) - 1)}
               height={ROW - 9}
             >
-              <title>{`${worker} in generation ${generation}, ${clockText(begin)} to ${clockText(end)}`}</title>
+              <title>{`${worker} in ${generationText(generation)}, ${timeText(begin)} to ${timeText(end)}`}</title>
             </rect>
           ))}
         {pauses.map(({ generation, step, fromMs: begin, toMs: end }) => (
@@ -93,7 +94,7 @@ export function Timeline({ membership }: { readonly membership: Membership }): J
           .filter(({ worker }) => shown.includes(worker))
           .map(({ worker, timeMs, detectedBy, detectMs }) => (
             <g key={`${worker} ${timeMs}`} class="lost" transform={`translate(${x(timeMs)} ${y(worker) + ROW / 2})`}>
-              <title>{`${worker} lost at ${clockText(timeMs)}: ${detectedBy}, ${msText(detectMs)}`}</title>
+              <title>{`${worker} lost at ${timeText(timeMs)}: ${detectedBy}, ${msText(detectMs)}`}</title>
               <circle r="6" />
               <path d="M-2.5 -2.5 L2.5 2.5 M2.5 -2.5 L-2.5 2.5" />
             </g>
@@ -108,6 +109,10 @@ export function Timeline({ membership }: { readonly membership: Membership }): J
   );
 }
 
+function generationText(generation: number | undefined): string {
+  return generation === undefined ? 'an earlier generation' : `generation ${generation}`;
+}
+
 interface MarksProps {
   readonly membership: Membership;
   readonly x: (ms: number) => number;
@@ -120,11 +125,11 @@ function GenerationMarks({ membership, x, bottom }: MarksProps): JSX.Element {
     <>
       {membership.generations.map(({ generation, step, reason, fromMs }) => {
         const at = x(fromMs);
-        const named = at > textEnds;
+        const named = generation !== undefined && at > textEnds;
         if (named) textEnds = at + 22;
         return (
           <g key={generation} class="generation">
-            <title>{`generation ${generation} from step ${step}${reason === '' ? '' : `: ${reason}`}`}</title>
+            <title>{`${generationText(generation)}${step === undefined ? '' : ` from step ${step}`}${reason === '' ? '' : `: ${reason}`}`}</title>
             <line x1={at} x2={at} y1={TOP - 4} y2={bottom} />
             {named && (
               <text x={at} y={TOP - 7} text-anchor="middle">

@@ -94,8 +94,9 @@ export function JobPage({ row, job, nodes, live, mayCancel, cancel }: JobPagePro
 /** A job that goes on is drawn up to now; one that has ended, up to its last sign of life. */
 function membershipNow(row: JobRow, job: JobModel, hasEnded: boolean): Membership {
   const lastMs = Math.max(job.events.at(-1)?.timeMs ?? 0, job.series.timeMs.at(-1) ?? 0, row.submittedMs);
-  const generations = job.events.find((event) => event.kind === 'generationStarted')?.timeMs;
-  const beganMs = generations ?? job.series.timeMs[0] ?? row.submittedMs;
+  const startedMs = job.events.find((event) => event.kind === 'generationStarted')?.timeMs;
+  const steppedMs = job.series.timeMs[0];
+  const beganMs = Math.min(startedMs ?? lastMs, steppedMs ?? startedMs ?? row.submittedMs);
   const newest = { generation: row.generation, roster: job.detail.roster };
   return membershipOf(newest, job.events, beganMs, hasEnded ? lastMs : Math.max(lastMs, Date.now()));
 }
@@ -257,6 +258,6 @@ function markersOf({ generations, losses }: Membership, byTime: boolean, palette
     const lost = losses.filter((loss) => loss.timeMs > beforeMs && loss.timeMs <= fromMs);
     const text =
       lost.length === 0 ? `g${generation}` : `g${generation}, lost ${lost.map((one) => one.worker).join(', ')}`;
-    return { at: byTime ? fromMs / 1000 : step, color: lost.length === 0 ? palette.warn : palette.bad, text };
+    return { at: byTime ? fromMs / 1000 : (step ?? 0), color: lost.length === 0 ? palette.warn : palette.bad, text };
   });
 }

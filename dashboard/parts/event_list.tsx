@@ -1,7 +1,7 @@
 import type { JSX } from 'preact';
 import { useState } from 'preact/hooks';
 import type { EventRow } from '../../shared/wire/dashboard.js';
-import { clockText, isoText } from '../figures.js';
+import { dateText, isoText } from '../figures.js';
 import { eventText } from './event_text.js';
 
 const SHOWN = 40;
@@ -10,6 +10,7 @@ const SHOWN = 40;
 export function EventList({ events }: { readonly events: readonly EventRow[] }): JSX.Element {
   const [all, setAll] = useState(false);
   if (events.length === 0) return <p class="empty">Nothing has happened since this coordinator leads.</p>;
+  const nowMs = Date.now();
   const shown = [...events].reverse().slice(0, all ? events.length : SHOWN);
   return (
     <>
@@ -29,7 +30,7 @@ export function EventList({ events }: { readonly events: readonly EventRow[] }):
               return (
                 <tr key={event.sequence}>
                   <td class="time" title={isoText(event.timeMs)}>
-                    {clockText(event.timeMs)}
+                    {dateText(event.timeMs, nowMs)}
                   </td>
                   <td class={`what ${tone}`}>{what}</td>
                   <td class="text">{text}</td>

@@ -6,7 +6,7 @@ import type { JSX } from 'preact';
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import { printableLines } from '../../shared/text/printable.js';
 import type { LogRow } from '../../shared/wire/dashboard.js';
-import { clockText, countText } from '../figures.js';
+import { countText, dateText } from '../figures.js';
 
 const SHOWN = 400;
 const AT_END_PIXELS = 24;
@@ -88,7 +88,7 @@ function nameOf({ worker, attempt }: LogRow): string {
 function LogLine({ row }: { readonly row: LogRow }): JSX.Element {
   return (
     <div class={row.stream === 'stderr' ? 'stderr' : 'stdout'}>
-      <span class="time">{clockText(row.timeMs)}</span> <span class="worker">{nameOf(row)}</span>{' '}
+      <span class="time">{dateText(row.timeMs, Date.now())}</span> <span class="worker">{nameOf(row)}</span>{' '}
       <span class="text">{printableLines(row.text).replace(/\n$/, '')}</span>
     </div>
   );

@@ -79,6 +79,30 @@ export async function curvePixels(page: Page): Promise<number> {
   return Number(await page.evaluate(CURVE_PIXELS));
 }
 
+/** The step, or the time, that the first chart says is at its left edge. */
+async function leftEdge(page: Page): Promise<number> {
+  const plot = page.locator('.u-over').first();
+  const { width = 0, height = 0 } = (await plot.boundingBox()) ?? {};
+  await plot.hover({ position: { x: width * 0.02, y: height / 2 } });
+  await delay(200);
+  return Number((await page.locator('.u-legend .u-value').first().textContent())?.replaceAll(',', ''));
+}
+
+/** Draws the right half of the first chart nearer, and says what is at its left edge before, after a while, and when all is shown again. */
+export async function lookNearer(page: Page, waitMs: number): Promise<readonly number[]> {
+  const plot = page.locator('.u-over').first();
+  const before = await leftEdge(page);
+  const { x = 0, y = 0, width = 0, height = 0 } = (await plot.boundingBox()) ?? {};
+  await page.mouse.move(x + width / 2, y + height / 2);
+  await page.mouse.down();
+  await page.mouse.move(x + width * 0.9, y + height / 2, { steps: 5 });
+  await page.mouse.up();
+  await delay(waitMs);
+  const near = await leftEdge(page);
+  await plot.dblclick();
+  return [before, near, await leftEdge(page)];
+}
+
 const FOCUSED = `(() => {
   const element = document.activeElement;
   if (element === null || element === document.body) return null;

@@ -6,7 +6,15 @@ import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { type Cluster, startCluster, submit } from '../system/cluster.js';
 import { exampleJob, repository, runToEnd } from '../system/run_lockstep.js';
-import { curvePixels, fitsEverywhere, focused, openBrowser, openPage, type WatchedPage } from './browser.js';
+import {
+  curvePixels,
+  fitsEverywhere,
+  focused,
+  lookNearer,
+  openBrowser,
+  openPage,
+  type WatchedPage,
+} from './browser.js';
 
 const SCREENSHOTS = join(repository, 'docs', 'screenshots');
 const SHOWN_MS = 1_000;
@@ -61,6 +69,14 @@ it('a submitted job appears by itself, and its loss grows while it trains', asyn
   await untilSteps(points + 10);
   expect(await lossPoints()).toBeGreaterThanOrEqual(points + 10);
   expect(await curvePixels(page)).toBeGreaterThan(200);
+});
+
+it('what is drawn nearer stays so while the job trains on', async () => {
+  const points = await lossPoints();
+  const [before = 0, near = 0, all = 0] = await lookNearer(page, 2 * SHOWN_MS);
+  expect(await lossPoints()).toBeGreaterThan(points);
+  expect(near).toBeGreaterThan(before + points / 4);
+  expect(all).toBeLessThan(near);
 });
 
 it('the parts of a step are shown, and add up to no more than the step', async () => {

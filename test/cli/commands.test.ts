@@ -410,6 +410,10 @@ describe('top', () => {
     const { code, out } = await shown;
     expect(code).toBe(130);
     expect(out.startsWith('\u001b[?1049h')).toBe(true);
+    // A line of wide characters must not go on in the next.
+    expect(out.indexOf('\u001b[?7l')).toBeLessThan(out.indexOf('jobs: '));
+    expect(out.indexOf('\u001b[?7l')).toBeGreaterThan(0);
+    expect(out.lastIndexOf('\u001b[?7h')).toBeGreaterThan(out.lastIndexOf('jobs: '));
     expect(out.endsWith('\u001b[?1049l')).toBe(true);
     const looks = out.split('\u001b[H').slice(1);
     expect(looks.length).toBeGreaterThan(1);

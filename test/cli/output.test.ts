@@ -232,6 +232,29 @@ describe('progress', () => {
     expect(progressLine(now)).toBe('step 3/10  loss 0.3333  64.0 samples/s  4s left');
   });
 
+  it('is no faster when steps are reported late and all at once', () => {
+    const progress = new Progress();
+    for (let step = 0; step < 9; step++) progress.step({ ...stepEvent(step), timeMs: step / 100 });
+    expect(progress.step({ ...stepEvent(9), timeMs: 1 }).samplesPerSecond).toBe(64);
+  });
+
+  it('begins anew where the clock of another leader is behind, or steps are made again', () => {
+    const progress = new Progress();
+    for (let step = 0; step < 5; step++) progress.step({ ...stepEvent(step), timeMs: 3_600_000 + step * 500 });
+    progress.step(stepEvent(5));
+    expect(progress.step(stepEvent(6)).samplesPerSecond).toBe(64);
+    progress.step({ ...stepEvent(3), timeMs: 3_500 });
+    expect(progress.step({ ...stepEvent(4), timeMs: 4_000 }).samplesPerSecond).toBe(64);
+  });
+
+  it('is shown without a terminal as often under a leader whose clock is behind', () => {
+    const written: string[] = [];
+    const output = new PlainOutput((text) => written.push(text));
+    output.event({ ...stepEvent(0), timeMs: 3_600_000 });
+    for (let step = 1; step < 6; step++) output.event(stepEvent(step));
+    expect(written.map((line) => line.split(' ')[1])).toEqual(['1/10', '2/10', '4/10', '6/10']);
+  });
+
   it('forgets how fast it was long ago', () => {
     const progress = new Progress();
     progress.step({ ...stepEvent(0), timeMs: 0 });

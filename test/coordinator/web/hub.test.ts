@@ -163,10 +163,42 @@ it('a page that does not read gets a bounded number of bytes, and a snapshot onc
   frozen.socket.bufferedAmount = 0;
   frozen.socket.reads = true;
   all.tick();
-  expect(kinds(frozen.socket.take())).toEqual(['cluster_snapshot', 'job_snapshot']);
+  expect(kinds(frozen.socket.take())).toEqual(['hello', 'cluster_snapshot', 'job_snapshot']);
   stepAll(all, 'a', 100_000, 1);
   all.tick();
   expect(kinds(frozen.socket.take())).toContain('job_delta');
+});
+
+it('a page that did not read while the leadership changed is told of it once it has', () => {
+  const all = world();
+  const page = all.open();
+  page.ask(watch(null));
+  all.tick();
+  page.socket.bufferedAmount = VIEWER_LIMITS.maxUnsentBytes + 1;
+  all.state.leading = { term: 2, eventCounter: 0, operationCounter: 0, saveCounter: 0 };
+  all.tick(2);
+  page.socket.take();
+  page.socket.bufferedAmount = 0;
+  all.tick();
+  expect(page.socket.take()).toMatchObject([{ kind: 'hello', term: 2 }]);
+  page.ask(watch(null));
+  expect(kinds(page.socket.take())).toEqual(['cluster_snapshot']);
+});
+
+it('a page that did not read when it was told that a job is missing is told it once it has', () => {
+  const all = world();
+  const page = all.open();
+  page.ask(watch(null));
+  page.socket.bufferedAmount = VIEWER_LIMITS.maxUnsentBytes + 1;
+  all.tick(20);
+  page.ask(watch('b'));
+  page.socket.take();
+  page.socket.bufferedAmount = 0;
+  all.tick();
+  // Whoever hears a hello asks again for what it looks at.
+  expect(kinds(page.socket.take())).toEqual(['hello', 'cluster_snapshot']);
+  page.ask(watch('b'));
+  expect(kinds(page.socket.take())).toEqual(['job_missing']);
 });
 
 it('twenty pages that look at the same cost one JSON, ten times a second at most', () => {
@@ -222,6 +254,25 @@ it('a job that is not there is said to be missing', () => {
   const page = world().open();
   page.ask(watch('b'));
   expect(page.socket.take().at(-1)).toMatchObject({ kind: 'job_missing', job: 'b' });
+});
+
+it('a job that ended before those that are listed has its row while a page looks at it', () => {
+  const all = world();
+  for (let number = 0; number <= 300; number++) {
+    const run = addJob(all.state, `job-${number}`);
+    run.record = { ...run.record, state: 'finished', submittedMs: number };
+  }
+  const page = all.open();
+  page.ask(watch('job-0'));
+  all.tick(20);
+  const rows = page.socket
+    .take()
+    .flatMap((message) =>
+      (message.kind === 'cluster_snapshot' ? message.data.jobs : []).concat(
+        message.kind === 'cluster_delta' ? (message.data.jobs?.changed ?? []) : [],
+      ),
+    );
+  expect(rows.map(({ job }) => job)).toContain('job-0');
 });
 
 it('looking at another job ends the look at the first', () => {

@@ -96,8 +96,41 @@ it('labels cannot break out of their quotes', () => {
   expect(textOf([metric])).toBe('# HELP m a\\nb\n# TYPE m gauge\nm{job="a\\"b\\\\c\\nd"} 1\n');
 });
 
+it('of more open jobs than are shown, those that run are', () => {
+  const state = leadingState();
+  addJob(state, 'trains');
+  for (let number = 0; number < 300; number++) {
+    const run = addJob(state, `waits-${number}`);
+    run.record = { ...run.record, state: 'queued' };
+  }
+  const text = metricsText({
+    state,
+    histories: new Histories(),
+    wallMs: 1,
+    loopDelaySeconds: 0,
+    viewers: 0,
+    laggingViewers: 0,
+  });
+  expect(text).toContain('lockstep_job_committed_steps{job="trains",name="x"} 0');
+  expect(text.match(/^lockstep_job_committed_steps\{/gm)).toHaveLength(200);
+});
+
+it('docs/metrics.md has Prometheus keep the label job, which is one of its own too', () => {
+  expect(scrape()).toContain('{job="a",');
+  expect(fileOf('docs/metrics.md')).toMatch(/job_name: lockstep\n +honor_labels: true/);
+});
+
 it('docs/metrics.md describes exactly the names that are there', () => {
   expect([...namesIn(fileOf('docs/metrics.md'))].sort()).toEqual([...namesIn(scrape())].sort());
+});
+
+it('the Grafana dashboard sees in what it says of an hour that worker-seconds begin anew with a term', () => {
+  const hours = fileOf('deploy/grafana_dashboard.json').match(/"expr": ".*lockstep_cluster_worker_seconds.*\[1h.*"/g);
+  expect(hours).toHaveLength(2);
+  for (const expression of hours ?? []) {
+    expect(expression).not.toContain('delta(');
+    expect(expression).toContain('increase((sum by (instance) (lockstep_cluster_worker_seconds))[1h:])');
+  }
 });
 
 it('the Grafana dashboard uses no other names', () => {

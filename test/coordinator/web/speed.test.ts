@@ -3,7 +3,7 @@ import { Speed } from '../../../coordinator/web/speed.js';
 
 function speedOf(steps: number, everyMs: number): Speed {
   const speed = new Speed();
-  for (let step = 0; step < steps; step++) speed.add(step * everyMs, 8);
+  for (let step = 0; step < steps; step++) speed.add(step * everyMs, 8, everyMs);
   return speed;
 }
 
@@ -30,6 +30,14 @@ it('a job that stands still becomes slower while one looks', () => {
 
 it('a clock that is set back begins anew', () => {
   const speed = speedOf(101, 100);
-  for (let step = 0; step < 11; step++) speed.add(-3_600_000 + step * 100, 8);
+  for (let step = 0; step < 11; step++) speed.add(-3_600_000 + step * 100, 8, 100);
   expect(speed.rate(-3_599_000)?.stepsPerSecond).toBeCloseTo(10, 5);
+});
+
+it('what was trained without a coordinator, and is reported at once to the next, was no faster', () => {
+  const speed = new Speed();
+  for (let step = 0; step < 100; step++) speed.add(step * 0.05, 8, 100);
+  expect(speed.rate(5)?.stepsPerSecond).toBeCloseTo(10, 5);
+  for (let step = 0; step < 50; step++) speed.add(100 + step * 100, 8, 100);
+  expect(speed.rate(5_000)?.samplesPerSecond).toBeCloseTo(80, 5);
 });
