@@ -64,6 +64,7 @@ const CHANNEL_OPTIONS = {
   'grpc.keepalive_timeout_ms': 5000,
   'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,
   'grpc.enable_retries': 0,
+  'grpc.enable_http_proxy': 0,
   ...TLS_CHANNEL_OPTIONS,
 };
 
