@@ -67,8 +67,8 @@ export class LocalCluster {
   #etcd: SupervisedProcess | undefined;
   #certificates: LocalCertificates | undefined;
   #etcdUrl = '';
-  #coordinators: readonly SupervisedProcess[] = [];
-  #workers: readonly SupervisedProcess[] = [];
+  readonly #coordinators: SupervisedProcess[] = [];
+  readonly #workers: SupervisedProcess[] = [];
   #servers: readonly string[] = [];
   #stopped: Promise<void> | undefined;
 
@@ -97,29 +97,33 @@ export class LocalCluster {
     await this.#startEtcd(signal);
     const ports = await freePorts(2 * this.#options.coordinators);
     const dashboards = ports.splice(this.#options.coordinators);
-    this.#coordinators = ports.map((port, index) =>
-      this.#startDaemon('coordinator', `c${index + 1}`, {
+    // One by one: those that run are ended also when the next cannot be started.
+    for (const [index, port] of ports.entries()) {
+      const settings = {
         listen: `127.0.0.1:${port}`,
         dashboard: `127.0.0.1:${dashboards[index]}`,
         lease_ttl_seconds: COORDINATOR_LEASE_SECONDS,
         // All workers are on one machine: what makes one fail again and again is not its hardware.
         scheduling: { quarantine_after: 0 },
         die_with_parent: true,
-      }),
-    );
-    this.#workers = Array.from({ length: this.#options.workers }, (_, index) =>
-      this.#startDaemon('worker', `w${index + 1}`, {
+      };
+      this.#coordinators.push(this.#startDaemon('coordinator', `c${index + 1}`, settings));
+    }
+    for (let index = 0; index < this.#options.workers; index++) {
+      const name = `w${index + 1}`;
+      const settings = {
         listen: '127.0.0.1:0',
         lease_ttl_seconds: WORKER_LEASE_SECONDS,
         python: this.#options.python,
-        code_dir: join(this.#folder, 'code', `w${index + 1}`),
+        code_dir: join(this.#folder, 'code', name),
         // Counted round the GPUs: several workers share one where there are too few.
         gpu: index,
         same_host: this.#options.separateHosts !== true,
         preflight: this.#options.preflight === true,
         die_with_parent: true,
-      }),
-    );
+      };
+      this.#workers.push(this.#startDaemon('worker', name, settings));
+    }
     const leader = await this.#untilReady(signal);
     return {
       api: leader.address,
