@@ -109,6 +109,24 @@ it('can be ended while it starts', async () => {
   expect(processesOfCluster()).toEqual([]);
 });
 
+it('leaves no temporary files behind when it is told to end twice', async () => {
+  const temporary = join(folder, 'temporary');
+  mkdirSync(temporary);
+  const child = spawn(process.execPath, [lockstep, 'up', '--json', '--workers', '1', '--dir', folder], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+    env: { ...process.env, TMPDIR: temporary },
+  });
+  launcher = child;
+  await once(createInterface(child.stdout), 'line');
+  const found = readdirSync(temporary);
+  child.kill('SIGINT');
+  child.kill('SIGTERM');
+  const [code] = await once(child, 'exit');
+  expect(code).toBe(130);
+  expect(found.filter((name) => name.startsWith('lockstep-'))).toHaveLength(1);
+  expect(readdirSync(temporary)).toEqual([]);
+});
+
 it('ends, with all that it has started, when one of the daemons cannot be started', async () => {
   mkdirSync(join(folder, 'logs', 'w2.log'), { recursive: true });
   const child = spawn(process.execPath, [lockstep, 'up', '--workers', '2', '--dir', folder], { stdio: 'ignore' });
