@@ -81,6 +81,9 @@ function problemOfJson(value: unknown, field: string, depth: number): Problem | 
   return firstProblem(
     Object.keys(value).map((key) => () => {
       if (key === '__proto__') return { field: joinField(field, key), problem: 'is not allowed as a key' };
+      // Whoever writes it means the keys of the other map, and the task would look for them in vain.
+      if (key === '<<')
+        return { field: joinField(field, key), problem: 'is no key of YAML 1.2; write out what it merges' };
       return problemOfJson(value[key], joinField(field, key), depth + 1);
     }),
   );
