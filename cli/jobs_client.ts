@@ -1,5 +1,4 @@
 /** The Jobs service as the command line uses it: finds the leader, tries again, and gives up with one clear error. */
-import { userInfo } from 'node:os';
 import { type ClientReadableStream, Metadata, type StatusObject, status } from '@grpc/grpc-js';
 import type { Credentials } from '../shared/identity/credential_files.js';
 import { channelCredentials, TLS_CHANNEL_OPTIONS } from '../shared/identity/grpc_credentials.js';
@@ -41,6 +40,7 @@ import { BundlesClient, TokensClient, JobsClient as WireClient } from '../shared
 import { type Archive, uploadOnce } from './bundle_upload.js';
 import { type CallFailure, callFailure } from './call_errors.js';
 import { CliError, exitCodes } from './exit_codes.js';
+import { loginName } from './login_name.js';
 import { Patience } from './patience.js';
 
 /** How long a request is tried again, unless the caller has more patience. */
@@ -64,6 +64,7 @@ const CHANNEL_OPTIONS = {
   'grpc.keepalive_timeout_ms': 5000,
   'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,
   'grpc.enable_retries': 0,
+  'grpc.enable_http_proxy': 0,
   ...TLS_CHANNEL_OPTIONS,
 };
 
@@ -410,8 +411,8 @@ function givenUp(failure: Exclude<CallFailure, { kind: 'final' }>, address: stri
 
 /** Names that are no users of ours (spaces, letters of other scripts) become ones. */
 function userOfProcess(): string {
-  const name = userInfo()
-    .username.replace(/[^A-Za-z0-9._-]/g, '_')
+  const name = loginName()
+    .replace(/[^A-Za-z0-9._-]/g, '_')
     .slice(0, 63);
   return /^[A-Za-z0-9]/.test(name) ? name : `u${name.slice(1)}`;
 }

@@ -1,8 +1,10 @@
 /** A whole cluster on this machine: a real etcd, coordinators and workers, each its own process. */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { nanoid } from 'nanoid';
 import { stringify } from 'yaml';
 import { z } from 'zod';
 import { connectEtcd, type EtcdClient } from '../shared/etcd/client.js';
@@ -12,6 +14,7 @@ import { type Leader, readLeader } from '../shared/etcd/leader_watch.js';
 import { readMembers } from '../shared/etcd/member_watch.js';
 import type { Credentials } from '../shared/identity/credential_files.js';
 import { Orphans } from '../shared/orphans.js';
+import { removeFolder } from '../worker/io/closed_folders.js';
 import { LocalCertificates } from './certs/local_certificates.js';
 import { CliError, exitCodes } from './exit_codes.js';
 import type { ReadyCluster } from './output/output.js';
@@ -63,12 +66,14 @@ const memberValue = z.object({ address: z.string(), pid: z.number() });
 export class LocalCluster {
   readonly #options: LocalClusterOptions;
   readonly #folder: string;
+  /** Begins the paths of the folders for the engines' temporary files: short, as sockets in them want it, and nobody else's. */
+  readonly #scratch = join(resolve(tmpdir()), `lockstep-${process.getuid?.() ?? 0}-${nanoid(12)}`);
   readonly #orphans: Orphans;
   #etcd: SupervisedProcess | undefined;
   #certificates: LocalCertificates | undefined;
   #etcdUrl = '';
-  #coordinators: readonly SupervisedProcess[] = [];
-  #workers: readonly SupervisedProcess[] = [];
+  readonly #coordinators: SupervisedProcess[] = [];
+  readonly #workers: SupervisedProcess[] = [];
   #servers: readonly string[] = [];
   #stopped: Promise<void> | undefined;
 
@@ -97,29 +102,34 @@ export class LocalCluster {
     await this.#startEtcd(signal);
     const ports = await freePorts(2 * this.#options.coordinators);
     const dashboards = ports.splice(this.#options.coordinators);
-    this.#coordinators = ports.map((port, index) =>
-      this.#startDaemon('coordinator', `c${index + 1}`, {
+    // One by one: those that run are ended also when the next cannot be started.
+    for (const [index, port] of ports.entries()) {
+      const settings = {
         listen: `127.0.0.1:${port}`,
         dashboard: `127.0.0.1:${dashboards[index]}`,
         lease_ttl_seconds: COORDINATOR_LEASE_SECONDS,
         // All workers are on one machine: what makes one fail again and again is not its hardware.
         scheduling: { quarantine_after: 0 },
         die_with_parent: true,
-      }),
-    );
-    this.#workers = Array.from({ length: this.#options.workers }, (_, index) =>
-      this.#startDaemon('worker', `w${index + 1}`, {
+      };
+      this.#coordinators.push(this.#startDaemon('coordinator', `c${index + 1}`, settings));
+    }
+    for (let index = 0; index < this.#options.workers; index++) {
+      const name = `w${index + 1}`;
+      const settings = {
         listen: '127.0.0.1:0',
         lease_ttl_seconds: WORKER_LEASE_SECONDS,
         python: this.#options.python,
-        code_dir: join(this.#folder, 'code', `w${index + 1}`),
+        code_dir: join(this.#folder, 'code', name),
+        engine: { scratch_dir: this.#scratchOf(name) },
         // Counted round the GPUs: several workers share one where there are too few.
         gpu: index,
         same_host: this.#options.separateHosts !== true,
         preflight: this.#options.preflight === true,
         die_with_parent: true,
-      }),
-    );
+      };
+      this.#workers.push(this.#startDaemon('worker', name, settings));
+    }
     const leader = await this.#untilReady(signal);
     return {
       api: leader.address,
@@ -143,14 +153,24 @@ export class LocalCluster {
   /** Ends everything now, without asking. */
   async kill(): Promise<void> {
     for (const one of this.#processes()) one.kill();
-    await this.#orphans.sweepAll(ORPHANS_GRACE_MS);
+    await this.#clear();
   }
 
   async #stopAll(): Promise<void> {
     await Promise.all(this.#workers.map((one) => one.stop(WORKER_GRACE_MS)));
     await Promise.all(this.#coordinators.map((one) => one.stop(COORDINATOR_GRACE_MS)));
     await this.#etcd?.stop(ETCD_GRACE_MS);
+    await this.#clear();
+  }
+
+  /** What daemons leave that were killed. */
+  async #clear(): Promise<void> {
     await this.#orphans.sweepAll(ORPHANS_GRACE_MS);
+    await Promise.allSettled(this.#workers.map(({ name }) => removeFolder(this.#scratchOf(name))));
+  }
+
+  #scratchOf(worker: string): string {
+    return `${this.#scratch}-${worker}`;
   }
 
   #processes(): readonly SupervisedProcess[] {

@@ -18,12 +18,21 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     ended.abort();
   });
 }
-// Nobody reads any more, as in `lockstep run --json | head -1`: end in good order, what was started must be ended.
 let unread = false;
-process.stdout.on('error', () => {
-  unread = true;
+process.stdout.once('error', (error) => {
+  // Nobody reads any more, as in `lockstep run --json | head -1`.
+  unread = 'code' in error && error.code === 'EPIPE';
+  if (!unread) {
+    fail(`the output cannot be written: ${error.message}`);
+    process.on('exit', () => {
+      process.exitCode = exitCodes.jobFailed;
+    });
+  }
+  // In good order: what was started must be ended.
   ended.abort();
 });
+// Each write fails then, and what is said of it may not be heard either.
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
 
 function fail(line: string): void {
   if (!unread) process.stderr.write(`lockstep: ${line}\n`);

@@ -94,15 +94,24 @@ export class SupervisedProcess {
     });
     const startedMs = performance.now();
     this.#child = child;
-    for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => this.#log.write(chunk));
+    for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => this.#keep(chunk));
     const exited = (code: number | null, signal: NodeJS.Signals | null): void => {
       if (this.#child === child) this.#exited(child.pid ?? 0, code, signal, performance.now() - startedMs);
     };
     child.once('error', (error) => {
-      this.#log.write(Buffer.from(`${error.message}\n`));
+      this.#keep(Buffer.from(`${error.message}\n`));
       if (child.pid === undefined) exited(null, null);
     });
     child.once('exit', exited);
+  }
+
+  /** A full disk, or a folder of logs that somebody removed, ends no cluster: the process goes on without its log. */
+  #keep(chunk: Buffer): void {
+    try {
+      this.#log.write(chunk);
+    } catch {
+      // What comes later may find room again.
+    }
   }
 
   #exited(pid: number, code: number | null, signal: NodeJS.Signals | null, livedMs: number): void {

@@ -18,7 +18,11 @@ mkdir -p dist
 exec 9>dist/.setup_lock
 flock 9
 
-command -v node >/dev/null || fail 'Node.js 20 or later is needed and was not found'
+OLDEST_NODE=v20.15.0
+command -v node >/dev/null || fail "Node.js ${OLDEST_NODE#v} or later is needed and was not found"
+found_node=$(node --version)
+[ "$(printf '%s\n' "$OLDEST_NODE" "$found_node" | sort --version-sort | head -n 1)" = "$OLDEST_NODE" ] ||
+  fail "Node.js ${OLDEST_NODE#v} or later is needed, and $(command -v node) is ${found_node#v}"
 command -v npm >/dev/null || fail 'npm is needed and was not found'
 
 # --- PyTorch: LOCKSTEP_PYTHON or python3 as they are, otherwise Debian's for /usr/bin/python3 -----------------------------------
@@ -29,13 +33,21 @@ import importlib.util, sys
 sys.exit(not all(importlib.util.find_spec(name) for name in ("torch", "numpy")))' 2>/dev/null
 }
 
+# What was found is used in other folders, too.
+absolute() {
+  case $1 in
+    /*) echo "$1" ;;
+    *) echo "$PWD/$1" ;;
+  esac
+}
+
 wanted=(etcd-server libxxhash0 openssl bible-kjv bible-kjv-text dataset-fashion-mnist "$@")
 if [ -n "${LOCKSTEP_PYTHON:-}" ]; then
   has_torch "$LOCKSTEP_PYTHON" ||
     fail "LOCKSTEP_PYTHON=$LOCKSTEP_PYTHON has no torch and numpy; install them there or unset LOCKSTEP_PYTHON"
-  python=$(command -v "$LOCKSTEP_PYTHON")
+  python=$(absolute "$(command -v "$LOCKSTEP_PYTHON")")
 elif has_torch python3; then
-  python=$(command -v python3)
+  python=$(absolute "$(command -v python3)")
 else
   # Debian's PyTorch is slow without OpenBLAS, so the two come together.
   python=/usr/bin/python3

@@ -1,6 +1,6 @@
 /** Changes to a job file from the command line: `key=value`, with dotted keys and YAML values. */
 import { JobSpecError } from './job_spec_error.js';
-import { isList, joinField, parseYaml, quoted, YamlError, type YamlMap, type YamlValue } from './yaml_text.js';
+import { joinField, parseYaml, quoted, YamlError, type YamlValue } from './yaml_text.js';
 
 /** What the errors name instead of a file. */
 export const CHANGES = '--set';
@@ -33,14 +33,21 @@ function valueIn(field: string, text: string): YamlValue {
   }
 }
 
+/** What a job file consists of, read from YAML or made of a spec. */
+export type KeyMap = Readonly<Record<string, unknown>>;
+
+export function isMap(value: unknown): value is KeyMap {
+  return value !== null && typeof value === 'object' && !Array.isArray(value);
+}
+
 /** The map with the changes, as if they had been written in the file. Throws a JobSpecError where a key lies in what is no map. */
-export function withChanges(root: YamlMap, changes: readonly JobChange[]): YamlMap {
+export function withChanges(root: KeyMap, changes: readonly JobChange[]): KeyMap {
   return changes.reduce((map, { field, value }) => changed(map, '', field.split('.'), value), root);
 }
 
-function changed(map: YamlMap, parent: string, [key = '', ...rest]: readonly string[], value: YamlValue): YamlMap {
+function changed(map: KeyMap, parent: string, [key = '', ...rest]: readonly string[], value: YamlValue): KeyMap {
   // Without a prototype, as everything that is read from a file.
-  const copy: Record<string, YamlValue> = Object.assign(Object.create(null), map);
+  const copy: Record<string, unknown> = Object.assign(Object.create(null), map);
   const field = joinField(parent, key);
   if (rest.length > 0) copy[key] = changed(mapAt(map, key, field), field, rest, value);
   else if (value === null) delete copy[key];
@@ -48,10 +55,10 @@ function changed(map: YamlMap, parent: string, [key = '', ...rest]: readonly str
   return copy;
 }
 
-function mapAt(map: YamlMap, key: string, field: string): YamlMap {
+function mapAt(map: KeyMap, key: string, field: string): KeyMap {
   const inner = Object.hasOwn(map, key) ? map[key] : undefined;
   if (inner === undefined || inner === null) return Object.create(null);
-  if (typeof inner !== 'object' || isList(inner)) throw new JobSpecError(CHANGES, field, 'is no map of keys');
+  if (!isMap(inner)) throw new JobSpecError(CHANGES, field, 'is no map of keys');
   return inner;
 }
 

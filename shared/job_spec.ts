@@ -1,6 +1,6 @@
 /** job.yaml: what a job may say, and the check that both the command line and the coordinator make. */
 import { z } from 'zod';
-import { CHANGES, concerns, type JobChange, withChanges } from './job_changes.js';
+import { CHANGES, concerns, isMap, type JobChange, type KeyMap, withChanges } from './job_changes.js';
 import { JobSpecError } from './job_spec_error.js';
 import { NAME, NAME_TEXT } from './name.js';
 import {
@@ -65,12 +65,6 @@ const taskText = z
     if (problem !== undefined) context.addIssue({ code: 'custom', message: problem });
   });
 
-type JsonMap = Readonly<Record<string, unknown>>;
-
-function isMap(value: unknown): value is JsonMap {
-  return value !== null && typeof value === 'object' && !Array.isArray(value);
-}
-
 /** What keeps a value from being sent as JSON and read back the same. */
 function problemOfJson(value: unknown, field: string, depth: number): Problem | undefined {
   if (depth > MAX_PARAMS_DEPTH)
@@ -87,6 +81,9 @@ function problemOfJson(value: unknown, field: string, depth: number): Problem | 
   return firstProblem(
     Object.keys(value).map((key) => () => {
       if (key === '__proto__') return { field: joinField(field, key), problem: 'is not allowed as a key' };
+      // Whoever writes it means the keys of the other map, and the task would look for them in vain.
+      if (key === '<<')
+        return { field: joinField(field, key), problem: 'is no key of YAML 1.2; write out what it merges' };
       return problemOfJson(value[key], joinField(field, key), depth + 1);
     }),
   );
@@ -100,7 +97,7 @@ function firstProblem(checks: readonly (() => Problem | undefined)[]): Problem |
   return undefined;
 }
 
-const params = z.custom<JsonMap>(isMap, { error: "must be a map of the task's own settings" });
+const params = z.custom<KeyMap>(isMap, { error: "must be a map of the task's own settings" });
 
 const MOST_VALUES = 64;
 const valuesError = `must be a value, or a list of 1 to ${MOST_VALUES} values`;
@@ -179,7 +176,7 @@ function problemOfWhole(file: JobFile): Problem | undefined {
   return file.params === undefined ? undefined : problemOfParams(file.params);
 }
 
-function problemOfParams(value: JsonMap): Problem | undefined {
+function problemOfParams(value: KeyMap): Problem | undefined {
   const problem = problemOfJson(value, 'params', 0);
   if (problem !== undefined) return problem;
   if (JSON.stringify(value).length <= MAX_PARAMS_CHARACTERS) return undefined;
@@ -239,19 +236,32 @@ export function parseJobSpec(text: string, file = 'job.yaml', changes: readonly 
     if (error instanceof YamlError) throw new JobSpecError(file, error.field, error.problem, error.line);
     throw error;
   }
-  const checked = checkJobFile(withChanges(yaml.root, changes));
+  return changedFrom(
+    yaml.root,
+    changes,
+    (field, problem) => new JobSpecError(file, field, problem, yaml.lineOf(field)),
+  );
+}
+
+/** `inFile` blames what is not the fault of the changes. */
+function changedFrom(
+  root: KeyMap,
+  changes: readonly JobChange[],
+  inFile: (field: string, problem: string) => JobSpecError,
+): JobSpec {
+  const checked = checkJobFile(withChanges(root, changes));
   if ('value' in checked) return specOf(checked.value);
   const { field, problem } = checked.problem;
   // Also what only does not fit with what was changed: without the changes the file is right.
-  const blamed = concerns(changes, field) || (changes.length > 0 && 'value' in checkJobFile(yaml.root));
-  if (blamed) throw new JobSpecError(CHANGES, field, problem);
-  throw new JobSpecError(file, field, problem, yaml.lineOf(field));
+  const blamed = concerns(changes, field) || (changes.length > 0 && 'value' in checkJobFile(root));
+  throw blamed ? new JobSpecError(CHANGES, field, problem) : inFile(field, problem);
 }
 
 /** A spec with changes, checked as a job file is. */
 export function changedJobSpec(spec: JobSpec, changes: readonly JobChange[]): JobSpec {
-  // Keys that a job file need not have are not there at all.
-  return changes.length === 0 ? spec : parseJobSpec(JSON.stringify(jobFileOf(spec)), spec.name, changes);
+  if (changes.length === 0) return spec;
+  // Not by way of text: JSON writes 1e20 in digits, which YAML has for a whole number, and is longer than the file was.
+  return changedFrom(jobFileOf(spec), changes, (field, problem) => new JobSpecError(spec.name, field, problem));
 }
 
 /** The spec in the words of job.yaml: written to a file, it is the same job. `params` is undefined if it is not a JSON object. */
@@ -298,7 +308,7 @@ export function validateJobSpec(spec: JobSpec): Problem | undefined {
   return 'problem' in checked ? checked.problem : undefined;
 }
 
-function parsedParams(json: string): JsonMap | undefined {
+function parsedParams(json: string): KeyMap | undefined {
   if (json.length > MAX_PARAMS_CHARACTERS) return undefined;
   try {
     const value: unknown = JSON.parse(json);

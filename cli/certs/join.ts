@@ -14,6 +14,8 @@ import { CliError, exitCodes } from '../exit_codes.js';
 
 const CONNECT_MS = 10_000;
 const CALL_MS = 30_000;
+/** The digest of the authority was asked of the server itself, and so is this. */
+const CHANNEL_OPTIONS = { 'grpc.enable_http_proxy': 0, ...TLS_CHANNEL_OPTIONS };
 
 export interface Joined extends JoinAnswer {
   readonly worker: string;
@@ -85,7 +87,7 @@ function rawChain(first: DetailedPeerCertificate): readonly Buffer[] {
 async function ask(server: string, ca: string, token: string, request: string): Promise<JoinAnswer> {
   const method = JoinClient.service['Join'];
   if (method === undefined) throw new Error('identity.proto has no method Join');
-  const client = new JoinClient(server, joinChannelCredentials(ca), TLS_CHANNEL_OPTIONS);
+  const client = new JoinClient(server, joinChannelCredentials(ca), CHANNEL_OPTIONS);
   try {
     return await new Promise<JoinAnswer>((resolve, reject) => {
       client.makeUnaryRequest<unknown, unknown>(

@@ -1,12 +1,12 @@
 /** The certificates of a cluster on this machine: an authority of its own, for as long as its folder lasts. */
 import { existsSync } from 'node:fs';
-import { userInfo } from 'node:os';
 import { join } from 'node:path';
 import { createAuthority, type Subject, validForDays } from '../../shared/certificates/authority.js';
 import { writeAuthority } from '../../shared/certificates/folder.js';
 import { makeCertificate } from '../../shared/certificates/make.js';
 import { type CredentialFiles, credentialFilesOf, readCredentials } from '../../shared/identity/credential_files.js';
 import type { CredentialSource } from '../../shared/identity/kept_credentials.js';
+import { loginName } from '../login_name.js';
 
 const DAYS = 365;
 const ETCD = 'etcd-local';
@@ -33,8 +33,8 @@ export class LocalCertificates {
     const folder = join(clusterFolder, 'tls');
     if (!existsSync(join(folder, 'ca.pem'))) writeAuthority(folder, await createAuthority(validForDays(DAYS)));
     await makeOne(folder, ETCD, { kind: 'etcd', name: 'local', addresses: ['127.0.0.1', 'localhost'] });
-    const name = userInfo()
-      .username.replace(/[^A-Za-z0-9._-]|^[._-]/g, 'u')
+    const name = loginName()
+      .replace(/[^A-Za-z0-9._-]|^[._-]/g, 'u')
       .slice(0, 63);
     const adminFolder = join(folder, 'user-admin');
     await makeOne(folder, 'user-admin', { kind: 'identity', identity: { role: 'admin', name } });

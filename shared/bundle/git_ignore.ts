@@ -27,7 +27,7 @@ export class GitIgnore {
   below(folder: string, prefix: string): GitIgnore {
     const text = rulesIn(folder);
     if (text === undefined) return this;
-    return new GitIgnore([...this.levels, { prefix, rules: ignore().add(text) }]);
+    return new GitIgnore([...this.levels, { prefix, rules: ignore({ ignorecase: false }).add(text) }]);
   }
 
   /** `name` is relative, and that of a folder has a slash at its end. As in git, the deepest .gitignore that says something decides. */

@@ -126,6 +126,13 @@ describe('a request', () => {
     expect(await clientOf(['127.0.0.1:1', server]).audit('j1')).toMatchObject({ steps: 5 });
   });
 
+  it('goes to the coordinator itself where the environment names a proxy for the web', async () => {
+    vi.stubEnv('http_proxy', 'http://127.0.0.1:1');
+    closing.push(() => vi.unstubAllEnvs());
+    const server = await serve({ Audit: (_, answer) => answer(null, report) });
+    expect(await clientOf([server], { requestMs: IMPATIENT_MS }).audit('j1')).toMatchObject({ steps: 5 });
+  });
+
   it('ends with 4 when nobody leads or answers in time', async () => {
     const server = await serve({ Audit: (_, answer) => answer(notLeading(undefined)) });
     const leaderless = clientOf([server], { requestMs: IMPATIENT_MS }).audit('j1');

@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -50,6 +50,16 @@ it('a process with a bad configuration is not', async () => {
   await delay(400);
   expect(exits).toMatchObject([{ code: 78, givenUp: true }]);
   expect(child.pid).toBe(0);
+});
+
+it('a process whose log cannot be written goes on without it', async () => {
+  symlinkSync('/dev/full', logPath());
+  const exits: ProcessExit[] = [];
+  supervise('echo hello; exit 78', exits);
+  await until(() => exits.length === 1);
+  // What it printed may be read after that.
+  await delay(100);
+  expect(exits).toMatchObject([{ code: 78 }]);
 });
 
 it('a process that ignores SIGTERM is killed, with all of its group', async () => {

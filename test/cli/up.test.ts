@@ -1,7 +1,7 @@
 /** `lockstep up` with a real etcd and the real daemons. */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -106,5 +106,32 @@ it('can be ended while it starts', async () => {
   child.kill('SIGTERM');
   const [code] = await once(child, 'exit');
   expect(code).toBe(130);
+  expect(processesOfCluster()).toEqual([]);
+});
+
+it('leaves no temporary files behind when it is told to end twice', async () => {
+  const temporary = join(folder, 'temporary');
+  mkdirSync(temporary);
+  const child = spawn(process.execPath, [lockstep, 'up', '--json', '--workers', '1', '--dir', folder], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+    env: { ...process.env, TMPDIR: temporary },
+  });
+  launcher = child;
+  await once(createInterface(child.stdout), 'line');
+  const found = readdirSync(temporary);
+  child.kill('SIGINT');
+  child.kill('SIGTERM');
+  const [code] = await once(child, 'exit');
+  expect(code).toBe(130);
+  expect(found.filter((name) => name.startsWith('lockstep-'))).toHaveLength(1);
+  expect(readdirSync(temporary)).toEqual([]);
+});
+
+it('ends, with all that it has started, when one of the daemons cannot be started', async () => {
+  mkdirSync(join(folder, 'logs', 'w2.log'), { recursive: true });
+  const child = spawn(process.execPath, [lockstep, 'up', '--workers', '2', '--dir', folder], { stdio: 'ignore' });
+  launcher = child;
+  const [code] = await once(child, 'exit', { signal: AbortSignal.timeout(20_000) });
+  expect(code).not.toBe(0);
   expect(processesOfCluster()).toEqual([]);
 });

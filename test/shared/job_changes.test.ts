@@ -78,4 +78,13 @@ describe('a spec', () => {
     expect(changedJobSpec(spec, [parseChange('seed=3')])).toEqual({ ...spec, seed: 3 });
     expect(() => changedJobSpec(spec, [parseChange('batch=13')])).toThrow(/microbatches: must divide batch/);
   });
+
+  it.each([
+    ['a number that JSON writes as a long whole one', '{a: 1e20}'],
+    ['as much in it as a job file may have', `{a: ${'x'.repeat(65_300)}}`],
+  ])('with %s can be changed', (_, params) => {
+    const spec = parseJobSpec(text.replace(/^params: .*$/m, `params: ${params}`));
+    expect(changedJobSpec(spec, [parseChange('seed=3')])).toEqual({ ...spec, seed: 3 });
+    expect(changedJobSpec(spec, [parseChange('params=')])).toEqual({ ...spec, paramsJson: '{}' });
+  });
 });

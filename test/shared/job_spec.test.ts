@@ -149,6 +149,12 @@ const refused: readonly (readonly [string, string, string, RegExp])[] = [
   ['__proto__ as a key', jobWith('__proto__: {name: x}'), '__proto__', /is not a known key/],
   ['__proto__ in params', jobWith('params: {a: {__proto__: {b: 1}}}'), 'params.a.__proto__', /not allowed/],
   ['a merge key', jobWith('<<: {seed: 1}'), '"<<"', /is not a known key/],
+  [
+    'a merge key in params',
+    jobWith('params: {base: &b {lr: 1}, a: {<<: *b}}'),
+    'params.a.<<',
+    /write out what it merges/,
+  ],
   ['NaN as a number', jobWith('clip_grad_norm: .nan'), 'clip_grad_norm', /not a finite number/],
   ['NaN as text', jobWith('batch: NaN'), 'batch', /whole number/],
   ['infinity', jobWith('clip_grad_norm: .inf'), 'clip_grad_norm', /not a finite number/],

@@ -81,10 +81,24 @@ function tooShort(
   return size < bytes ? failure(`the engine said ${event} of ${bytes} bytes in a memory of ${size}`) : undefined;
 }
 
+/** All three, or none. */
+function memoryFiles(): readonly [MemoryFile, MemoryFile, MemoryFile] {
+  const exchange = MemoryFile.createUnshrinkable('lockstep-exchange');
+  const made = [exchange];
+  try {
+    const state = MemoryFile.create('lockstep-state');
+    made.push(state);
+    return [exchange, state, MemoryFile.create('lockstep-snapshot')];
+  } catch (error) {
+    for (const one of made) one.close();
+    throw error;
+  }
+}
+
 export class EngineProcess {
-  readonly exchange = MemoryFile.createUnshrinkable('lockstep-exchange');
-  readonly state = MemoryFile.create('lockstep-state');
-  readonly snapshot = MemoryFile.create('lockstep-snapshot');
+  readonly exchange: MemoryFile;
+  readonly state: MemoryFile;
+  readonly snapshot: MemoryFile;
   readonly #options: EngineOptions;
   readonly #child: ChildProcess;
   readonly #control: Writable;
@@ -98,20 +112,19 @@ export class EngineProcess {
   /** A failure, and what came after it. */
   readonly #held: EngineEvent[] = [];
 
+  /** Throws where nothing can be started at all, and leaves nothing open then. */
   constructor(options: EngineOptions) {
     this.#options = options;
-    const args = ['-m', 'lockstep.engine', ...DESCRIPTORS, '--gpu', String(options.gpu)];
-    const command = asEngine(options.place.launch, { program: options.python, args });
-    // A process group of its own, so that it can be killed together with everything that the user's code starts.
-    this.#child = spawn(command.program, [...command.args], {
-      cwd: options.folder,
-      env: environmentOf(options),
-      detached: true,
-      stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe', this.exchange.fd, this.state.fd, this.snapshot.fd],
-    });
+    [this.exchange, this.state, this.snapshot] = memoryFiles();
+    try {
+      this.#child = this.#spawned();
+    } catch (error) {
+      this.#closeMemory();
+      throw error;
+    }
+    const [, stdout, stderr, control, events] = this.#child.stdio;
     // The user's code is not loaded before it is told to.
     if (this.#child.pid !== undefined) options.place.group?.add(this.#child.pid);
-    const [, stdout, stderr, control, events] = this.#child.stdio;
     this.#control = control instanceof Writable ? control : new Writable();
     this.#control.on('error', () => undefined); // A dead engine is seen by its exit.
     if (stdout instanceof Readable) this.#print(stdout, 'stdout');
@@ -129,6 +142,29 @@ export class EngineProcess {
       const reason = options.place.group?.ranOutOfMemory() ? `${end}: it was killed for its memory` : end;
       void Promise.race([heard, delay(LAST_WORDS_MS)]).then(() => this.#exited(reason));
     });
+  }
+
+  #spawned(): ChildProcess {
+    const { place, python, gpu, folder } = this.#options;
+    const args = ['-m', 'lockstep.engine', ...DESCRIPTORS, '--gpu', String(gpu)];
+    const command = asEngine(place.launch, { program: python, args });
+    // A process group of its own, so that it can be killed together with everything that the user's code starts.
+    const child = spawn(command.program, [...command.args], {
+      cwd: folder,
+      env: environmentOf(this.#options),
+      detached: true,
+      stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe', this.exchange.fd, this.state.fd, this.snapshot.fd],
+    });
+    // Without descriptors for its pipes Node gives none, and emits an error in the next turn.
+    if (child.stdio === undefined) {
+      child.once('error', () => undefined);
+      throw new Error('it could not be started: this daemon has no file descriptor left (LimitNOFILE=, ulimit -n)');
+    }
+    return child;
+  }
+
+  #closeMemory(): void {
+    for (const memory of [this.exchange, this.state, this.snapshot]) memory.close();
   }
 
   /** 0 when it could not be started. */
@@ -164,9 +200,7 @@ export class EngineProcess {
     this.#flush();
     this.#tellHeld();
     this.#options.onExit(reason);
-    void this.#options.unused().then(() => {
-      for (const memory of [this.exchange, this.state, this.snapshot]) memory.close();
-    });
+    void this.#options.unused().then(() => this.#closeMemory());
   }
 
   #eventIn(line: string): EngineEvent {

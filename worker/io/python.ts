@@ -1,5 +1,6 @@
 /** Finds the Python interpreter whose PyTorch the engine uses. */
 import { execFile } from 'node:child_process';
+import { resolve } from 'node:path';
 
 const PROBE_MS = 10_000;
 /** Looks for torch without importing it, which would take seconds. */
@@ -21,9 +22,14 @@ function hasTorch(python: string): Promise<boolean> {
   });
 }
 
+/** Engines are started in the folder of their code, where a relative path would lead elsewhere. */
+function fromAnywhere(python: string): string {
+  return python.includes('/') ? resolve(python) : python;
+}
+
 /** The named interpreter if there is one, else the first of python3 and the system's that has PyTorch. */
 export async function findPython(named: string | undefined): Promise<string> {
-  const candidates = named === undefined ? ['python3', '/usr/bin/python3'] : [named];
+  const candidates = named === undefined ? ['python3', '/usr/bin/python3'] : [fromAnywhere(named)];
   for (const python of candidates) if (await hasTorch(python)) return python;
   throw new NoPyTorchError(candidates);
 }

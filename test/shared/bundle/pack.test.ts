@@ -118,6 +118,12 @@ describe('a folder', () => {
     ]);
   });
 
+  it('leaves out what .gitignore names in the letters that it is named in, large or small', async () => {
+    write('.gitignore', 'Data/\nmodel\n');
+    for (const name of ['Data/x', 'data/load.py', 'Model/net.py', 'model']) write(name);
+    expect(await names()).toEqual(['.gitignore', 'Model/net.py', 'data/load.py']);
+  });
+
   it('has links to files of its own packed as those files', async () => {
     write('real.py', 'x');
     symlinkSync('real.py', join(folder, 'link.py'));
