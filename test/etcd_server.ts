@@ -46,7 +46,8 @@ export interface EtcdServer {
 const program = 'etcd';
 const startTimeoutMs = 15_000;
 
-export async function startEtcd(options: StartEtcdOptions = {}): Promise<EtcdServer> {
+/** Somebody else may take a port that was free a moment ago; then others are tried. */
+export async function startEtcd(options: StartEtcdOptions = {}, tries = 3): Promise<EtcdServer> {
   const server = new LocalEtcd(
     await freePort(),
     await freePort(),
@@ -54,8 +55,14 @@ export async function startEtcd(options: StartEtcdOptions = {}): Promise<EtcdSer
     await mkdtemp(join(tmpdir(), 'lockstep-etcd-')),
     options,
   );
-  await server.restart();
-  return server;
+  try {
+    await server.restart();
+    return server;
+  } catch (error) {
+    await server.stop();
+    if (tries <= 1) throw error;
+    return startEtcd(options, tries - 1);
+  }
 }
 
 class LocalEtcd implements EtcdServer {
@@ -167,7 +174,8 @@ class LocalEtcd implements EtcdServer {
     const untilMs = performance.now() + startTimeoutMs;
     while (performance.now() < untilMs) {
       if (child.exitCode !== null) throw new Error(`etcd exited with ${child.exitCode}: ${this.#output}`);
-      if (await Promise.race([isHealthy(this.#plainUrl), failed])) return;
+      // The port may be that of somebody who never answers.
+      if (await Promise.race([isHealthy(this.#plainUrl), delay(1_000, false), failed])) return;
       await delay(20);
     }
     throw new Error(`etcd was not ready in ${startTimeoutMs} ms: ${this.#output}`);
