@@ -1,8 +1,11 @@
-/** bin/lockstep with an output that cannot be written. */
-import { spawnSync } from 'node:child_process';
+/** bin/lockstep as a process: what it says, and when it ends. */
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { closeSync, openSync } from 'node:fs';
+import { type AddressInfo, createServer } from 'node:net';
 import { fileURLToPath } from 'node:url';
-import { expect, it } from 'vitest';
+import { expect, it, onTestFinished } from 'vitest';
+import { TestAuthority } from '../certificates.js';
 
 const lockstep = fileURLToPath(new URL('../../bin/lockstep', import.meta.url));
 
@@ -24,4 +27,23 @@ it('what cannot be written is said, and is a failure', () => {
 
 it('an error that cannot be said leaves the exit code as it is', () => {
   expect(run(['no-such-command'], '/dev/null', '/dev/full')).toMatchObject({ status: 2 });
+});
+
+it('ends with its last word, whoever has not answered', async () => {
+  // Takes connections and says nothing, so that no handshake ever ends.
+  const silent = createServer((socket) => socket.on('error', () => undefined)).listen(0, '127.0.0.1');
+  await once(silent, 'listening');
+  onTestFinished(() => void silent.close());
+  const authority = await TestAuthority.make();
+  onTestFinished(() => authority.remove());
+  const tls = await authority.folderOf('admin', 'ada');
+  const { port } = silent.address() as AddressInfo;
+  const child = spawn(process.execPath, [lockstep, 'nodes', '--server', `127.0.0.1:${port}`, '--tls-dir', tls]);
+  onTestFinished(() => void child.kill('SIGKILL'));
+  await once(silent, 'connection');
+  child.kill('SIGINT');
+  const [said]: Buffer[] = await once(child.stderr, 'data');
+  expect(String(said)).toBe('lockstep: interrupted\n');
+  const [code] = await once(child, 'exit', { signal: AbortSignal.timeout(10_000) });
+  expect(code).toBe(130);
 });

@@ -8,7 +8,7 @@ import type { Machine } from './machine.js';
 
 const LOOK_MS = 200;
 
-const shown = z.object({
+export const shown = z.object({
   state: z.string(),
   reason: z.string().optional(),
   committed: z.number().optional(),

@@ -11,7 +11,7 @@ import { z } from 'zod';
 import { exitCodes } from '../../cli/exit_codes.js';
 import { Network } from '../faults/network.js';
 import { jobFolder, ownTask } from '../system/job_folder.js';
-import { buildPackage, Client, install, type Shown, until } from './installed.js';
+import { buildPackage, Client, install, type Shown, shown, until } from './installed.js';
 import { Machine, newSharedFolder } from './machine.js';
 
 const NAMES = ['m1', 'm2', 'm3'] as const;
@@ -236,11 +236,18 @@ it('a job goes on while a machine is cut off and comes back, and while everythin
     now = await client.untilStep(id, (now.committed ?? 0) + 20);
     expect(now.state).toBe('running');
   };
-  const withWorkers = (workers: string) =>
-    until(`the workers ${workers}`, UP_MS, async () => {
-      const shown = await client.show(id);
-      return shown?.workers?.slice().sort().join() === workers;
+  const withWorkers = async (workers: string): Promise<void> => {
+    const seen: string[] = [];
+    const look = async (): Promise<boolean> => {
+      const startMs = performance.now();
+      const { code, out, err } = await client.lockstep('job', id, '--json');
+      seen.push(`${code} after ${Math.round(performance.now() - startMs)} ms: ${out}${err}`);
+      return code === 0 && shown.parse(JSON.parse(out)).workers?.slice().sort().join() === workers;
+    };
+    await until(`the workers ${workers}`, UP_MS, look).catch((error: unknown) => {
+      throw new Error(`${String(error)}; the last answers were\n${seen.slice(-5).join('\n')}`);
     });
+  };
   await withWorkers('m1,m2,m3');
   await goesOn();
 
