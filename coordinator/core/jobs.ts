@@ -53,6 +53,7 @@ export function newRun(record: JobRecord, last: GenerationRecord | undefined, fo
       asked: undefined,
       lastMs: 0,
       leadFactor: 1,
+      leaverWaits: false,
       skipped: 0,
       cancels: [],
       removing: new Set(),

@@ -366,13 +366,21 @@ function endSave(turn: Turn, run: JobRun, abandoned: boolean): void {
     folder: folderOf(run),
     abandoned,
   });
-  if (abandoned) return;
+  if (abandoned) {
+    run.saving.leaverWaits = false;
+    return;
+  }
   const ends = save.cancels.length > 0;
   if (ends || !savesFurther(turn, run, save.committed)) letLeaversGo(turn, run);
 }
 
-/** A save was being written when the last worker that has the state was told to go, and that had made more steps by then: they are saved, too. */
+/**
+ * A save was being written when the last worker that has the state was told to go, and that had made more steps by then: they are saved, too.
+ * Once: alone in its generation it may compute on meanwhile, and there would be no end.
+ */
 function savesFurther(turn: Turn, run: JobRun, saved: number): boolean {
+  if (!run.saving.leaverWaits) return false;
+  run.saving.leaverWaits = false;
   const ahead = assignedTo(turn.state, run.record.job).filter((worker) => worker.committed > saved && !worker.healing);
   if (ahead.some((worker) => !isGoing(worker))) return false;
   const furthest = ahead
@@ -423,7 +431,10 @@ export function saveBeforeLeaving(turn: Turn, run: JobRun, worker: Worker): bool
   const wanted = spec.checkpointEvery > 0 || spec.checkpointMinutes > 0;
   if (!wanted || run.ending || worker.facts === undefined) return false;
   if (progress.committed === 0 || worker.committed === 0 || worker.healing) return false;
-  if (run.saving.save !== undefined && run.saving.save.stage !== 'collecting') return true;
+  if (run.saving.save !== undefined && run.saving.save.stage !== 'collecting') {
+    run.saving.leaverWaits = true;
+    return true;
+  }
   run.saving.asked = { at: 0, deadlineMs: turn.nowMs + turn.state.settings.askMs };
   send(turn, worker, { kind: 'takeSnapshot', job: run.record.job, at: 0 });
   return true;

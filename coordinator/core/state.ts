@@ -219,6 +219,8 @@ export interface Saving {
   leadFactor: number;
   /** The newest step of which a snapshot was skipped. */
   skipped: number;
+  /** The last worker that has the state was told to go while it was being written, and its newer one is to be saved after that. */
+  leaverWaits: boolean;
   /** Cancels that wait for a checkpoint that has not begun. */
   readonly cancels: string[];
   /** Paths whose removal has not been confirmed. */

@@ -176,3 +176,12 @@ it('a cancel that waits for the save after this one is refused when nobody is le
   expect(leader.commands).toContainEqual(refusal);
   expect(leader.run.saving.cancels).toEqual([]);
 });
+
+it('a worker that computes on while it is saved before it goes is let go after that save', () => {
+  const leader = toldToStopWhileSaving(7);
+  expect(saved(leader, '1-1', 5)).toContain('w1 takeSnapshot');
+  leader.say('w1', stepReport(7));
+  snapshot(leader, 7);
+  leader.say('w1', { kind: 'heartbeat', committed: 8, ...HEALTH });
+  expect(saved(leader, '1-2', 7)).toContain('w1 unload');
+});
