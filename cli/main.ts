@@ -8,11 +8,14 @@ const repository = fileURLToPath(new URL('../..', import.meta.url));
 
 const ended = new AbortController();
 const killed: (() => Promise<void>)[] = [];
+/** Told to end a second time, it kills what it has started. */
+let killing: Promise<unknown> | undefined;
 
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   process.on(signal, () => {
     if (ended.signal.aborted) {
-      void Promise.allSettled(killed.map((kill) => kill())).then(() => process.exit(exitCodes.interrupted));
+      killing ??= Promise.allSettled(killed.map((kill) => kill()));
+      void killing.then(() => process.exit(exitCodes.interrupted));
       return;
     }
     ended.abort();
@@ -72,4 +75,4 @@ try {
 /** A connection to a machine that does not answer, as one that is cut off, would keep this process for minutes after its last word. */
 const written = (stream: NodeJS.WriteStream): Promise<void> => new Promise((said) => stream.write('', () => said()));
 await Promise.all([process.stdout, process.stderr].map(written));
-process.exit();
+if (killing === undefined) process.exit();

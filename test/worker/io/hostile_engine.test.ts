@@ -140,8 +140,9 @@ it('what was printed without the end of a line just before a failure is not lost
   const fail = 'say("failed", id=1, phase="loss", kind="user", message="m", traceback="")';
   run(`start()\nos.write(1, b"whole\\nhalf")\nos.write(2, b"other half")\n${fail}\ntime.sleep(60)`, 1);
   await vi.waitFor(() => expect(sent.map(({ kind }) => kind)).toContain('engineFailed'), { timeout: 10_000 });
-  const printed = sent.flatMap((message) => (message.kind === 'logLines' ? message.lines.map(({ text }) => text) : []));
-  expect(printed.toSorted()).toEqual(['half', 'other half', 'whole']);
+  const printed = () =>
+    sent.flatMap((message) => (message.kind === 'logLines' ? message.lines.map(({ text }) => text) : []));
+  await vi.waitFor(() => expect(printed().toSorted()).toEqual(['half', 'other half', 'whole']));
 });
 
 /** Of the memory of engines that this process has open. */
