@@ -157,17 +157,20 @@ it(
   TEST_MS,
 );
 
-it('lockstep run of a task that leaves processes behind leaves none behind itself', // Now and then `run` does not show what a job of a few steps printed.
-{ timeout: TEST_MS, retry: 5 }, async () => {
-  const { end, left } = await runToEnd([
-    'run',
-    jobWith('leaves a process', 1),
-    '--workers',
-    '1',
-    '--dir',
-    '{folder}/run',
-  ]);
-  expect(end.code).toBe(0);
-  expect(end.stdout).toContain('left process');
-  expect(left).toEqual([]);
-});
+it(
+  'lockstep run of a task that leaves processes behind leaves none behind itself',
+  async () => {
+    const { end, left } = await runToEnd([
+      'run',
+      jobWith('leaves a process', 1),
+      '--workers',
+      '1',
+      '--dir',
+      '{folder}/run',
+    ]);
+    expect(end.code).toBe(0);
+    expect(end.stdout).toContain('left process');
+    expect(left).toEqual([]);
+  },
+  TEST_MS,
+);

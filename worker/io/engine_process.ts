@@ -69,6 +69,8 @@ function whyNot(error: Error, folder: string): string {
   }
 }
 
+const MAY_BE_LAST: ReadonlySet<EngineEvent['event']> = new Set(['failed', 'evaluated', 'finished', 'exported']);
+
 function failure(message: string): EngineEvent {
   return { event: 'failed', phase: 'control', kind: 'engine', message, traceback: '' };
 }
@@ -231,16 +233,16 @@ export class EngineProcess {
     setTimeout(look, SILENT_MS).unref();
   }
 
-  /** A failure ends the run, so it waits for what was printed before it: that lies ready in the other pipes, which this turn reads. */
+  /** What may end the job waits for what was printed before it: that lies ready in the other pipes, which this turn reads. */
   #received(event: EngineEvent): void {
-    if (event.event !== 'failed' && this.#held.length === 0) {
+    if (!MAY_BE_LAST.has(event.event) && this.#held.length === 0) {
       this.#options.onEvent(event);
       return;
     }
     this.#held.push(event);
     if (this.#held.length > 1) return;
     setImmediate(() => {
-      for (const endBegun of this.#begunLines) endBegun();
+      if (this.#held.some((one) => one.event === 'failed')) for (const endBegun of this.#begunLines) endBegun();
       this.#flush();
       this.#tellHeld();
     });
