@@ -88,16 +88,7 @@ export function anyFrames(path: string, messages: fc.Arbitrary<Buffer>): fc.Arbi
 
 /** A connection with one call as it should be, but for its messages. */
 export function callWith(path: string, messages: fc.Arbitrary<Buffer>): fc.Arbitrary<Buffer> {
-  const block = encodeHeaderBlock(
-    new Map([
-      [':method', 'POST'],
-      [':scheme', 'http'],
-      [':path', path],
-      [':authority', 'localhost'],
-      ['te', 'trailers'],
-      ['content-type', 'application/grpc+proto'],
-    ]),
-  );
+  const block = encodeHeaderBlock(callHeaders(path));
   return fc
     .tuple(fc.array(messages, { maxLength: 6 }), fc.boolean())
     .map(([all, ends]) =>
